@@ -1,0 +1,31 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="varan-fairseq",
+    version="0.1.0",
+    description="VARAN for fairseq: layers of a speech encoder weighed per utterance",
+    license="MIT",
+    python_requires=">=3.8,<3.13",
+    packages=find_packages(include=["varan_fairseq", "varan_fairseq.*"]),
+    install_requires=["torch", "omegaconf", "numpy", "scipy", "editdistance", "soundfile"],
+    extras_require={
+        # Two distributions of fairseq; what teams have already is left alone without it.
+        "fairseq": [
+            "ve-fairseq==0.12.3; python_version >= '3.11'",
+            "hydra-core<1.4; python_version >= '3.11'",
+            "fairseq==0.12.2; python_version < '3.11'",
+            "numpy<2; python_version < '3.11'",
+        ],
+        "plots": ["matplotlib"],
+        "lm": ["flashlight-text"],
+        "demo": ["matplotlib", "tensorboard", "espeakng-loader", "soxr", "num2words"],
+        "test": ["pytest", "matplotlib", "flashlight-text", "tensorboard", "espeakng-loader", "soxr", "num2words"],
+    },
+    entry_points={
+        "console_scripts": [
+            "varan-infer=varan_fairseq.cli.infer:main",
+            "varan-layers=varan_fairseq.cli.layers:main",
+            "varan-transcribe=varan_fairseq.cli.transcribe:main",
+        ]
+    },
+)

@@ -1,0 +1,34 @@
+"""VARAN (arXiv 2508.12061) for fairseq: `common.user_dir=varan_fairseq` registers its
+models and criterions, and nothing else happens here."""
+
+__version__ = "0.1.0"
+
+try:
+    import fairseq  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "fairseq":
+        raise
+    raise ModuleNotFoundError(
+        "varan_fairseq is a plugin for fairseq, which is not installed here. Run: "
+        'pip install "fairseq==0.12.2" "numpy<2" (Python 3.8 - 3.10, pip < 24.1) '
+        'or: pip install "ve-fairseq==0.12.3" "hydra-core<1.4" (Python 3.11, 3.12)',
+        name="fairseq",
+    ) from None
+
+from . import compat
+
+compat.allow_checkpoint_classes()
+
+from . import criterions, models  # noqa: E402, F401
+
+
+def load(path: str):
+    """A fine-tuned checkpoint as a ready model for Python users.
+
+    path: a checkpoint that `fairseq-hydra-train` wrote with model `varan_ctc`.
+    Returns `varan_fairseq.recognizer.Recognizer`. Reads a pickle: only load checkpoints
+    you trust. Raises ValueError or FileNotFoundError, naming the file.
+    """
+    from .recognizer import Recognizer
+
+    return Recognizer(path)

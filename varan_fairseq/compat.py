@@ -1,0 +1,90 @@
+"""Everything that differs between versions of fairseq, torch and Python: in one place."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import os
+import sys
+import types
+
+import fairseq
+import torch
+
+
+def allow_checkpoint_classes() -> None:
+    """Lets torch >= 2.6, which unpickles known classes only, read fairseq's checkpoints:
+    they carry the label dictionary, and old ones an argparse namespace."""
+    if hasattr(torch.serialization, "add_safe_globals"):
+        from fairseq.data.dictionary import Dictionary
+
+        torch.serialization.add_safe_globals([Dictionary, argparse.Namespace])
+
+
+def import_infer():
+    """The module of fairseq's own decoder, `examples/speech_recognition/new/infer.py`.
+
+    Works where it cannot start as a script: on Python 3.11+ (its dataclasses have
+    instances as defaults) and from a pip install (`examples` is not importable there,
+    and any `./examples` would shadow it). Raises ModuleNotFoundError if this fairseq
+    came without its examples.
+    """
+    name = "examples.speech_recognition.new.infer"
+    with _fairseq_examples(), _instance_defaults_allowed():
+        return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _fairseq_examples():
+    root = os.path.dirname(os.path.abspath(fairseq.__file__))
+    candidates = [os.path.join(root, "examples"), os.path.join(os.path.dirname(root), "examples")]
+    for path in candidates:
+        if os.path.isfile(os.path.join(path, "speech_recognition", "new", "infer.py")):
+            break
+    else:
+        raise ModuleNotFoundError(
+            "this fairseq came without examples/speech_recognition/new/infer.py (looked in "
+            f"{' and '.join(candidates)}): install fairseq==0.12.2 or ve-fairseq==0.12.3"
+        )
+    package = types.ModuleType("examples")
+    package.__path__ = [path]
+    shadowed = sys.modules.get("examples")
+    sys.modules["examples"] = package
+    try:
+        yield
+    finally:
+        if shadowed is None:
+            del sys.modules["examples"]
+        else:
+            sys.modules["examples"] = shadowed
+
+
+@contextlib.contextmanager
+def _instance_defaults_allowed():
+    """dataclasses.dataclass as before Python 3.11: an instance default is a default."""
+    plain = dataclasses.dataclass
+
+    def dataclass(cls=None, **options):
+        if cls is None:
+            return lambda cls: dataclass(cls, **options)
+        for key in cls.__dict__.get("__annotations__", {}):
+            default = cls.__dict__.get(key)
+            if dataclasses.is_dataclass(default) and not isinstance(default, type):
+                factory = dataclasses.field(default_factory=type(default))
+                setattr(cls, key, factory)
+        return plain(cls, **options)
+
+    dataclasses.dataclass = dataclass
+    try:
+        yield
+    finally:
+        dataclasses.dataclass = plain
+
+
+def complete_task_config(task_cfg) -> None:
+    """Adds keys that fairseq main reads and checkpoints of 0.12.2 lack (in place)."""
+    from omegaconf import open_dict
+
+    with open_dict(task_cfg):
+        for key in ("multi_corpus_keys", "multi_corpus_sampling_weights"):
+            task_cfg.setdefault(key, None)

@@ -1,0 +1,3 @@
+"""fairseq criterions: thin, they call the method's objective, log, and count errors."""
+
+from . import varan_ctc  # noqa: F401

@@ -1,0 +1,167 @@
+"""Three ways of reading an encoder's layers behind one interface.
+
+An aggregation takes the hidden states and returns the logits of K predictions with the
+log-probability of each. VARAN has K = L. The baselines have K = 1 and log_q = 0, so the
+same objective and the same combination serve all three, and only aggregation differs.
+"""
+
+from typing import List, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .heads import ProbingHeads
+from .posterior import LayerPosterior, masked_mean
+from .reading import read_layer, valid_frames
+
+AGGREGATIONS = ("last_layer", "weighted_sum", "varan")
+
+
+class Reading(NamedTuple):
+    """logits: K tensors [T, B, V]. log_q: [B, K], at least float32."""
+
+    logits: List[Tensor]
+    log_q: Tensor
+
+
+def build_aggregation(
+    name: str,
+    *,
+    num_layers: int,
+    dim: int,
+    num_classes: int,
+    shared_head: bool = False,
+    head_dim: int = 0,
+    dropout: float = 0.0,
+    layer_norm: bool = False,
+    posterior_heads: int = 16,
+    layer_embedding: bool = False,
+) -> nn.Module:
+    """An aggregation by name (one of `AGGREGATIONS`, else ValueError).
+
+    num_layers: L. dim: width D. num_classes: V. shared_head, head_dim, dropout: see
+    `heads`. layer_norm: give layers 1 .. L-1 a LayerNorm each before anything reads
+    them; layer L has passed the encoder's own last norm already. posterior_heads,
+    layer_embedding: see `LayerPosterior`.
+    """
+    if name not in AGGREGATIONS:
+        raise ValueError(f"unknown aggregation {name!r}: choose one of {', '.join(AGGREGATIONS)}")
+    head = dict(head_dim=head_dim, dropout=dropout)
+    if name == "last_layer":
+        return LastLayer(ProbingHeads(dim, num_classes, 1, **head))
+    norms = LayerNorms(dim, num_layers, layer_norm)
+    if name == "weighted_sum":
+        return WeightedSum(num_layers, norms, ProbingHeads(dim, num_classes, 1, **head))
+    return Varan(
+        norms,
+        LayerPosterior(dim, posterior_heads, num_layers if layer_embedding else 0),
+        ProbingHeads(dim, num_classes, num_layers, shared=shared_head, **head),
+    )
+
+
+class LayerNorms(nn.Module):
+    """The LayerNorm of each layer but the last, or none at all."""
+
+    def __init__(self, dim: int, num_layers: int, enabled: bool):
+        super().__init__()
+        norms = [nn.LayerNorm(dim) for _ in range(num_layers - 1)] if enabled else []
+        self.norms = nn.ModuleList(norms)
+
+    def forward(self, state: Tensor, layer: int) -> Tensor:
+        return self.norms[layer](state) if layer < len(self.norms) else state
+
+
+def _without_padding(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
+    """[T, B, D] with zeros in the padding: NaN there would reach the gradient of every
+    weight that reads the state, since 0 * NaN is NaN."""
+    if padding_mask is None:
+        return state
+    return state.masked_fill(padding_mask.t().unsqueeze(-1), 0)
+
+
+def _recomputed(function, *tensors):
+    """function(*tensors), keeping nothing but the inputs for the backward pass.
+
+    The encoder keeps its states anyway; copies of them (without padding, normalised)
+    would double that, for all L layers at once.
+    """
+    if not torch.is_grad_enabled():
+        return function(*tensors)
+    return checkpoint(function, *tensors, use_reentrant=False)
+
+
+class LastLayer(nn.Module):
+    """Reads h_L alone: what fairseq's own CTC fine-tuning does."""
+
+    num_predictions = 1
+
+    def __init__(self, heads: ProbingHeads):
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
+        logits = self.heads(_without_padding(states[-1], padding_mask), 0)
+        return Reading([logits], _certain(logits))
+
+
+class WeightedSum(nn.Module):
+    """Reads sum_l w_l h_l with one static w = softmax(scalars), initialised equal."""
+
+    num_predictions = 1
+
+    def __init__(self, num_layers: int, norms: LayerNorms, heads: ProbingHeads):
+        super().__init__()
+        self.scalars = nn.Parameter(torch.zeros(num_layers))
+        self.norms = norms
+        self.heads = heads
+
+    def weights(self) -> Tensor:
+        """w [L], float32."""
+        return self.scalars.float().softmax(0)
+
+    def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
+        total = 0
+        for layer, (state, weight) in enumerate(zip(states, self.weights().to(states[0].dtype))):
+
+            def term(state, weight, layer=layer):
+                return weight * self.norms(_without_padding(state, padding_mask), layer)
+
+            total = total + _recomputed(term, state, weight)
+        logits = self.heads(total, 0)
+        return Reading([logits], _certain(logits))
+
+
+class Varan(nn.Module):
+    """Reads every layer with its own head, and weighs them by q(l|x)."""
+
+    def __init__(self, norms: LayerNorms, posterior: LayerPosterior, heads: ProbingHeads):
+        super().__init__()
+        self.norms = norms
+        self.posterior = posterior
+        self.heads = heads
+
+    def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
+        plain = not self.norms.norms and not (self.training and self.heads[0][0].p > 0)
+        valid = valid_frames(padding_mask) if plain else None
+        pooled, logits = [], []
+        for layer, state in enumerate(states):
+            if plain:
+                _, linear, *rest = self.heads[layer]
+                mean, logit = read_layer(state, linear.weight, linear.bias, valid)
+                for module in rest:
+                    logit = module(logit)
+            else:
+
+                def read(state, layer=layer):
+                    state = self.norms(_without_padding(state, padding_mask), layer)
+                    return masked_mean(state, padding_mask), self.heads(state, layer)
+
+                mean, logit = _recomputed(read, state)
+            pooled.append(mean)
+            logits.append(logit)
+        return Reading(logits, self.posterior(torch.stack(pooled, dim=1)))
+
+
+def _certain(logits: Tensor) -> Tensor:
+    return logits.new_zeros(logits.shape[1], 1, dtype=torch.promote_types(logits.dtype, torch.float32))

@@ -1,0 +1,91 @@
+"""CTC of every layer at once, without CTC's memory (method.md, "Speech recognition")."""
+
+from typing import List
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Bytes of CTC's forward table that may exist at once. On a GPU all layers go in one call,
+# which is what keeps it busy; a CPU gains nothing from larger calls.
+CPU_TABLE_BYTES = 16 * 2**20
+GPU_TABLE_BYTES = 2**30
+
+
+def ctc_feasible(targets: Tensor, input_lengths: Tensor, target_lengths: Tensor) -> Tensor:
+    """Whether CTC has any path: targets [B, S], lengths [B] -> [B] bool.
+
+    Needs a frame per label, and one more between two equal neighbours.
+    """
+    position = torch.arange(1, targets.shape[1], device=targets.device)
+    inside = position < target_lengths.unsqueeze(1)
+    repeats = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(1)
+    return input_lengths >= target_lengths + repeats
+
+
+def layerwise_ctc(
+    logits: List[Tensor],
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int,
+    zero_infinity: bool,
+) -> Tensor:
+    """CTC negative log-likelihood of every utterance at every layer, not length-normalised.
+
+    logits: list of L [T, B, V], any float dtype; half precision is computed in float32.
+    targets: [B, S], padded with any label. input_lengths, target_lengths: [B].
+    zero_infinity: whether an utterance with more labels than frames gives 0 (and no
+    gradient) instead of infinity.
+    Returns [B, L], at least float32.
+    """
+    targets = targets[:, : int(target_lengths.max())]
+    return _LayerwiseCtc.apply(
+        targets, input_lengths, target_lengths, blank, zero_infinity, *logits
+    )
+
+
+class _LayerwiseCtc(torch.autograd.Function):
+    """Differentiates each call of `ctc_loss` at once and keeps the gradient: it has the
+    size of the logits, while the tables that CTC's own backward pass needs are S times
+    larger. The rest of the objective only scales it, per utterance and layer."""
+
+    @staticmethod
+    def forward(ctx, targets, input_lengths, target_lengths, blank, zero_infinity, *logits):
+        frames, batch, _ = logits[0].shape
+        dtype = torch.promote_types(logits[0].dtype, torch.float32)
+        table = frames * batch * (2 * targets.shape[1] + 1) * 4
+        budget = GPU_TABLE_BYTES if logits[0].is_cuda else CPU_TABLE_BYTES
+        per_call = max(1, budget // table)
+        wants_grad = any(ctx.needs_input_grad[5:])
+
+        nll, grads = [], []
+        for start in range(0, len(logits), per_call):
+            some = [layer.detach().to(dtype) for layer in logits[start : start + per_call]]
+            with torch.enable_grad() if wants_grad else torch.no_grad():
+                stacked = torch.cat(some, dim=1).requires_grad_(wants_grad)
+                with torch.backends.cudnn.flags(enabled=False):  # not deterministic
+                    each = F.ctc_loss(
+                        F.log_softmax(stacked, dim=-1),
+                        targets.repeat(len(some), 1),
+                        input_lengths.repeat(len(some)),
+                        target_lengths.repeat(len(some)),
+                        blank=blank,
+                        reduction="none",
+                        zero_infinity=zero_infinity,
+                    )
+                if wants_grad:
+                    grads.append(torch.autograd.grad(each.sum(), stacked)[0])
+            nll.append(each.detach().view(len(some), batch))
+        ctx.save_for_backward(*grads)
+        ctx.dtype = logits[0].dtype
+        return torch.cat(nll).t()
+
+    @staticmethod
+    def backward(ctx, grad_nll):
+        batch = len(grad_nll)
+        layers = [part for grad in ctx.saved_tensors for part in grad.split(batch, dim=1)]
+        scaled = [
+            (part * grad_nll[:, layer, None]).to(ctx.dtype) for layer, part in enumerate(layers)
+        ]
+        return (None,) * 5 + tuple(scaled)

@@ -1,0 +1,48 @@
+"""Probing heads: every layer's own p(y | x, l)."""
+
+from torch import Tensor, nn
+
+
+def probing_head(dim: int, num_classes: int, head_dim: int = 0, dropout: float = 0.0) -> nn.Sequential:
+    """[..., D] -> [..., V]: dropout and a linear map, or, with head_dim k > 0, two linear
+    maps D -> k -> V with no non-linearity between (method.md, "Speech recognition")."""
+    widths = [dim, head_dim, num_classes] if head_dim else [dim, num_classes]
+    linears = [nn.Linear(a, b) for a, b in zip(widths, widths[1:])]
+    for linear in linears:
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.Dropout(dropout), *linears)
+
+
+class ProbingHeads(nn.Module):
+    """One probing head a layer, or one for all of them.
+
+    dim: width D. num_classes: V. num_layers: L. shared: one head for all layers.
+    head_dim, dropout: see `probing_head`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        num_layers: int,
+        *,
+        shared: bool = False,
+        head_dim: int = 0,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if head_dim < 0:
+            raise ValueError(f"head_dim must be 0 (no bottleneck) or more, got {head_dim}")
+        self.heads = nn.ModuleList(
+            probing_head(dim, num_classes, head_dim, dropout)
+            for _ in range(1 if shared else num_layers)
+        )
+
+    def __getitem__(self, layer: int) -> nn.Sequential:
+        """The head of the layer with this 0-based index."""
+        return self.heads[layer if len(self.heads) > 1 else 0]
+
+    def forward(self, state: Tensor, layer: int) -> Tensor:
+        """[..., D] of the layer with this 0-based index -> logits [..., V]."""
+        return self[layer](state)

@@ -1,0 +1,3 @@
+"""fairseq models: thin, they wire the encoder to an aggregation."""
+
+from . import varan_ctc  # noqa: F401

@@ -1,0 +1,7 @@
+"""Any pre-trained encoder as a module that returns the hidden states of every layer.
+
+Knows nothing of VARAN. To support another encoder, add one entry to `kinds.py`.
+"""
+
+from .layers import Encoder, EncoderOutput  # noqa: F401
+from .load import load_encoder  # noqa: F401
