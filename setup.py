@@ -25,7 +25,6 @@ setup(
         "console_scripts": [
             "varan-infer=varan_fairseq.cli.infer:main",
             "varan-layers=varan_fairseq.cli.layers:main",
-            "varan-transcribe=varan_fairseq.cli.transcribe:main",
         ]
     },
 )

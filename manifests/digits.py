@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Spoken digit strings from espeak-ng, as a fairseq corpus whose test voices never occur
+in training.
+
+    python manifests/digits.py OUT [--train 1500] [--valid 100] [--test 200]
+"""
+
+import argparse
+import os
+import random
+
+import numpy as np
+import soundfile
+import soxr
+from espeak import Espeak
+from tqdm import tqdm
+
+from varan_fairseq.manifest import write_dictionary, write_split
+
+RATE = 16000
+WORDS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
+ACCENTS = ["en-us", "en-gb-x-rp", "en-gb-scotland"]
+VOICES = {
+    "train": "m1 m2 m3 m4 m5 f1 f2 f3 Andy Annie Gene linda david".split(),
+    "valid": "m6 f5".split(),
+    "test": "m7 f4 Alicia paul".split(),
+}
+
+
+def make_split(espeak: Espeak, out: str, split: str, count: int, rng: random.Random):
+    """Writes `count` recordings and the split's manifest; returns the transcripts."""
+    root = os.path.join(os.path.abspath(out), split)
+    os.makedirs(root, exist_ok=True)
+    entries, transcripts = [], []
+    noise = np.random.default_rng(rng.randrange(2**32))
+    for index in tqdm(range(count), desc=split, leave=False):
+        words = rng.choices(WORDS, k=rng.randint(3, 6))
+        wave = espeak.speak(
+            " ".join(words).lower(),
+            f"{rng.choice(ACCENTS)}+{rng.choice(VOICES[split])}",
+            rate=rng.randint(140, 190),
+            pitch=rng.randint(30, 70),
+        )
+        wave = soxr.resample(wave.astype(np.float32) / 2**15, espeak.sample_rate, RATE)
+        wave = np.clip(wave + noise.normal(0, 0.003, len(wave)), -1, 1)
+        name = f"{index:05d}.wav"
+        soundfile.write(os.path.join(root, name), wave, RATE, subtype="PCM_16")
+        entries.append((name, len(wave)))
+        transcripts.append(" ".join(words))
+    write_split(out, split, root, entries, transcripts)
+    return transcripts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("out", help="folder for the audio and the manifests")
+    parser.add_argument("--train", type=int, default=1500, help="training strings")
+    parser.add_argument("--valid", type=int, default=100, help="validation strings")
+    parser.add_argument("--test", type=int, default=200, help="test strings")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+
+    os.makedirs(args.out, exist_ok=True)
+    espeak, rng = Espeak(), random.Random(args.seed)
+    transcripts = []
+    for split in VOICES:
+        transcripts += make_split(espeak, args.out, split, getattr(args, split), rng)
+    write_dictionary(args.out, transcripts)
+    print(f"{args.out}: {args.train} train, {args.valid} valid, {args.test} test strings")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Builds our model and criterion, and fairseq's own, in-process for tests."""
+
+import torch
+from fairseq import criterions, models, tasks
+from omegaconf import OmegaConf
+
+import varan_fairseq  # noqa: F401
+
+
+def setup_task(data, **changes):
+    cfg = {"_name": "audio_finetuning", "data": data, "labels": "ltr", **changes}
+    return tasks.setup_task(OmegaConf.create(cfg))
+
+
+def build_model(w2v_path, task, name="varan_ctc", **changes):
+    """A fine-tuning model on a pre-trained checkpoint."""
+    cfg = {
+        "_name": name,
+        "w2v_path": w2v_path,
+        "normalize": task.cfg.normalize,
+        "data": task.cfg.data,
+        "ddp_backend": "legacy_ddp",
+    }
+    if name == "varan_ctc":
+        cfg.update(
+            posterior_heads=4, train_subset="train", valid_subset="valid", check_audio=False
+        )
+    cfg.update(changes)
+    torch.manual_seed(1)
+    return task.build_model(OmegaConf.create(cfg))
+
+
+def build_criterion(task, name="varan_ctc", **changes):
+    cfg = {"_name": name, "zero_infinity": True, "sentence_avg": True, **changes}
+    return criterions.build_criterion(OmegaConf.create(cfg), task)
+
+
+def batch(task, split="train", indices=None, num_samples=None):
+    """A collated batch of a split."""
+    if split not in task.datasets:
+        task.load_dataset(split)
+    dataset = task.dataset(split)
+    return dataset.collater([dataset[i] for i in (indices or range(num_samples or len(dataset)))])
+
+
+__all__ = ["batch", "build_criterion", "build_model", "models", "setup_task"]
