@@ -21,7 +21,10 @@ RATE = 16000
 WORDS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
 ACCENTS = ["en-us", "en-gb-x-rp", "en-gb-scotland"]
 VOICES = {
-    "train": "m1 m2 m3 m4 m5 f1 f2 f3 Andy Annie Gene linda david".split(),
+    "train": (
+        "m1 m2 m3 m4 m5 f1 f2 f3 Andy Annie Gene linda david Lee Mario Michael Mike Reed adam ed "
+        "anika benjamin john michel belinda max pablo steph"
+    ).split(),
     "valid": "m6 f5".split(),
     "test": "m7 f4 Alicia paul".split(),
 }

@@ -8,7 +8,9 @@ import varan_fairseq  # noqa: F401
 
 
 def setup_task(data, **changes):
-    cfg = {"_name": "audio_finetuning", "data": data, "labels": "ltr", **changes}
+    # tpu and seed are interpolations into a whole configuration
+    cfg = {"_name": "audio_finetuning", "data": data, "labels": "ltr", "tpu": False, "seed": 1}
+    cfg.update(changes)
     return tasks.setup_task(OmegaConf.create(cfg))
 
 

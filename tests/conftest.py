@@ -40,12 +40,15 @@ def save_pretrained(path, kind="wav2vec2", normalize=False, **changes):
     import varan_fairseq  # noqa: F401
     from fairseq import tasks
     from fairseq.data.dictionary import Dictionary
+    from fairseq.dataclass.configs import CommonConfig, DatasetConfig, DistributedTrainingConfig
+    from fairseq.models import MODEL_DATACLASS_REGISTRY
+    from fairseq.tasks import TASK_DATACLASS_REGISTRY
     from omegaconf import OmegaConf
 
     torch.manual_seed(0)
     model = tiny_model(**changes)
     task = {"_name": "audio_pretraining", "data": "gone", "normalize": normalize}
-    state = {}
+    task_state = {}
     if kind == "hubert":
         for key in ("quantize_targets", "latent_vars"):
             del model[key]
@@ -54,35 +57,27 @@ def save_pretrained(path, kind="wav2vec2", normalize=False, **changes):
         labels = Dictionary()
         for label in "abcde":
             labels.add_symbol(label)
-        state = {"dictionaries": [labels]}
-    setup = tasks.setup_task(OmegaConf.create(task))
-    setup.load_state_dict(dict(state))
-    built = setup.build_model(OmegaConf.create(model))
-    cfg = {
-        "_name": None,
-        "task": {**OmegaConf.to_container(OmegaConf.create(vars_of(setup.cfg))), "_name": task["_name"]},
-        "model": {**vars_of(built.cfg if hasattr(built, "cfg") else model, model), "_name": model["_name"]},
-    }
-    torch.save(
+        task_state = {"dictionaries": [labels]}
+
+    # With every default filled in and every interpolation resolved, as fairseq saves it.
+    cfg = OmegaConf.create(
         {
-            "cfg": cfg,
-            "args": None,
-            "model": built.state_dict(),
-            "task_state": state,
-            "optimizer_history": [],
-        },
-        path,
+            "common": OmegaConf.structured(CommonConfig),
+            "distributed_training": OmegaConf.structured(DistributedTrainingConfig),
+            "dataset": OmegaConf.structured(DatasetConfig),
+            "task": OmegaConf.merge(OmegaConf.structured(TASK_DATACLASS_REGISTRY[task["_name"]]), task),
+            "model": OmegaConf.merge(OmegaConf.structured(MODEL_DATACLASS_REGISTRY[model["_name"]]), model),
+        }
     )
+    cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    setup = tasks.setup_task(OmegaConf.create(cfg["task"]))
+    setup.load_state_dict(dict(task_state))
+    built = setup.build_model(OmegaConf.create(cfg["model"]))
+    state = {"cfg": cfg, "args": None, "model": built.state_dict(), "task_state": task_state}
+    state["optimizer_history"] = [{"num_updates": 0, "lr_scheduler_state": {}}]
+    state["extra_state"] = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}}
+    torch.save(state, path)
     return str(path)
-
-
-def vars_of(cfg, given=None):
-    """A plain dictionary of a fairseq configuration, or `given` over its defaults."""
-    from omegaconf import OmegaConf
-
-    if OmegaConf.is_config(cfg):
-        cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    return {**dict(cfg), **(given or {})}
 
 
 def write_corpus(folder, splits=("train", "valid", "test"), count=6, seed=0, rate=16000):

@@ -1,0 +1,38 @@
+# make demo   fine-tunes three ways and shows the WER and the layers (about 10 minutes, 2 cores)
+# make test   runs the tests
+#
+# Each does all the set-up alone, in .venv-<Python version>. PYTHON=/path/to/python chooses
+# the interpreter; TORCH="..." what pip installs as torch (a CPU or CUDA build, say).
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo human test test-stock bench setup clean
+
+FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
+STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
+VENV = .venv-$(shell "$(FOUND)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+export OMP_NUM_THREADS ?= 1
+
+setup:
+	@test -n "$(FOUND)" || { echo "varan_fairseq needs Python 3.8 - 3.12 (fairseq has no release for newer ones): install one, or name it with PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@TORCH="$(TORCH)" bash .ci/install.sh "$(FOUND)" "$(VENV)"
+
+demo: setup
+	$(VENV)/bin/python -W ignore examples/demo/compare.py digits
+
+human: setup
+	$(VENV)/bin/python -W ignore examples/demo/compare.py human --seeds 1 2 3
+
+test: setup
+	$(VENV)/bin/python -m pytest -q tests
+
+test-stock:
+	@test -n "$(STOCK)" || { echo "the stock lane (fairseq 0.12.2) needs Python 3.8, 3.9 or 3.10: name one with PYTHON=/path/to/python3.10" >&2; exit 1; }
+	@$(MAKE) --no-print-directory test PYTHON="$(STOCK)"
+
+bench: setup
+	$(VENV)/bin/python benchmarks/heads.py
+	$(VENV)/bin/python benchmarks/step.py
+
+clean:
+	rm -rf .venv-* work

@@ -1,0 +1,133 @@
+"""The three readings of the layers: values, padding, batch, precision, gradients."""
+
+import pytest
+import torch
+
+from varan_fairseq.method.aggregation import AGGREGATIONS, build_aggregation
+
+L, T, B, D, V = 4, 7, 3, 8, 5
+FRAMES = [7, 4, 5]
+MASK = torch.arange(T) >= torch.tensor(FRAMES).unsqueeze(1)
+
+
+def build(name, train=True, **options):
+    torch.manual_seed(3)
+    module = build_aggregation(
+        name, num_layers=L, dim=D, num_classes=V, posterior_heads=2, **options
+    ).double()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return module.train(train)
+
+
+def random_states():
+    torch.manual_seed(4)
+    return [torch.randn(T, B, D, dtype=torch.float64, requires_grad=True) for _ in range(L)]
+
+
+def reference(module, name, states, frames):
+    """(logits [K, T, V], log q [K]) of one utterance, from its valid frames alone."""
+    states = [state[:frames] for state in states]
+    if name == "last_layer":
+        return torch.stack([module.heads[0](states[-1])]), torch.zeros(1, dtype=torch.float64)
+    if module.norms.norms:
+        normed = [norm(state) for norm, state in zip(module.norms.norms, states)]
+        states = normed + states[-1:]
+    if name == "weighted_sum":
+        weights = module.scalars.exp() / module.scalars.exp().sum()
+        total = sum(weight * state for weight, state in zip(weights, states))
+        return torch.stack([module.heads[0](total)]), torch.zeros(1, dtype=torch.float64)
+    pooled = torch.stack([state.sum(0) / frames for state in states]).unsqueeze(0)
+    logits = torch.stack([module.heads[layer](state) for layer, state in enumerate(states)])
+    return logits, module.posterior(pooled)[0]
+
+
+OPTIONS = [{}, {"layer_norm": True}, {"head_dim": 3}, {"shared_head": True}, {"layer_embedding": True}]
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_values_and_gradients_do_not_depend_on_padding(name, options):
+    """Padding filled with NaN against each utterance computed alone without padding."""
+    module, clean = build(name, **options), random_states()
+    padding = MASK.t().unsqueeze(-1)
+    dirty = [s.detach().masked_fill(padding, float("nan")).requires_grad_() for s in clean]
+    reading = module(dirty, MASK)
+    weights = [torch.randn(T, B, V, dtype=torch.float64) for _ in reading.logits]
+    weight_q = torch.randn(B, len(weights), dtype=torch.float64)
+
+    expected = torch.zeros((), dtype=torch.float64)
+    for b, frames in enumerate(FRAMES):
+        logits, log_q = reference(module, name, [s[:, b] for s in clean], frames)
+        for k, weight in enumerate(weights):
+            assert torch.allclose(reading.logits[k][:frames, b], logits[k], atol=1e-12)
+            expected = expected + (logits[k] * weight[:frames, b]).sum()
+        assert torch.allclose(reading.log_q[b], log_q, atol=1e-12)
+        expected = expected + (log_q * weight_q[b]).sum()
+    found = (reading.log_q * weight_q).sum()
+    for logits, weight in zip(reading.logits, weights):
+        found = found + (logits * weight.masked_fill(padding, 0)).sum()
+
+    parameters = list(module.parameters())
+    expected_grads = torch.autograd.grad(expected, clean + parameters, allow_unused=True)
+    found_grads = torch.autograd.grad(found, dirty + parameters, allow_unused=True)
+    for one, other in zip(found_grads, expected_grads):
+        if other is None:
+            assert one is None or not one.any()
+        else:
+            assert torch.allclose(one, other, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_no_padding_mask_means_no_padding(name):
+    module, states = build(name), random_states()
+    none, empty = module(states, None), module(states, torch.zeros(B, T, dtype=torch.bool))
+    assert torch.allclose(none.log_q, empty.log_q)
+    grads = []
+    for reading in (none, empty):
+        total = sum(logit.square().sum() for logit in reading.logits) + reading.log_q.square().sum()
+        grads.append(torch.autograd.grad(total, states + list(module.parameters()), allow_unused=True))
+    for one, other in zip(*grads):
+        assert (one is None and other is None) or torch.allclose(one, other)
+
+
+def test_dropout_reaches_the_heads_and_not_the_posterior():
+    module, states = build("varan", dropout=0.5), random_states()
+    torch.manual_seed(5)
+    training = module(states, MASK)
+    evaluation = module.eval()(states, MASK)
+    assert torch.allclose(training.log_q, evaluation.log_q)
+    assert not torch.allclose(training.logits[0], evaluation.logits[0])
+
+
+def test_half_precision_keeps_the_posterior_in_float32():
+    module = build("varan").to(torch.bfloat16)
+    states = [state.detach().to(torch.bfloat16).requires_grad_() for state in random_states()]
+    reading = module(states, MASK)
+    assert reading.log_q.dtype == torch.float32 and reading.logits[0].dtype == torch.bfloat16
+    (reading.log_q.sum() + sum(logit.float().sum() for logit in reading.logits)).backward()
+    assert all(state.grad.dtype == torch.bfloat16 for state in states)
+
+
+def test_autocast():
+    module, states = build("varan").float(), [s.detach().float().requires_grad_() for s in random_states()]
+    plain = module(states, MASK)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        reading = module(states, MASK)
+    assert torch.allclose(plain.log_q, reading.log_q.float(), atol=0.1)
+    (reading.log_q.sum() + sum(logit.float().sum() for logit in reading.logits)).backward()
+    assert all(torch.isfinite(state.grad).all() for state in states)
+
+
+def test_weighted_sum_starts_equal_and_its_scalars_train():
+    torch.manual_seed(0)
+    module = build_aggregation("weighted_sum", num_layers=L, dim=D, num_classes=V)
+    assert torch.allclose(module.weights(), torch.full((L,), 1 / L))
+    states = [state.float() for state in random_states()]
+    module(states, MASK).logits[0].square().sum().backward()
+    assert module.scalars.grad.abs().min() > 0
+
+
+def test_unknown_aggregation_lists_the_known():
+    with pytest.raises(ValueError, match="'mean': choose one of last_layer, weighted_sum, varan"):
+        build("mean")

@@ -1,0 +1,52 @@
+"""Two gloo processes give the gradients of one."""
+
+import os
+
+import pytest
+import torch
+from build import batch, build_criterion, build_model, setup_task
+from conftest import save_pretrained
+
+
+def setup(path, data, aggregation):
+    task = setup_task(data)
+    model = build_model(path, task, aggregation=aggregation).eval()
+    return task, model, build_criterion(task)
+
+
+def worker(rank, path, data, aggregation, results):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=results["port"])
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    task, model, criterion = setup(path, data, aggregation)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+    # get_normalized_probs is the model's; fairseq's own wrapper passes it through
+    wrapped.get_normalized_probs = model.get_normalized_probs
+    loss, _, _ = criterion(wrapped, batch(task, indices=[0, 1, 2] if rank == 0 else [3, 4, 5]))
+    loss.backward()
+    if rank == 0:
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        torch.save({"gradients": gradients, "prior": model.prior.probs}, results["path"])
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("aggregation", ["weighted_sum", "varan"])
+def test_two_processes(tmp_path, corpus, aggregation):
+    import socket
+
+    # feature encoder without statistics over the batch's padding
+    path = save_pretrained(tmp_path / "c.pt", extractor_mode="layer_norm")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    results = {"port": port, "path": str(tmp_path / "gradients.pt")}
+    torch.multiprocessing.spawn(worker, (path, corpus, aggregation, results), nprocs=2)
+    found = torch.load(results["path"])
+
+    task, model, criterion = setup(path, corpus, aggregation)
+    criterion(model, batch(task))[0].backward()
+    expected = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert found["gradients"].keys() == expected.keys() and len(expected) > 30
+    for name, gradient in expected.items():  # DDP averages over the two processes
+        assert torch.allclose(found["gradients"][name] * 2, gradient, rtol=1e-3, atol=1e-4), name
+    assert torch.equal(found["prior"], model.prior.probs)

@@ -1,0 +1,57 @@
+"""Every recipe trains: a tiny encoder, three updates, CPU."""
+
+import glob
+import os
+import re
+
+import pytest
+import torch
+from conftest import REPO, save_pretrained, write_corpus
+from omegaconf import OmegaConf
+
+RECIPES = sorted(glob.glob(os.path.join(REPO, "examples", "*.yaml")))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("libri"), splits=("train", "dev_other"))
+
+
+def test_there_are_recipes():
+    assert len(RECIPES) >= 16
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[os.path.basename(path) for path in RECIPES])
+def test_recipe(tmp_path, data, path):
+    from fairseq_cli.hydra_train import _hydra_main
+
+    name = os.path.basename(path)[: -len(".yaml")]
+    with open(path) as file:
+        text = file.read()
+    assert re.match(rf"# fairseq-hydra-train --config-dir examples/ --config-name {name} ", text)
+    cfg = OmegaConf.load(path)
+    assert cfg.hydra.run.dir == "." and cfg.checkpoint.save_dir == f"checkpoints/{name}"
+    kind = name.split("_")[0]
+    pretrained = save_pretrained(
+        tmp_path / "pretrained.pt",
+        kind,
+        normalize=cfg.task.normalize,
+        layer_norm_first="large" in name,
+        encoder_attention_heads=4,
+        encoder_embed_dim=32,
+    )
+    del cfg["hydra"]
+    overrides = {
+        "common": {"fp16": False, "cpu": True, "user_dir": os.path.join(REPO, "varan_fairseq"),
+                   "tensorboard_logdir": None},
+        "checkpoint": {"save_dir": str(tmp_path / "out")},
+        "task": {"data": data},
+        "dataset": {"num_workers": 0, "max_tokens": 40000, "validate_after_updates": 0},
+        "optimization": {"max_update": 3, "update_freq": [1]},
+        "model": {"w2v_path": pretrained, "freeze_finetune_updates": 1, "mask_channel_length": 8},
+    }
+    _hydra_main(OmegaConf.merge(cfg, overrides))
+    state = torch.load(str(tmp_path / "out" / "checkpoint_last.pt"))
+    assert state["optimizer_history"][-1]["num_updates"] == 3
+    assert state["cfg"]["model"]["w2v_args"]["model"]["_name"] == kind
+    assert sum(key.endswith(".weight") and "heads" in key for key in state["model"]) == 4
