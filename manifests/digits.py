@@ -2,7 +2,7 @@
 """Spoken digit strings from espeak-ng, as a fairseq corpus whose test voices never occur
 in training.
 
-    python manifests/digits.py OUT [--train 1500] [--valid 100] [--test 200]
+    python manifests/digits.py OUT [--train 3000] [--valid 100] [--test 200]
 """
 
 import argparse
@@ -57,7 +57,7 @@ def make_split(espeak: Espeak, out: str, split: str, count: int, rng: random.Ran
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("out", help="folder for the audio and the manifests")
-    parser.add_argument("--train", type=int, default=1500, help="training strings")
+    parser.add_argument("--train", type=int, default=3000, help="training strings")
     parser.add_argument("--valid", type=int, default=100, help="validation strings")
     parser.add_argument("--test", type=int, default=200, help="test strings")
     parser.add_argument("--seed", type=int, default=1)

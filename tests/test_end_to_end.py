@@ -31,7 +31,7 @@ def finetune(folder, *overrides, cwd, user_dir="varan_fairseq", config_dir="exam
         command("fairseq-hydra-train"),
         "--config-dir", config_dir, "--config-name", "wav2vec2_base_libri_10m",
         f"common.user_dir={user_dir}", f"task.data={folder}",
-        "common.fp16=false", "+common.cpu=true", "common.log_interval=1",
+        "common.fp16=false", "common.cpu=true", "common.log_interval=1",
         "dataset.valid_subset=valid", "dataset.num_workers=0", "dataset.max_tokens=80000",
         "dataset.validate_after_updates=0", "dataset.validate_interval=1",
         "optimization.update_freq=[1]", "model.posterior_heads=4", "model.mask_channel_length=8",
@@ -146,8 +146,11 @@ def test_an_incomplete_decoding_is_an_error_and_leaves_nothing(run, tmp_path, ca
 def test_kenlm_with_lexicon(run, tmp_path):
     pytest.importorskip("flashlight.lib.text")
     words = ["ONE", "TWO", "SIX"]
-    arpa = "\\data\\\nngram 1=6\n\n\\1-grams:\n-1 <unk>\n-99 <s>\n-1 </s>\n"
-    (tmp_path / "lm.arpa").write_text(arpa + "".join(f"-1 {word}\n" for word in words) + "\n\\end\\\n")
+    unigrams = ["-1\t<unk>\t0", "-99\t<s>\t0", "-1\t</s>", *(f"-1\t{word}\t0" for word in words)]
+    bigrams = [f"-0.5\t<s> {word}" for word in words]
+    arpa = ["\\data\\", "ngram 1=6", "ngram 2=3", "", "\\1-grams:", *unigrams, ""]
+    arpa += ["\\2-grams:", *bigrams, "", "\\end\\", ""]
+    (tmp_path / "lm.arpa").write_text("\n".join(arpa))
     (tmp_path / "lexicon.txt").write_text("".join(f"{w}\t{' '.join(w)} |\n" for w in words))
     found = decode(
         run, tmp_path / "kenlm", "decoding.type=kenlm", f"decoding.lmpath={tmp_path}/lm.arpa",

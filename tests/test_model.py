@@ -8,6 +8,7 @@ import torch
 from build import batch, build_criterion, build_model, setup_task
 from conftest import save_pretrained
 from test_objective import divergence_by_hand
+from test_posterior import reference
 
 from varan_fairseq.method.prior import layer_prior
 
@@ -83,10 +84,7 @@ def test_last_layer_equals_stock(tmp_path, task, kind, pre_norm):
 
 def by_hand(model, criterion, sample):
     """Loss of a batch in float64, an utterance and layer at a time, from fairseq's states."""
-    from test_posterior import reference
-
-    model = copy.deepcopy(model).double()
-    encoder = model.w2v_encoder
+    encoder = model.double().w2v_encoder
     source = sample["net_input"]["source"].double()
     encoded = encoder(source, sample["net_input"]["padding_mask"])
     prior = layer_prior("chi2_reversed", 4).tolist()
@@ -259,8 +257,9 @@ def test_logged_metrics(checkpoint, task):
     assert {"uer", "expected_nll", "divergence", "posterior_entropy", "nll_04", "infeasible"} <= set(values)
 
 
-def test_gradients_accumulate_over_parts_of_a_batch(checkpoint, task):
-    model, criterion = build_model(checkpoint, task).eval(), build_criterion(task)
+def test_gradients_accumulate_over_parts_of_a_batch(tmp_path, task):
+    path = save_pretrained(tmp_path / "c.pt", extractor_mode="layer_norm")
+    model, criterion = build_model(path, task).eval(), build_criterion(task)
     gradients = []
     for parts in ([range(6)], [[0, 1], [2, 3, 4], [5]]):
         model.zero_grad()
@@ -268,7 +267,7 @@ def test_gradients_accumulate_over_parts_of_a_batch(checkpoint, task):
             criterion(model, batch(task, indices=list(part)))[0].backward()
         gradients.append([p.grad.clone() for p in model.aggregation.parameters()])
     for one, other in zip(*gradients):
-        assert torch.allclose(one, other, rtol=1e-2, atol=1e-3)
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_prior_is_in_the_checkpoint(checkpoint, task):

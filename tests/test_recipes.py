@@ -23,6 +23,7 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("path", RECIPES, ids=[os.path.basename(path) for path in RECIPES])
 def test_recipe(tmp_path, data, path):
+    from fairseq.dataclass.configs import FairseqConfig
     from fairseq_cli.hydra_train import _hydra_main
 
     name = os.path.basename(path)[: -len(".yaml")]
@@ -50,7 +51,7 @@ def test_recipe(tmp_path, data, path):
         "optimization": {"max_update": 3, "update_freq": [1]},
         "model": {"w2v_path": pretrained, "freeze_finetune_updates": 1, "mask_channel_length": 8},
     }
-    _hydra_main(OmegaConf.merge(cfg, overrides))
+    _hydra_main(OmegaConf.merge(OmegaConf.structured(FairseqConfig), cfg, overrides))
     state = torch.load(str(tmp_path / "out" / "checkpoint_last.pt"))
     assert state["optimizer_history"][-1]["num_updates"] == 3
     assert state["cfg"]["model"]["w2v_args"]["model"]["_name"] == kind

@@ -35,8 +35,8 @@ CORPORA = {
     "digits": dict(script="manifests/digits.py", pretrain=[], finetune=[]),
     "human": dict(
         script="manifests/asterisk.py",
-        pretrain=["optimization.max_update=600"],
-        finetune=["optimization.max_update=1200", "dataset.max_tokens=800000"],
+        pretrain=["optimization.max_update=300"],
+        finetune=["optimization.max_update=450", "dataset.max_tokens=800000"],
     ),
 }
 

@@ -81,10 +81,11 @@ class VaranCtcCriterion(CtcCriterion):
                 value.masked_fill(~feasible, 0) for value in (total, expected, divergence)
             )
         loss = total.sum()
-        self._check_finite(loss, sample)
 
         logging_output = self._summary(loss, expected, divergence, nll, log_q, feasible)
         logging_output["ntokens"] = sample["ntokens"]
+        if math.isnan(logging_output["loss"]):
+            self._blame_audio(sample)
         if not model.training:
             logging_output.update(self._errors(model, net_output, sample))
         return loss, len(target), logging_output
@@ -105,14 +106,13 @@ class VaranCtcCriterion(CtcCriterion):
             self.prior = kept.probs
         return self.prior
 
-    def _check_finite(self, loss: Tensor, sample: Dict[str, Any]) -> None:
+    def _blame_audio(self, sample: Dict[str, Any]) -> None:
         """A loss that is no number is often bad audio: then names the file."""
-        if torch.isnan(loss):
-            for row, waveform in zip(sample["id"].tolist(), sample["net_input"]["source"]):
-                if not torch.isfinite(waveform).all():
-                    raise ValueError(
-                        f"NaN or infinite samples in audio: {_name_utterance(self.task, row)}"
-                    )
+        for row, waveform in zip(sample["id"].tolist(), sample["net_input"]["source"]):
+            if not torch.isfinite(waveform).all():
+                raise ValueError(
+                    f"NaN or infinite samples in audio: {_name_utterance(self.task, row)}"
+                )
 
     @torch.no_grad()
     def _summary(self, loss, expected, divergence, nll, log_q, feasible) -> Dict[str, Any]:
@@ -213,5 +213,8 @@ def _name_utterance(task, row: int) -> str:
     for split, dataset in task.datasets.items():
         dataset = getattr(dataset, "dataset", dataset)
         if hasattr(dataset, "fnames") and row < len(dataset.fnames):
-            names.append(f"{dataset.root_dir}/{dataset.fnames[row]} ({split})")
+            name = dataset.fnames[row]
+            name = name.as_py() if hasattr(name, "as_py") else name  # a pyarrow string
+            name = dataset.text_compressor.decompress(name)
+            names.append(f"{dataset.root_dir}/{name} ({split})")
     return " or ".join(names) or f"utterance {row}"

@@ -50,7 +50,7 @@ class VaranCtcConfig(Wav2Vec2CtcConfig):
         },
     )
     combine: str = field(
-        default="mixture",
+        default="best_layer",
         metadata={"help": f"how predictions of the layers become one: {', '.join(RULES)}"},
     )
     decode_layer: int = field(
@@ -77,6 +77,7 @@ class VaranCtc(BaseFairseqModel):
         super().__init__()
         self.cfg = cfg
         self.blank = blank
+        self.warned = False
         self.w2v_encoder = encoder
         self.aggregation = build_aggregation(
             cfg.aggregation,
@@ -139,6 +140,8 @@ class VaranCtc(BaseFairseqModel):
         elif len(logits) == 1:
             log_probs = logits[0].float().log_softmax(-1)
         else:
+            if self.training and self.cfg.combine == "best_layer":
+                self._warn_once()
             each = torch.stack([layer.float().log_softmax(-1) for layer in logits])
             log_probs = combine(each, net_output["log_q"], self.cfg.combine)
         if self.cfg.blank_weight != 0:
@@ -149,6 +152,14 @@ class VaranCtc(BaseFairseqModel):
             padding = net_output["padding_mask"].t().unsqueeze(-1)
             log_probs = torch.where(padding, silence, log_probs)
         return log_probs
+
+    def _warn_once(self) -> None:
+        if not self.warned:
+            self.warned = True
+            logger.warning(
+                "training on the combined prediction with model.combine=best_layer gives the "
+                "posterior no gradient: use model.combine=mixture, or criterion._name=varan_ctc"
+            )
 
     def _weigh_blank(self, log_probs: Tensor) -> Tensor:
         weight = torch.zeros_like(log_probs)
