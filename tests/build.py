@@ -2,15 +2,17 @@
 
 import torch
 from fairseq import criterions, models, tasks
+from fairseq.tasks.audio_finetuning import AudioFinetuningConfig
 from omegaconf import OmegaConf
 
 import varan_fairseq  # noqa: F401
 
 
 def setup_task(data, **changes):
-    # tpu and seed are interpolations into a whole configuration
-    cfg = {"_name": "audio_finetuning", "data": data, "labels": "ltr", "tpu": False, "seed": 1}
-    cfg.update(changes)
+    # tpu and seed (fairseq main only) are interpolations into a whole configuration
+    cfg = {"_name": "audio_finetuning", "data": data, "labels": "ltr", "tpu": False, **changes}
+    if hasattr(AudioFinetuningConfig, "seed"):
+        cfg["seed"] = 1
     return tasks.setup_task(OmegaConf.create(cfg))
 
 

@@ -65,6 +65,8 @@ def save_pretrained(path, kind="wav2vec2", normalize=False, **changes):
             "common": OmegaConf.structured(CommonConfig),
             "distributed_training": OmegaConf.structured(DistributedTrainingConfig),
             "dataset": OmegaConf.structured(DatasetConfig),
+            "criterion": None,
+            "lr_scheduler": None,
             "task": OmegaConf.merge(OmegaConf.structured(TASK_DATACLASS_REGISTRY[task["_name"]]), task),
             "model": OmegaConf.merge(OmegaConf.structured(MODEL_DATACLASS_REGISTRY[model["_name"]]), model),
         }

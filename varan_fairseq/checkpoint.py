@@ -29,7 +29,7 @@ def read_state(path: str, overrides: Optional[Dict[str, Any]] = None) -> Dict[st
         ) from error
     if name != "varan_ctc":
         raise ValueError(f"{path} was made by model {name!r}, wanted a checkpoint of 'varan_ctc'")
-    compat.complete_task_config(state["cfg"].task)
+    compat.fit_task_config(state["cfg"].task)
     return state
 
 

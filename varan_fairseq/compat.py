@@ -10,6 +10,7 @@ import types
 
 import fairseq
 import torch
+from omegaconf import open_dict
 
 
 def allow_checkpoint_classes() -> None:
@@ -81,10 +82,16 @@ def _instance_defaults_allowed():
         dataclasses.dataclass = plain
 
 
-def complete_task_config(task_cfg) -> None:
-    """Adds keys that fairseq main reads and checkpoints of 0.12.2 lack (in place)."""
-    from omegaconf import open_dict
+def fit_task_config(task_cfg) -> None:
+    """Makes the task's configuration in a checkpoint that another fairseq wrote fit the one
+    installed (in place): drops keys that are unknown here, such as `seed` on 0.12.2, and
+    adds those that fairseq main reads and checkpoints of 0.12.2 lack."""
+    from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
+    known = {field.name for field in dataclasses.fields(TASK_DATACLASS_REGISTRY[task_cfg._name])}
     with open_dict(task_cfg):
+        for key in [key for key in task_cfg if key not in known and key != "_name"]:
+            del task_cfg[key]
         for key in ("multi_corpus_keys", "multi_corpus_sampling_weights"):
-            task_cfg.setdefault(key, None)
+            if key in known and key not in task_cfg:
+                task_cfg[key] = None

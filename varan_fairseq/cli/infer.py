@@ -135,7 +135,7 @@ def processor_class(infer: Any):
 
         def load_model_ensemble(self):
             models, saved = super().load_model_ensemble()
-            compat.complete_task_config(saved.task)
+            compat.fit_task_config(saved.task)
             return models, saved
 
         def process_sentence(self, sample, hypo, sid, batch_id):

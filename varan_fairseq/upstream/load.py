@@ -10,6 +10,7 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf, open_dict
 
+from ..compat import fit_task_config
 from .kinds import KINDS
 from .layers import Encoder
 
@@ -80,6 +81,7 @@ def load_encoder(cfg: Any) -> Encoder:
 
     with open_dict(pretraining):
         pretraining.task.data = cfg.data
+    fit_task_config(pretraining.task)
     task = tasks.setup_task(pretraining.task)
     if name == "hubert":
         # Its task would look for the pre-training labels' dictionaries; without them the
