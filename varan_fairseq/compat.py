@@ -10,7 +10,7 @@ import types
 
 import fairseq
 import torch
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 
 def allow_checkpoint_classes() -> None:
@@ -88,10 +88,18 @@ def fit_task_config(task_cfg) -> None:
     adds those that fairseq main reads and checkpoints of 0.12.2 lack."""
     from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
-    known = {field.name for field in dataclasses.fields(TASK_DATACLASS_REGISTRY[task_cfg._name])}
+    known = OmegaConf.structured(TASK_DATACLASS_REGISTRY[task_cfg._name])
     with open_dict(task_cfg):
-        for key in [key for key in task_cfg if key not in known and key != "_name"]:
-            del task_cfg[key]
+        _drop_unknown(task_cfg, known)
         for key in ("multi_corpus_keys", "multi_corpus_sampling_weights"):
-            if key in known and key not in task_cfg:
+            if key in known.keys() and key not in task_cfg:
                 task_cfg[key] = None
+
+
+def _drop_unknown(cfg, known) -> None:
+    names = set(known.keys()) | {"_name"}
+    for key in list(cfg.keys()):
+        if key not in names:
+            del cfg[key]
+        elif OmegaConf.is_dict(cfg[key]) and OmegaConf.is_dict(known._get_node(key)):
+            _drop_unknown(cfg[key], known._get_node(key))

@@ -36,7 +36,7 @@ CORPORA = {
     "human": dict(
         script="manifests/asterisk.py",
         pretrain=["optimization.max_update=300"],
-        finetune=["optimization.max_update=450", "dataset.max_tokens=800000"],
+        finetune=["optimization.max_update=450", "dataset.max_tokens=500000"],
     ),
 }
 
