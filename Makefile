@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
-VENV = .venv-$(shell "$(FOUND)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV = .venv-$(if $(FOUND),$(shell "$(FOUND)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 export OMP_NUM_THREADS ?= 1
 
 setup:

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from varan_fairseq.method.aggregation import AGGREGATIONS, build_aggregation
+from varan_fairseq.method.ctc import layerwise_ctc
+from varan_fairseq.method.objective import variational_objective
+from varan_fairseq.method.prior import layer_prior
 
 L, T, B, D, V = 4, 7, 3, 8, 5
 FRAMES = [7, 4, 5]
@@ -76,6 +79,26 @@ def test_values_and_gradients_do_not_depend_on_padding(name, options):
             assert one is None or not one.any()
         else:
             assert torch.allclose(one, other, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_loss_of_an_utterance_does_not_depend_on_its_padding(name):
+    """Padded with NaN in a batch, against alone and unpadded."""
+    module, states = build(name), random_states()
+    targets, lengths = torch.tensor([[1, 2], [3, 0], [4, 4]]), torch.tensor([2, 1, 2])
+
+    def objective(states, mask, rows, frames):
+        reading = module(states, mask)
+        nll = layerwise_ctc(reading.logits, targets[rows], frames, lengths[rows], 0, True)
+        prior = layer_prior("chi2_reversed", reading.log_q.shape[1])
+        return variational_objective(nll, reading.log_q, prior, 0.1, "prior_posterior")[0]
+
+    dirty = [s.detach().masked_fill(MASK.t().unsqueeze(-1), float("nan")) for s in states]
+    together = objective(dirty, MASK, [0, 1, 2], torch.tensor(FRAMES))
+    for b, frames in enumerate(FRAMES):
+        single = [state[:frames, b : b + 1] for state in states]
+        alone = objective(single, None, [b], torch.tensor([frames]))
+        assert torch.allclose(together[b], alone[0], atol=1e-10)
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)

@@ -277,3 +277,18 @@ def test_prior_is_in_the_checkpoint(checkpoint, task):
     expected = layer_prior("chi2_reversed", 4, df=35.0)
     assert torch.equal(criterion._prior(model, log_q), expected)
     assert torch.equal(model.state_dict()["prior.probs"], expected)
+
+
+def test_half_precision(checkpoint, task):
+    """As `common.fp16` does it: every weight and the waveform in 16 bits."""
+    model = build_model(checkpoint, task).to(torch.bfloat16).train()
+    criterion, sample = build_criterion(task), batch(task)
+    sample["net_input"]["source"] = sample["net_input"]["source"].to(torch.bfloat16)
+    net_output = model(**sample["net_input"])
+    assert net_output["log_q"].dtype == torch.float32
+    assert net_output["layer_logits"][0].dtype == torch.bfloat16
+    loss, _, _ = criterion(model, sample)
+    loss.backward()
+    exact = build_criterion(task)(build_model(checkpoint, task).train(), batch(task))[0]
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(exact.item(), rel=0.05)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

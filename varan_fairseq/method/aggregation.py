@@ -142,7 +142,9 @@ class Varan(nn.Module):
         self.heads = heads
 
     def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
-        plain = not self.norms.norms and not (self.training and self.heads[0][0].p > 0)
+        # The fast way reads the state as it is: nothing may stand between it and the head.
+        dropout = self.training and self.heads[0][0].p > 0
+        plain = not self.norms.norms and not dropout
         valid = valid_frames(padding_mask) if plain else None
         pooled, logits = [], []
         for layer, state in enumerate(states):

@@ -1,0 +1,132 @@
+"""Manifests and the scripts that make them."""
+
+import gzip
+import importlib.util
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import REPO
+
+from varan_fairseq.manifest import letters, read_manifest, write_lines
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, os.path.join(REPO, "manifests", name + ".py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name, *arguments):
+    return subprocess.run(
+        [sys.executable, os.path.join(REPO, "manifests", name + ".py"), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, cwd=REPO,
+    )
+
+
+def test_letters():
+    assert letters("ONE  TWO") == "O N E | T W O |"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = str(tmp_path / "file")
+    write_lines(path, ["old"])
+
+    def lines():
+        yield "new"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_lines(path, lines())
+    with open(path) as file:
+        assert file.read() == "old\n"
+
+
+def test_digits(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    done = run("digits", tmp_path, "--train", 8, "--valid", 2, "--test", 4)
+    assert "8 train, 2 valid, 4 test" in done.stdout, done.stderr
+    for split, count in (("train", 8), ("valid", 2), ("test", 4)):
+        manifest = read_manifest(str(tmp_path / f"{split}.tsv"))
+        assert len(manifest.entries) == count
+        for name, samples in manifest.entries:
+            info = soundfile.info(os.path.join(manifest.root, name))
+            assert (info.samplerate, info.channels, info.frames) == (16000, 1, samples)
+            assert np.abs(soundfile.read(os.path.join(manifest.root, name))[0]).max() > 0.05
+    with open(str(tmp_path / "train.ltr")) as ltr, open(str(tmp_path / "train.wrd")) as wrd:
+        assert [line.strip() for line in ltr] == [letters(line) for line in wrd]
+
+
+def test_voices_of_the_splits_are_disjoint():
+    with open(os.path.join(REPO, "manifests", "digits.py")) as file:
+        source = file.read()
+    scope = {}
+    exec(source[source.index("VOICES = {") : source.index("def make_split")], scope)
+    voices = scope["VOICES"]
+    everyone = [voice for split in voices.values() for voice in split]
+    assert set(voices) == {"train", "valid", "test"} and len(everyone) == len(set(everyone))
+
+
+@pytest.fixture
+def asterisk():
+    pytest.importorskip("num2words")
+    pytest.importorskip("soxr")
+    return script("asterisk")
+
+
+@pytest.mark.parametrize(
+    "text, spoken",
+    [
+        ("Press 1 to mute, or 12 to exit.", "PRESS ONE TO MUTE OR TWELVE TO EXIT"),
+        ("De-activated.", "DE ACTIVATED"),
+        ("press * then #", "PRESS STAR THEN POUND"),
+        ("I'd like 3D audio", "I'D LIKE THREE D AUDIO"),
+        ("visit www.example.org", "VISIT WWW DOT EXAMPLE DOT ORG"),
+    ],
+)
+def test_asterisk_text(asterisk, text, spoken):
+    assert asterisk.normalise(text) == spoken
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [("[beep]", "brackets"), ("(tone) hello", "brackets"), ("H.323", "more than one reading"),
+     ("50% off", "no spoken form for %"), ("...", "no words")],
+)
+def test_asterisk_drops(asterisk, text, reason):
+    with pytest.raises(ValueError, match=reason):
+        asterisk.normalise(text)
+
+
+def test_asterisk_corpus(asterisk, tmp_path):
+    """A tree of the packages' layout: 8 kHz prompts, some unusable, all counted."""
+    lines = ["; comment", "beep: beep", "silence/1: one second", "x: [sound]", "lost: Not there."]
+    sounds = tmp_path / "unpacked" / asterisk.SOUNDS
+    sounds.mkdir(parents=True)
+    for index in range(20):
+        lines.append(f"vm-{index}: Message number {index}.")
+        soundfile.write(str(sounds / f"vm-{index}.wav"), np.zeros(4000), 8000, subtype="PCM_16")
+    text = tmp_path / "unpacked" / asterisk.TRANSCRIPTS
+    text.parent.mkdir(parents=True)
+    with gzip.open(str(text), "wt") as file:
+        file.write("\n".join(lines))
+    done = run("asterisk", tmp_path / "out", "--unpacked", tmp_path / "unpacked")
+    assert "20 prompts" in done.stdout and "(2 valid, 4 test, 14 train)" in done.stdout, done.stderr
+    for reason in ("dropped 2: no speech", "dropped 1: carries brackets", "dropped 1: no recording"):
+        assert reason in done.stdout
+    names = []
+    for split in ("train", "valid", "test"):
+        manifest = read_manifest(str(tmp_path / "out" / f"{split}.tsv"))
+        names += [name for name, _ in manifest.entries]
+        assert all(samples == 8000 for _, samples in manifest.entries)
+    assert len(set(names)) == 20
+
+
+def test_asterisk_refuses_another_folder(asterisk, tmp_path):
+    done = run("asterisk", tmp_path / "out", "--unpacked", tmp_path)
+    assert done.returncode == 1 and "is" in done.stderr and str(tmp_path) in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("asterisk.py: no ")
