@@ -18,8 +18,16 @@ setup(
         ],
         "plots": ["matplotlib"],
         "lm": ["flashlight-text"],
-        "demo": ["matplotlib", "tensorboard", "espeakng-loader", "soxr", "num2words"],
-        "test": ["pytest", "matplotlib", "flashlight-text", "tensorboard", "espeakng-loader", "soxr", "num2words"],
+        "demo": ["matplotlib", "tensorboard", "espeakng-loader", "soxr", "num2words", "tqdm"],
+        "test": [
+            "pytest",
+            "matplotlib",
+            "flashlight-text",
+            "tensorboard",
+            "espeakng-loader",
+            "soxr",
+            "num2words",
+        ],
     },
     entry_points={
         "console_scripts": [

@@ -31,7 +31,9 @@ def workloads(size: str):
     """{'varan': work, 'heads': work} on the same states, lengths and labels."""
     layers, batch, frames, dim, labels, positions = SIZES[size]
     torch.manual_seed(0)
-    states = [torch.randn(frames, batch, dim, device=DEVICE, requires_grad=True) for _ in range(layers)]
+    states = [
+        torch.randn(frames, batch, dim, device=DEVICE, requires_grad=True) for _ in range(layers)
+    ]
     for state in states:  # their gradients exist before anything is measured
         state.grad = torch.zeros_like(state)
     lengths = torch.linspace(0.7 * frames, frames, batch).long().to(DEVICE)
@@ -39,7 +41,9 @@ def workloads(size: str):
     targets = torch.randint(1, labels, (batch, positions), device=DEVICE)
     target_lengths = torch.full((batch,), positions, device=DEVICE)
     prior = layer_prior("chi2_reversed", layers).to(DEVICE)
-    aggregation = build_aggregation("varan", num_layers=layers, dim=dim, num_classes=labels).to(DEVICE)
+    aggregation = build_aggregation("varan", num_layers=layers, dim=dim, num_classes=labels).to(
+        DEVICE
+    )
     head = nn.Linear(dim, labels).to(DEVICE)
 
     def varan():

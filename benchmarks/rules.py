@@ -47,7 +47,9 @@ def main() -> None:
             scores = [decode(path, os.path.join(folder, "data"), *reading) for path in checkpoints]
             uer, wer = (statistics.mean(values) for values in zip(*scores))
             name = os.path.basename(folder)
-            print(f"| {name} | {' '.join(reading).strip('-')} | {uer:.2f} | {wer:.2f} |", flush=True)
+            print(
+                f"| {name} | {' '.join(reading).strip('-')} | {uer:.2f} | {wer:.2f} |", flush=True
+            )
 
 
 if __name__ == "__main__":

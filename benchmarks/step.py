@@ -93,7 +93,8 @@ def main() -> None:
     built = {name: build(name) for name in names}
     seconds = interleaved_seconds({name: built[name].step for name in names}, args.rounds)
     memory = {
-        name: statistics.median(in_fresh_process(__file__, name) for _ in range(3)) for name in names
+        name: statistics.median(in_fresh_process(__file__, name) for _ in range(3))
+        for name in names
     }
     print(
         f"{torch.cuda.get_device_name() + ', fp16' if CUDA else 'CPU, float32'}, torch "

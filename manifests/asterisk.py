@@ -128,9 +128,7 @@ def main() -> None:
     tenth = len(rows) // 10
     splits = {"valid": rows[:tenth], "test": rows[tenth : 3 * tenth], "train": rows[3 * tenth :]}
     for split, part in splits.items():
-        write_split(
-            args.out, split, root, [row[:2] for row in part], [row[2] for row in part]
-        )
+        write_split(args.out, split, root, [row[:2] for row in part], [row[2] for row in part])
     write_dictionary(args.out, [row[2] for row in rows])
     sizes = ", ".join(f"{len(part)} {split}" for split, part in splits.items())
     print(f"{args.out}: {len(rows)} prompts, {seconds / 60:.1f} minutes ({sizes})")

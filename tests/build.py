@@ -26,9 +26,7 @@ def build_model(w2v_path, task, name="varan_ctc", **changes):
         "ddp_backend": "legacy_ddp",
     }
     if name == "varan_ctc":
-        cfg.update(
-            posterior_heads=4, train_subset="train", valid_subset="valid", check_audio=False
-        )
+        cfg.update(posterior_heads=4, train_subset="train", valid_subset="valid", check_audio=False)
     cfg.update(changes)
     torch.manual_seed(1)
     return task.build_model(OmegaConf.create(cfg))

@@ -37,13 +37,14 @@ def tiny_model(**changes):
 
 def save_pretrained(path, kind="wav2vec2", normalize=False, **changes):
     """A random-weight pre-training checkpoint as fairseq would save it. Returns its path."""
-    import varan_fairseq  # noqa: F401
     from fairseq import tasks
     from fairseq.data.dictionary import Dictionary
     from fairseq.dataclass.configs import CommonConfig, DatasetConfig, DistributedTrainingConfig
     from fairseq.models import MODEL_DATACLASS_REGISTRY
     from fairseq.tasks import TASK_DATACLASS_REGISTRY
     from omegaconf import OmegaConf
+
+    import varan_fairseq  # noqa: F401
 
     torch.manual_seed(0)
     model = tiny_model(**changes)
@@ -67,8 +68,12 @@ def save_pretrained(path, kind="wav2vec2", normalize=False, **changes):
             "dataset": OmegaConf.structured(DatasetConfig),
             "criterion": None,
             "lr_scheduler": None,
-            "task": OmegaConf.merge(OmegaConf.structured(TASK_DATACLASS_REGISTRY[task["_name"]]), task),
-            "model": OmegaConf.merge(OmegaConf.structured(MODEL_DATACLASS_REGISTRY[model["_name"]]), model),
+            "task": OmegaConf.merge(
+                OmegaConf.structured(TASK_DATACLASS_REGISTRY[task["_name"]]), task
+            ),
+            "model": OmegaConf.merge(
+                OmegaConf.structured(MODEL_DATACLASS_REGISTRY[model["_name"]]), model
+            ),
         }
     )
     cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)

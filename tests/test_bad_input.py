@@ -98,9 +98,15 @@ def test_normalize_differs(tmp_path, corpus, kind):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"posterior_heads": 5}, "posterior heads must divide the encoder width: 5 heads, width 32"),
+        (
+            {"posterior_heads": 5},
+            "posterior heads must divide the encoder width: 5 heads, width 32",
+        ),
         ({"posterior_heads": 0}, "0 heads, width 32"),
-        ({"aggregation": "mean"}, "model.aggregation=mean: choose one of last_layer, weighted_sum, varan"),
+        (
+            {"aggregation": "mean"},
+            "model.aggregation=mean: choose one of last_layer, weighted_sum, varan",
+        ),
         ({"combine": "vote"}, "'vote': choose one of mixture, log_linear, best_layer"),
         ({"layer_norm": "maybe"}, "model.layer_norm=maybe: choose one of auto, true, false"),
         ({"decode_layer": 5}, "model.decode_layer=5: .* 1 .. 4"),
@@ -264,7 +270,10 @@ def test_infer_on_another_models_checkpoint(corpus, wav2vec2):
         (["common_eval.path=gone.pt", "task.data=x"], "no checkpoint gone.pt"),
         (["decode"], "'decode' is no override: wanted key=value"),
         (["--combine", "vote", "a=b"], "choose one of mixture, log_linear, best_layer"),
-        (["common_eval.path=x", "task.data=x", "common_eval.model_overrides=oops"], "wanted a Python dictionary"),
+        (
+            ["common_eval.path=x", "task.data=x", "common_eval.model_overrides=oops"],
+            "wanted a Python dictionary",
+        ),
     ],
 )
 def test_infer_arguments(arguments, words):
@@ -291,8 +300,11 @@ def test_fairseq_missing(tmp_path):
         "import varan_fairseq\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=str(tmp_path), stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, universal_newlines=True,
+        [sys.executable, "-c", script],
+        cwd=str(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
     )
     last = done.stdout.strip().splitlines()[-1]
     assert done.returncode == 1

@@ -29,13 +29,26 @@ TINY = [
 def finetune(folder, *overrides, cwd, user_dir="varan_fairseq", config_dir="examples/"):
     return shell(
         command("fairseq-hydra-train"),
-        "--config-dir", config_dir, "--config-name", "wav2vec2_base_libri_10m",
-        f"common.user_dir={user_dir}", f"task.data={folder}",
-        "common.fp16=false", "common.cpu=true", "common.log_interval=1",
-        "dataset.valid_subset=valid", "dataset.num_workers=0", "dataset.max_tokens=80000",
-        "dataset.validate_after_updates=0", "dataset.validate_interval=1",
-        "optimization.update_freq=[1]", "model.posterior_heads=4", "model.mask_channel_length=8",
-        "model.freeze_finetune_updates=2", *overrides, cwd=cwd,
+        "--config-dir",
+        config_dir,
+        "--config-name",
+        "wav2vec2_base_libri_10m",
+        f"common.user_dir={user_dir}",
+        f"task.data={folder}",
+        "common.fp16=false",
+        "common.cpu=true",
+        "common.log_interval=1",
+        "dataset.valid_subset=valid",
+        "dataset.num_workers=0",
+        "dataset.max_tokens=80000",
+        "dataset.validate_after_updates=0",
+        "dataset.validate_interval=1",
+        "optimization.update_freq=[1]",
+        "model.posterior_heads=4",
+        "model.mask_channel_length=8",
+        "model.freeze_finetune_updates=2",
+        *overrides,
+        cwd=cwd,
     )
 
 
@@ -48,9 +61,14 @@ def run(tmp_path_factory):
     relative = os.path.relpath(str(base), REPO)
     shell(
         command("fairseq-hydra-train"),
-        "--config-dir", "examples/demo", "--config-name", "pretrain",
-        f"task.data={relative}/data", f"checkpoint.save_dir={relative}/pretrained",
-        "task.min_sample_size=1000", *TINY,
+        "--config-dir",
+        "examples/demo",
+        "--config-name",
+        "pretrain",
+        f"task.data={relative}/data",
+        f"checkpoint.save_dir={relative}/pretrained",
+        "task.min_sample_size=1000",
+        *TINY,
     )
     pretrained = f"{relative}/pretrained/checkpoint_last.pt"
     where = [f"model.w2v_path={pretrained}", f"checkpoint.save_dir={relative}/finetuned"]
@@ -69,12 +87,21 @@ def test_training_resumes(run):
 
 def test_what_training_logs(run):
     log = run[2]
-    for key in ("expected_nll", "divergence", "posterior_entropy", "posterior_03", "nll_01", "infeasible"):
+    for key in (
+        "expected_nll",
+        "divergence",
+        "posterior_entropy",
+        "posterior_03",
+        "nll_01",
+        "infeasible",
+    ):
         assert f'"{key}"' in log or f'"train_{key}"' in log, key
     for key in ("valid_wer", "valid_uer", "valid_best_wer", "valid_posterior_01"):
         assert f'"{key}"' in log, key
     folder = os.path.dirname(os.path.dirname(run[1]))
-    events = [file for _, _, files in os.walk(os.path.join(folder, "tensorboard")) for file in files]
+    events = [
+        file for _, _, files in os.walk(os.path.join(folder, "tensorboard")) for file in files
+    ]
     assert any("tfevents" in file for file in events)
 
 
@@ -84,10 +111,15 @@ def test_from_another_directory_with_absolute_paths(tmp_path):
     data = write_corpus(tmp_path / "data")
     save_pretrained(tmp_path / "hubert.pt", "hubert")
     finetune(
-        data, f"model.w2v_path={tmp_path}/hubert.pt", "optimization.max_update=2",
-        f"checkpoint.save_dir={tmp_path}/out", f"common.tensorboard_logdir={tmp_path}/tb",
-        "dataset.num_workers=2", "optimization.update_freq=[2]",
-        cwd=tmp_path, user_dir=os.path.join(REPO, "varan_fairseq"),
+        data,
+        f"model.w2v_path={tmp_path}/hubert.pt",
+        "optimization.max_update=2",
+        f"checkpoint.save_dir={tmp_path}/out",
+        f"common.tensorboard_logdir={tmp_path}/tb",
+        "dataset.num_workers=2",
+        "optimization.update_freq=[2]",
+        cwd=tmp_path,
+        user_dir=os.path.join(REPO, "varan_fairseq"),
         config_dir=os.path.join(REPO, "examples"),
     )
     os.remove(str(tmp_path / "hubert.pt"))
@@ -103,8 +135,13 @@ def scores(folder):
 def decode(run, out, *arguments):
     data, checkpoint, _ = run
     code = infer.main(
-        [f"common_eval.path={checkpoint}", f"task.data={data}", "dataset.gen_subset=test",
-         f"decoding.results_path={out}", *arguments]
+        [
+            f"common_eval.path={checkpoint}",
+            f"task.data={data}",
+            "dataset.gen_subset=test",
+            f"decoding.results_path={out}",
+            *arguments,
+        ]
     )
     assert code == 0
     return scores(str(out))
@@ -125,19 +162,34 @@ def test_decoding_without_the_pretrained_file(run, tmp_path, capsys):
     data, checkpoint, _ = run
     base = os.path.dirname(os.path.dirname(checkpoint))
     text = shell(
-        sys.executable, "-m", "varan_fairseq.cli.infer", "task=audio_finetuning", "task.labels=ltr",
-        "common_eval.path=finetuned/checkpoint_last.pt", "task.data=data", "dataset.gen_subset=test",
-        "common.user_dir=varan_fairseq", "--layer", "2", cwd=base,
+        sys.executable,
+        "-m",
+        "varan_fairseq.cli.infer",
+        "task=audio_finetuning",
+        "task.labels=ltr",
+        "common_eval.path=finetuned/checkpoint_last.pt",
+        "task.data=data",
+        "dataset.gen_subset=test",
+        "common.user_dir=varan_fairseq",
+        "--layer",
+        "2",
+        cwd=base,
     )
     assert "6 utterances, 12 words" in text
-    assert scores(os.path.join(base, "finetuned", "decode-test-viterbi"))["reading"] == {"decode_layer": 2}
+    assert scores(os.path.join(base, "finetuned", "decode-test-viterbi"))["reading"] == {
+        "decode_layer": 2
+    }
 
 
 def test_an_incomplete_decoding_is_an_error_and_leaves_nothing(run, tmp_path, capsys):
     data, checkpoint, _ = run
     code = infer.main(
-        [f"common_eval.path={checkpoint}", f"task.data={data}", "task.min_sample_size=12000",
-         f"decoding.results_path={tmp_path}/out"]
+        [
+            f"common_eval.path={checkpoint}",
+            f"task.data={data}",
+            "task.min_sample_size=12000",
+            f"decoding.results_path={tmp_path}/out",
+        ]
     )
     assert code == 2 and "of the 6 utterances in test.tsv" in capsys.readouterr().err
     assert os.listdir(str(tmp_path)) == []
@@ -153,12 +205,23 @@ def test_kenlm_with_lexicon(run, tmp_path):
     (tmp_path / "lm.arpa").write_text("\n".join(arpa))
     (tmp_path / "lexicon.txt").write_text("".join(f"{w}\t{' '.join(w)} |\n" for w in words))
     found = decode(
-        run, tmp_path / "kenlm", "decoding.type=kenlm", f"decoding.lmpath={tmp_path}/lm.arpa",
-        f"decoding.lexicon={tmp_path}/lexicon.txt", "decoding.beam=10", "--combine", "log_linear",
+        run,
+        tmp_path / "kenlm",
+        "decoding.type=kenlm",
+        f"decoding.lmpath={tmp_path}/lm.arpa",
+        f"decoding.lexicon={tmp_path}/lexicon.txt",
+        "decoding.beam=10",
+        "--combine",
+        "log_linear",
     )
     assert found["utterances"] == 6 and found["decoder"] == "kenlm"
     with open(str(tmp_path / "kenlm" / "hypotheses.tsv")) as file:
-        said = {word for line in list(file)[1:] for word in line.strip().split("\t")[1:] for word in word.split()}
+        said = {
+            word
+            for line in list(file)[1:]
+            for word in line.strip().split("\t")[1:]
+            for word in word.split()
+        }
     assert said <= set(words)
 
 
@@ -180,18 +243,32 @@ def test_stock_infer_script(run, tmp_path):
     import fairseq
 
     data, checkpoint, _ = run
-    script = os.path.join(os.path.dirname(fairseq.__file__), "examples/speech_recognition/new/infer.py")
+    script = os.path.join(
+        os.path.dirname(fairseq.__file__), "examples/speech_recognition/new/infer.py"
+    )
     path = os.path.dirname(fairseq.__file__)
     (tmp_path / "results").mkdir()
     (tmp_path / "path").mkdir()
     os.symlink(os.path.join(path, "examples"), str(tmp_path / "path" / "examples"))
     shell(
-        "env", f"PYTHONPATH={tmp_path}/path", sys.executable, script, "task=audio_finetuning",
-        f"task.data={data}", "task.labels=ltr", f"common_eval.path={checkpoint}",
-        "common_eval.post_process=letter", "dataset.gen_subset=test", "decoding.type=viterbi",
-        f"decoding.results_path={tmp_path}/results", f"common.user_dir={REPO}/varan_fairseq",
-        "common.cpu=true", "dataset.required_batch_size_multiple=1", "hydra.run.dir=.",
-        "common_eval.model_overrides=\"{'combine':'log_linear'}\"", cwd=tmp_path,
+        "env",
+        f"PYTHONPATH={tmp_path}/path",
+        sys.executable,
+        script,
+        "task=audio_finetuning",
+        f"task.data={data}",
+        "task.labels=ltr",
+        f"common_eval.path={checkpoint}",
+        "common_eval.post_process=letter",
+        "dataset.gen_subset=test",
+        "decoding.type=viterbi",
+        f"decoding.results_path={tmp_path}/results",
+        f"common.user_dir={REPO}/varan_fairseq",
+        "common.cpu=true",
+        "dataset.required_batch_size_multiple=1",
+        "hydra.run.dir=.",
+        "common_eval.model_overrides=\"{'combine':'log_linear'}\"",
+        cwd=tmp_path,
     )
     found = (tmp_path / "results" / "wer").read_text().split()[1]
     ours = decode(run, tmp_path / "ours", "--combine", "log_linear")

@@ -15,7 +15,9 @@ from varan_fairseq.manifest import letters, read_manifest, write_lines
 
 
 def script(name):
-    spec = importlib.util.spec_from_file_location(name, os.path.join(REPO, "manifests", name + ".py"))
+    spec = importlib.util.spec_from_file_location(
+        name, os.path.join(REPO, "manifests", name + ".py")
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -24,7 +26,10 @@ def script(name):
 def run(name, *arguments):
     return subprocess.run(
         [sys.executable, os.path.join(REPO, "manifests", name + ".py"), *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        cwd=REPO,
     )
 
 
@@ -94,8 +99,13 @@ def test_asterisk_text(asterisk, text, spoken):
 
 @pytest.mark.parametrize(
     "text, reason",
-    [("[beep]", "brackets"), ("(tone) hello", "brackets"), ("H.323", "more than one reading"),
-     ("50% off", "no spoken form for %"), ("...", "no words")],
+    [
+        ("[beep]", "brackets"),
+        ("(tone) hello", "brackets"),
+        ("H.323", "more than one reading"),
+        ("50% off", "no spoken form for %"),
+        ("...", "no words"),
+    ],
 )
 def test_asterisk_drops(asterisk, text, reason):
     with pytest.raises(ValueError, match=reason):
@@ -116,7 +126,11 @@ def test_asterisk_corpus(asterisk, tmp_path):
         file.write("\n".join(lines))
     done = run("asterisk", tmp_path / "out", "--unpacked", tmp_path / "unpacked")
     assert "20 prompts" in done.stdout and "(2 valid, 4 test, 14 train)" in done.stdout, done.stderr
-    for reason in ("dropped 2: no speech", "dropped 1: carries brackets", "dropped 1: no recording"):
+    for reason in (
+        "dropped 2: no speech",
+        "dropped 1: carries brackets",
+        "dropped 1: no recording",
+    ):
         assert reason in done.stdout
     names = []
     for split in ("train", "valid", "test"):

@@ -27,8 +27,8 @@ def stock_model(kind, path, task):
     """fairseq's own fine-tuning model on the same checkpoint."""
     if kind == "wav2vec2":
         return build_model(path, task, "wav2vec_ctc")
-    from fairseq.models.hubert.hubert_asr import HubertCtc, HubertCtcConfig, HubertEncoder
     from fairseq import checkpoint_utils, tasks
+    from fairseq.models.hubert.hubert_asr import HubertCtc, HubertCtcConfig, HubertEncoder
     from omegaconf import OmegaConf, open_dict
 
     # HubertEncoder wants the pre-training labels' dictionary file; give it the state.
@@ -58,7 +58,9 @@ def test_last_layer_equals_stock(tmp_path, task, kind, pre_norm):
     expected = stock(**sample["net_input"])
     found = ours(**sample["net_input"])
     mask = found["padding_mask"]
-    assert mask.any() and torch.equal(mask, expected.get("padding_mask", expected.get("encoder_padding_mask")))
+    assert mask.any() and torch.equal(
+        mask, expected.get("padding_mask", expected.get("encoder_padding_mask"))
+    )
     valid = ~mask.t()
     log_probs = stock.get_normalized_probs(expected, log_probs=True)
     assert torch.allclose(
@@ -246,15 +248,26 @@ def test_logged_metrics(checkpoint, task):
     from fairseq.logging import metrics
 
     model, criterion = build_model(checkpoint, task).eval(), build_criterion(task)
-    logs = [criterion(model, batch(task, "valid", indices=part))[2] for part in ([0, 1], [2, 3, 4, 5])]
+    logs = [
+        criterion(model, batch(task, "valid", indices=part))[2] for part in ([0, 1], [2, 3, 4, 5])
+    ]
     with metrics.aggregate() as meters:
         type(criterion).reduce_metrics(logs)
     values = meters.get_smoothed_values()
     loss = sum(log["loss"] for log in logs) / 6 / math.log(2)
     assert values["loss"] == pytest.approx(loss, abs=1e-4)
     assert values["wer"] == pytest.approx(100 * sum(log["w_errors"] for log in logs) / 12, abs=1e-3)
-    assert sum(values[f"posterior_{layer:02d}"] for layer in range(1, 5)) == pytest.approx(1, abs=1e-3)
-    assert {"uer", "expected_nll", "divergence", "posterior_entropy", "nll_04", "infeasible"} <= set(values)
+    assert sum(values[f"posterior_{layer:02d}"] for layer in range(1, 5)) == pytest.approx(
+        1, abs=1e-3
+    )
+    assert {
+        "uer",
+        "expected_nll",
+        "divergence",
+        "posterior_entropy",
+        "nll_04",
+        "infeasible",
+    } <= set(values)
 
 
 def test_gradients_accumulate_over_parts_of_a_batch(tmp_path, task):

@@ -43,8 +43,12 @@ def test_recipe(tmp_path, data, path):
     )
     del cfg["hydra"]
     overrides = {
-        "common": {"fp16": False, "cpu": True, "user_dir": os.path.join(REPO, "varan_fairseq"),
-                   "tensorboard_logdir": None},
+        "common": {
+            "fp16": False,
+            "cpu": True,
+            "user_dir": os.path.join(REPO, "varan_fairseq"),
+            "tensorboard_logdir": None,
+        },
         "checkpoint": {"save_dir": str(tmp_path / "out")},
         "task": {"data": data},
         "dataset": {"num_workers": 0, "max_tokens": 40000, "validate_after_updates": 0},

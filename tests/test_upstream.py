@@ -13,7 +13,12 @@ KINDS = [("wav2vec2", False), ("wav2vec2", True), ("hubert", False), ("hubert", 
 def checkpoint(request, tmp_path_factory):
     kind, pre_norm = request.param
     path = tmp_path_factory.mktemp("pre") / "checkpoint.pt"
-    return save_pretrained(path, kind, layer_norm_first=pre_norm, extractor_mode="layer_norm" if pre_norm else "default")
+    return save_pretrained(
+        path,
+        kind,
+        layer_norm_first=pre_norm,
+        extractor_mode="layer_norm" if pre_norm else "default",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +127,11 @@ def test_activation_checkpointing_changes_nothing(checkpoint, task):
 def test_no_hooks_stay_behind(checkpoint, task):
     encoder = build_model(checkpoint, task).w2v_encoder
     encoder(*waves())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in encoder.modules()
-                   if type(m).__name__ == "TransformerSentenceEncoderLayer")
+    assert not any(
+        m._forward_hooks or m._forward_pre_hooks
+        for m in encoder.modules()
+        if type(m).__name__ == "TransformerSentenceEncoderLayer"
+    )
 
 
 def test_freezing(checkpoint, task):
@@ -137,4 +145,6 @@ def test_freezing(checkpoint, task):
     assert all(p.grad is None for p in model.w2v_encoder.w2v_model.feature_extractor.parameters())
     model = build_model(checkpoint, task, feature_grad_mult=1.0).train()
     model(source, mask)["layer_logits"][0].sum().backward()
-    assert all(p.grad is not None for p in model.w2v_encoder.w2v_model.feature_extractor.parameters())
+    assert all(
+        p.grad is not None for p in model.w2v_encoder.w2v_model.feature_extractor.parameters()
+    )

@@ -99,9 +99,7 @@ def _audio_problem(path: str, samples: int, sample_rate: int) -> str:
     try:
         info = soundfile.info(path)
         if info.samplerate != sample_rate:
-            return (
-                f"{path} has a sample rate of {info.samplerate} Hz, wanted {sample_rate} Hz: resample it"
-            )
+            return f"{path} has a sample rate of {info.samplerate} Hz, wanted {sample_rate} Hz: resample it"
         if info.frames != samples:
             return f"{path} has {info.frames} samples, the manifest says {samples}"
         if info.subtype in ("FLOAT", "DOUBLE"):

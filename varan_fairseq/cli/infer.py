@@ -41,7 +41,9 @@ DEFAULTS = {
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="varan-infer", usage=USAGE, description=__doc__)
-    parser.add_argument("--combine", help=f"how the layers' predictions become one: {', '.join(RULES)}")
+    parser.add_argument(
+        "--combine", help=f"how the layers' predictions become one: {', '.join(RULES)}"
+    )
     parser.add_argument("--layer", type=int, help="read this layer alone, 1 (lowest) .. L")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
     args = parser.parse_args(argv)
@@ -87,7 +89,9 @@ def build_config(infer: Any, args: argparse.Namespace) -> Any:
 def _literal(given) -> Dict[str, Any]:
     text = given.common_eval.get("model_overrides", "{}")
     try:
-        overrides = ast.literal_eval(text) if isinstance(text, str) else OmegaConf.to_container(text)
+        overrides = (
+            ast.literal_eval(text) if isinstance(text, str) else OmegaConf.to_container(text)
+        )
     except (SyntaxError, ValueError):
         overrides = None
     if not isinstance(overrides, dict):
@@ -148,9 +152,7 @@ def processor_class(infer: Any):
                 self.tgt_dict.string(hypo["tokens"].int().cpu()), self.cfg.common_eval.post_process
             )
             self.hypotheses[sid] = " ".join(hypo["words"]) if "words" in hypo else words
-            return super().process_sentence(
-                sample=sample, hypo=hypo, sid=sid, batch_id=batch_id
-            )
+            return super().process_sentence(sample=sample, hypo=hypo, sid=sid, batch_id=batch_id)
 
     return Processor
 
@@ -161,7 +163,10 @@ def decode(argv: Optional[List[str]]) -> None:
     config = build_config(infer, args)
     check_decoder(config.decoding)
     task, subset = config.task, config.dataset.gen_subset
-    check_split(task.data, subset, task.labels, task.sample_rate)
+    labels = (
+        task.labels if isinstance(task.labels, str) else task.labels[0]
+    )  # fairseq's HuBERT task
+    check_split(task.data, subset, labels, task.sample_rate)
     manifest = read_manifest(os.path.join(task.data, f"{subset}.tsv"))
 
     results = config.decoding.results_path

@@ -116,7 +116,9 @@ def report(argv: Optional[List[str]]) -> Tuple[str, str]:
 
     means = " ".join(f"{value:.3f}" for value in posterior.mean(0))
     print(f"mean q(l|x), layer 1 to {posterior.shape[1]}: {means}")
-    print(f"mean entropy {entropy(posterior).mean():.3f} nats (uniform: {np.log(posterior.shape[1]):.3f})")
+    print(
+        f"mean entropy {entropy(posterior).mean():.3f} nats (uniform: {np.log(posterior.shape[1]):.3f})"
+    )
     print(f"{prefix}.tsv {prefix}.png")
     return f"{prefix}.tsv", f"{prefix}.png"
 

@@ -158,7 +158,9 @@ class VaranCtcCriterion(CtcCriterion):
         bits += sorted(key for key in first if key.startswith("nll_"))
         for key in bits:
             metrics.log_scalar(key, total(key) / utterances / math.log(2), utterances, round=4)
-        for key in sorted(key for key in first if key.startswith("posterior_") and key[-1].isdigit()):
+        for key in sorted(
+            key for key in first if key.startswith("posterior_") and key[-1].isdigit()
+        ):
             metrics.log_scalar(key, total(key) / utterances, utterances, round=4)
         metrics.log_scalar_sum("infeasible", total("infeasible"), 0)
         metrics.log_scalar("ntokens", total("ntokens"))

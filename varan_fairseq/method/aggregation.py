@@ -94,8 +94,6 @@ def _recomputed(function, *tensors):
 class LastLayer(nn.Module):
     """Reads h_L alone: what fairseq's own CTC fine-tuning does."""
 
-    num_predictions = 1
-
     def __init__(self, heads: ProbingHeads):
         super().__init__()
         self.heads = heads
@@ -108,8 +106,6 @@ class LastLayer(nn.Module):
 class WeightedSum(nn.Module):
     """Reads sum_l w_l h_l with one static w = softmax(scalars), initialised equal."""
 
-    num_predictions = 1
-
     def __init__(self, num_layers: int, norms: LayerNorms, heads: ProbingHeads):
         super().__init__()
         self.scalars = nn.Parameter(torch.zeros(num_layers))
@@ -117,8 +113,8 @@ class WeightedSum(nn.Module):
         self.heads = heads
 
     def weights(self) -> Tensor:
-        """w [L], float32."""
-        return self.scalars.float().softmax(0)
+        """w [L], at least float32."""
+        return self.scalars.softmax(0, dtype=torch.promote_types(self.scalars.dtype, torch.float32))
 
     def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
         total = 0
@@ -142,28 +138,38 @@ class Varan(nn.Module):
         self.heads = heads
 
     def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
-        # The fast way reads the state as it is: nothing may stand between it and the head.
-        dropout = self.training and self.heads[0][0].p > 0
-        plain = not self.norms.norms and not dropout
-        valid = valid_frames(padding_mask) if plain else None
-        pooled, logits = [], []
-        for layer, state in enumerate(states):
-            if plain:
-                _, linear, *rest = self.heads[layer]
-                mean, logit = read_layer(state, linear.weight, linear.bias, valid)
-                for module in rest:
-                    logit = module(logit)
-            else:
+        read = self._reader(padding_mask)
+        pooled, logits = zip(*(read(state, layer) for layer, state in enumerate(states)))
+        return Reading(list(logits), self.posterior(torch.stack(pooled, dim=1)))
 
-                def read(state, layer=layer):
+    def _reader(self, padding_mask: Optional[Tensor]):
+        """A function (state [T, B, D], layer) -> (mean [B, D], logits [T, B, V])."""
+        dropout = self.training and self.heads[0][0].p > 0
+        if self.norms.norms or dropout:
+
+            def read(state, layer):
+                def parts(state):
                     state = self.norms(_without_padding(state, padding_mask), layer)
                     return masked_mean(state, padding_mask), self.heads(state, layer)
 
-                mean, logit = _recomputed(read, state)
-            pooled.append(mean)
-            logits.append(logit)
-        return Reading(logits, self.posterior(torch.stack(pooled, dim=1)))
+                return _recomputed(parts, state)
+
+            return read
+
+        # Nothing stands between the state and the head's linear map: the fast way.
+        valid = valid_frames(padding_mask)
+
+        def read_fast(state, layer):
+            _, linear, *rest = self.heads[layer]
+            mean, logits = read_layer(state, linear.weight, linear.bias, valid)
+            for module in rest:
+                logits = module(logits)
+            return mean, logits
+
+        return read_fast
 
 
 def _certain(logits: Tensor) -> Tensor:
-    return logits.new_zeros(logits.shape[1], 1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    return logits.new_zeros(
+        logits.shape[1], 1, dtype=torch.promote_types(logits.dtype, torch.float32)
+    )

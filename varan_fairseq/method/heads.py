@@ -3,7 +3,9 @@
 from torch import Tensor, nn
 
 
-def probing_head(dim: int, num_classes: int, head_dim: int = 0, dropout: float = 0.0) -> nn.Sequential:
+def probing_head(
+    dim: int, num_classes: int, head_dim: int = 0, dropout: float = 0.0
+) -> nn.Sequential:
     """[..., D] -> [..., V]: dropout and a linear map, or, with head_dim k > 0, two linear
     maps D -> k -> V with no non-linearity between (method.md, "Speech recognition")."""
     widths = [dim, head_dim, num_classes] if head_dim else [dim, num_classes]

@@ -18,13 +18,13 @@ class ValidFrames(NamedTuple):
 
     padding: [T, B, 1] bool. index: [N], positions of the N valid frames in the flattened
     batch, utterance after utterance. offsets: [B], where each utterance begins in
-    `index`. share: [T, B, 1], 1 / n_b on valid frames, else 0.
+    `index`. lengths: [B, 1], valid frames of each.
     """
 
     padding: Tensor
     index: Tensor
     offsets: Tensor
-    share: Tensor
+    lengths: Tensor
 
 
 def valid_frames(padding_mask: Optional[Tensor]) -> Optional[ValidFrames]:
@@ -38,7 +38,7 @@ def valid_frames(padding_mask: Optional[Tensor]) -> Optional[ValidFrames]:
         padding=padding_mask.t().unsqueeze(-1),
         index=frame * len(valid) + utterance,
         offsets=lengths.cumsum(0) - lengths,
-        share=(valid / lengths.unsqueeze(1)).t().unsqueeze(-1),
+        lengths=lengths.unsqueeze(1),
     )
 
 
@@ -55,8 +55,8 @@ def read_layer(
 
 class _ReadLayer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, state, weight, bias, padding, index, offsets, share):
-        ctx.save_for_backward(state, weight, padding, index, share)
+    def forward(ctx, state, weight, bias, padding, index, offsets, lengths):
+        ctx.save_for_backward(state, weight, padding, index, lengths)
         logits = F.linear(state, weight, bias)
         if index is None:
             return state.mean(0), logits
@@ -67,16 +67,16 @@ class _ReadLayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_mean, grad_logits):
-        state, weight, padding, index, share = ctx.saved_tensors
+        state, weight, padding, index, lengths = ctx.saved_tensors
         grad_logits = grad_logits.to(weight.dtype)  # they differ under autocast
         if index is not None:
             grad_logits = grad_logits.masked_fill(padding, 0)
         grad_state = grad_logits @ weight
-        grad_mean = grad_mean.to(grad_state.dtype).unsqueeze(0)
+        grad_mean = grad_mean.to(grad_state.dtype)
         if index is None:
             grad_state.add_(grad_mean, alpha=1 / state.shape[0])
         else:
-            grad_state.addcmul_(share.to(grad_state.dtype), grad_mean)
+            grad_state.addcmul_((~padding).to(grad_state.dtype), grad_mean / lengths)
 
         frames, grads = state.reshape(-1, state.shape[-1]), grad_logits.reshape(-1, len(weight))
         grad_bias = grads.sum(0)

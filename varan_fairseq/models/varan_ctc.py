@@ -39,9 +39,7 @@ class VaranCtcConfig(Wav2Vec2CtcConfig):
     head_dim: int = field(
         default=0, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
     )
-    shared_head: bool = field(
-        default=False, metadata={"help": "one probing head for all layers"}
-    )
+    shared_head: bool = field(default=False, metadata={"help": "one probing head for all layers"})
     layer_norm: str = field(
         default="auto",
         metadata={
