@@ -55,7 +55,12 @@ def test_recipe(tmp_path, data, path):
         },
         "checkpoint": {"save_dir": str(tmp_path / "out")},
         "task": {"data": data},
-        "dataset": {"num_workers": 0, "max_tokens": 40000, "validate_after_updates": 0},
+        "dataset": {
+            "num_workers": 0,
+            "max_tokens": 40000,
+            "validate_after_updates": 0,
+            "valid_subset": "dev_other",
+        },
         "optimization": {"max_update": 3, "update_freq": [1]},
         "model": {"w2v_path": pretrained, "freeze_finetune_updates": 1, "mask_channel_length": 8},
     }
