@@ -1,7 +1,6 @@
 """Interleaved timing and peak memory, shared by the benchmarks."""
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,16 +30,24 @@ def _synchronise() -> None:
 
 
 def peak_megabytes(work: Callable[[], None]) -> float:
-    """Peak memory that `work` adds: of the GPU if there is one, else of this process, which
-    must be fresh (see `in_fresh_process`)."""
+    """Peak memory that `work` adds: of the GPU if there is one, else of this process (Linux),
+    which should be fresh (see `in_fresh_process`)."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _status("VmRSS")
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak starts again from here
     work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> float:
+    """A line of /proc/self/status in MB. (getrusage's peak includes the parent's.)"""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 2**10 for line in file if line.startswith(key))
 
 
 def in_fresh_process(script: str, *arguments: str) -> float:

@@ -24,7 +24,7 @@ import varan_fairseq  # noqa: F401
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-BATCH, SECONDS, POSITIONS = (16, 15, 200) if CUDA else (4, 8, 100)
+BATCH, SECONDS, POSITIONS = (16, 15, 200) if CUDA else (2, 8, 100)
 
 
 def pretraining():
@@ -81,7 +81,7 @@ def build(name: str):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=20 if CUDA else 7)
+    parser.add_argument("--rounds", type=int, default=20 if CUDA else 5)
     parser.add_argument("--memory", metavar="MODEL", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
