@@ -18,13 +18,15 @@ class ValidFrames(NamedTuple):
 
     padding: [T, B, 1] bool. index: [N], positions of the N valid frames in the flattened
     batch, utterance after utterance. offsets: [B], where each utterance begins in
-    `index`. lengths: [B, 1], valid frames of each.
+    `index`. lengths: [B, 1], valid frames of each. common: number of leading frames that
+    are valid in every utterance.
     """
 
     padding: Tensor
     index: Tensor
     offsets: Tensor
     lengths: Tensor
+    common: int
 
 
 def valid_frames(padding_mask: Optional[Tensor]) -> Optional[ValidFrames]:
@@ -39,6 +41,7 @@ def valid_frames(padding_mask: Optional[Tensor]) -> Optional[ValidFrames]:
         index=frame * len(valid) + utterance,
         offsets=lengths.cumsum(0) - lengths,
         lengths=lengths.unsqueeze(1),
+        common=int(lengths.min()),
     )
 
 
@@ -50,13 +53,14 @@ def read_layer(
     The mean is over valid frames; logits are 0 in the padding, and neither it nor any
     gradient depends on what the padding of `state` holds.
     """
-    return _ReadLayer.apply(state, weight, bias, *(valid or (None,) * 4))
+    return _ReadLayer.apply(state, weight, bias, *(valid or (None,) * 5))
 
 
 class _ReadLayer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, state, weight, bias, padding, index, offsets, lengths):
-        ctx.save_for_backward(state, weight, padding, index, lengths)
+    def forward(ctx, state, weight, bias, padding, index, offsets, lengths, common):
+        ctx.save_for_backward(state, weight, padding, lengths)
+        ctx.common = common
         logits = F.linear(state, weight, bias)
         if index is None:
             return state.mean(0), logits
@@ -67,20 +71,26 @@ class _ReadLayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_mean, grad_logits):
-        state, weight, padding, index, lengths = ctx.saved_tensors
+        state, weight, padding, lengths = ctx.saved_tensors
         grad_logits = grad_logits.to(weight.dtype)  # they differ under autocast
-        if index is not None:
+        if padding is not None:
             grad_logits = grad_logits.masked_fill(padding, 0)
         grad_state = grad_logits @ weight
         grad_mean = grad_mean.to(grad_state.dtype)
-        if index is None:
-            grad_state.add_(grad_mean, alpha=1 / state.shape[0])
+        if padding is None:
+            grad_state.add_(grad_mean, alpha=1 / len(state))
         else:
             grad_state.addcmul_((~padding).to(grad_state.dtype), grad_mean / lengths)
 
-        frames, grads = state.reshape(-1, state.shape[-1]), grad_logits.reshape(-1, len(weight))
-        grad_bias = grads.sum(0)
-        if index is not None:
-            frames, grads = frames.index_select(0, index), grads.index_select(0, index)
-        grad_weight = grads.t() @ frames.to(grads.dtype)
-        return grad_state.to(state.dtype), grad_weight, grad_bias, None, None, None, None
+        common = len(state) if padding is None else ctx.common
+        grad_weight = _outer(grad_logits[:common], state[:common])
+        if common < len(state):  # only frames that some utterance lacks need cleaning
+            rest = state[common:].masked_fill(padding[common:], 0)
+            grad_weight += _outer(grad_logits[common:], rest)
+        grad_bias = grad_logits.sum((0, 1))
+        return (grad_state.to(state.dtype), grad_weight, grad_bias) + (None,) * 5
+
+
+def _outer(grad: Tensor, state: Tensor) -> Tensor:
+    """Sum over frames and utterances: [T, B, V], [T, B, D] -> [V, D]."""
+    return grad.flatten(0, 1).t() @ state.flatten(0, 1).to(grad.dtype)
