@@ -1,7 +1,7 @@
 """Builds our model and criterion, and fairseq's own, in-process for tests."""
 
 import torch
-from fairseq import criterions, models, tasks
+from fairseq import criterions, tasks
 from fairseq.tasks.audio_finetuning import AudioFinetuningConfig
 from omegaconf import OmegaConf
 
@@ -43,6 +43,3 @@ def batch(task, split="train", indices=None, num_samples=None):
         task.load_dataset(split)
     dataset = task.dataset(split)
     return dataset.collater([dataset[i] for i in (indices or range(num_samples or len(dataset)))])
-
-
-__all__ = ["batch", "build_criterion", "build_model", "models", "setup_task"]

@@ -27,11 +27,11 @@ def stock_model(kind, path, task):
     """fairseq's own fine-tuning model on the same checkpoint."""
     if kind == "wav2vec2":
         return build_model(path, task, "wav2vec_ctc")
-    from fairseq import checkpoint_utils, tasks
+    from fairseq import checkpoint_utils
     from fairseq.models.hubert.hubert_asr import HubertCtc, HubertCtcConfig, HubertEncoder
     from omegaconf import OmegaConf, open_dict
 
-    # HubertEncoder wants the pre-training labels' dictionary file; give it the state.
+    # HubertEncoder takes the pre-training labels from here, or looks for a file.
     state = checkpoint_utils.load_checkpoint_to_cpu(path)
     cfg = OmegaConf.merge(
         OmegaConf.structured(HubertCtcConfig),
@@ -39,7 +39,7 @@ def stock_model(kind, path, task):
     )
     with open_dict(cfg):
         cfg.autoregressive = False
-    assert state["task_state"] and tasks
+    assert state["task_state"]
     torch.manual_seed(1)
     return HubertCtc(cfg, HubertEncoder(cfg, task))
 

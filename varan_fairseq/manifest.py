@@ -39,13 +39,15 @@ def read_manifest(path: str) -> Manifest:
     return Manifest(root, entries)
 
 
-def check_split(data: str, split: str, labels: str, sample_rate: int, audio: bool = True) -> None:
+def check_split(
+    data: str, split: str, labels: str, sample_rate: int, audio: bool = True
+) -> Manifest:
     """Checks everything that would stop or spoil a run later: dictionary, labels,
     manifest, and, unless `audio` is false, the header of every audio file (existence,
     sample rate, length) and the samples of those whose format can hold NaN.
 
-    Raises FileNotFoundError or ValueError naming the file, the value found and the value
-    wanted.
+    Returns the manifest. Raises FileNotFoundError or ValueError naming the file, the value
+    found and the value wanted.
     """
     dictionary = os.path.join(data, f"dict.{labels}.txt")
     if not os.path.isfile(dictionary):
@@ -64,6 +66,7 @@ def check_split(data: str, split: str, labels: str, sample_rate: int, audio: boo
         )
     if audio:
         _check_audio(manifest_path, manifest, sample_rate)
+    return manifest
 
 
 def _check_audio(manifest_path: str, manifest: Manifest, sample_rate: int) -> None:

@@ -20,7 +20,7 @@ import varan_fairseq  # noqa: F401  (registers the models)
 
 from .. import compat
 from ..checkpoint import read_state
-from ..manifest import check_split, read_manifest, write_lines
+from ..manifest import check_split, write_lines
 from ..method.combine import RULES, check_rule
 from . import run
 
@@ -163,11 +163,9 @@ def decode(argv: Optional[List[str]]) -> None:
     config = build_config(infer, args)
     check_decoder(config.decoding)
     task, subset = config.task, config.dataset.gen_subset
-    labels = (
-        task.labels if isinstance(task.labels, str) else task.labels[0]
-    )  # fairseq's HuBERT task
-    check_split(task.data, subset, labels, task.sample_rate)
-    manifest = read_manifest(os.path.join(task.data, f"{subset}.tsv"))
+    # fairseq's HuBERT task has a list of labels
+    labels = task.labels if isinstance(task.labels, str) else task.labels[0]
+    manifest = check_split(task.data, subset, labels, task.sample_rate)
 
     results = config.decoding.results_path
     partial = f"{results}.{os.getpid()}.partial"

@@ -133,10 +133,8 @@ class VaranCtc(BaseFairseqModel):
         """The combined prediction, log-probabilities [T, B, V] (`normalize` asks for what
         is always so). Padding frames predict blank, as fairseq's decoder wants it."""
         logits = net_output["layer_logits"]
-        if self.cfg.decode_layer:
-            log_probs = logits[self.cfg.decode_layer - 1].float().log_softmax(-1)
-        elif len(logits) == 1:
-            log_probs = logits[0].float().log_softmax(-1)
+        if self.cfg.decode_layer or len(logits) == 1:
+            log_probs = logits[max(self.cfg.decode_layer, 1) - 1].float().log_softmax(-1)
         else:
             if self.training and self.cfg.combine == "best_layer":
                 self._warn_once()
