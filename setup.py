@@ -7,7 +7,15 @@ setup(
     license="MIT",
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["varan_fairseq", "varan_fairseq.*"]),
-    install_requires=["torch", "omegaconf", "numpy", "scipy", "editdistance", "soundfile"],
+    install_requires=[
+        "torch",
+        "omegaconf",
+        "numpy",
+        "scipy",
+        "editdistance",
+        "soundfile",
+        "safetensors",
+    ],
     extras_require={
         # Two distributions of fairseq; what teams have already is left alone without it.
         "fairseq": [
@@ -33,6 +41,7 @@ setup(
         "console_scripts": [
             "varan-infer=varan_fairseq.cli.infer:main",
             "varan-layers=varan_fairseq.cli.layers:main",
+            "varan-export=varan_fairseq.cli.export:main",
         ]
     },
 )

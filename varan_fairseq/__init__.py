@@ -1,6 +1,8 @@
 """VARAN (arXiv 2508.12061) for fairseq: `common.user_dir=varan_fairseq` registers its
 models and criterions, and nothing else happens here."""
 
+from typing import Optional
+
 __version__ = "0.1.0"
 
 try:
@@ -15,20 +17,21 @@ except ModuleNotFoundError as error:
         name="fairseq",
     ) from None
 
-from . import compat
+from . import compat  # noqa: E402
 
 compat.allow_checkpoint_classes()
 
 from . import criterions, models  # noqa: E402, F401
 
 
-def load(path: str):
-    """A fine-tuned checkpoint as a ready model for Python users.
+def load(path: str, base: Optional[str] = None):
+    """A fine-tuned model, ready for Python users.
 
-    path: a checkpoint that `fairseq-hydra-train` wrote with model `varan_ctc`.
-    Returns `varan_fairseq.recognizer.Recognizer`. Reads a pickle: only load checkpoints
-    you trust. Raises ValueError or FileNotFoundError, naming the file.
+    path: a checkpoint that `fairseq-hydra-train` wrote with model `varan_ctc`, or the
+    folder of an adapter, whose pre-trained checkpoint is `base`. Returns
+    `varan_fairseq.recognizer.Recognizer`. Checkpoints are pickles: only load those you
+    trust. Raises ValueError or FileNotFoundError, naming the file.
     """
     from .recognizer import Recognizer
 
-    return Recognizer(path)
+    return Recognizer(path, base)

@@ -1,23 +1,81 @@
-"""A fine-tuned checkpoint of ours -> model, configuration and task.
+"""A fine-tuned checkpoint of ours, or a base with an adapter -> model, configuration, task.
 
-fairseq's checkpoints are pickles: only load files you trust.
+fairseq's checkpoints are pickles: only load files you trust. Adapters are not.
 """
 
 import os
 from typing import Any, Dict, Optional, Tuple
 
-from fairseq import checkpoint_utils
-from omegaconf import open_dict
+import torch
+from fairseq import checkpoint_utils, tasks
+from fairseq.dataclass.configs import FairseqConfig
+from fairseq.dataclass.utils import overwrite_args_by_name
+from omegaconf import OmegaConf, open_dict
 
 from . import compat
+from .adapter import read_adapter
+from .lora import lora_parameters
+from .models.adapters import adapter_labels, load_adapter
 from .models.varan_ctc import VaranCtc
+from .upstream import load_weights, read_pretrained
 
 
-def read_state(path: str, overrides: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-    """fairseq's checkpoint dictionary, on the CPU. overrides: as `model_overrides`.
+def read_state(
+    path: str, overrides: Optional[Dict[str, Any]] = None, base: Optional[str] = None
+) -> Dict[str, Any]:
+    """fairseq's checkpoint dictionary, on the CPU.
 
-    Raises FileNotFoundError, or ValueError if the file is no checkpoint of `varan_ctc`.
+    path: a checkpoint of `varan_ctc`, or the folder of an adapter, whose `base` is then
+    the pre-trained checkpoint it was trained on. overrides: as `model_overrides`.
+    Raises FileNotFoundError, or ValueError if a file is not what it should be.
     """
+    if os.path.isdir(path):
+        state = _restored(path, base)
+        overwrite_args_by_name(state["cfg"], overrides or {})
+    else:
+        if base is not None:
+            raise ValueError(f"{path} is no folder with an adapter, so it needs no base ({base})")
+        state = _read(path, overrides)
+    compat.fit_task_config(state["cfg"].task)
+    return state
+
+
+def load_model(
+    path: str,
+    overrides: Optional[Dict[str, Any]] = None,
+    data: Optional[str] = None,
+    base: Optional[str] = None,
+) -> Tuple[VaranCtc, Any, Any]:
+    """(model in evaluation mode, cfg, task). data: folder to use as `task.data`; path,
+    overrides, base: see `read_state`."""
+    state = read_state(path, overrides, base)
+    if data is not None:
+        with open_dict(state["cfg"]):
+            state["cfg"].task.data = data
+    return model_from_state(state)
+
+
+def model_from_state(state: Dict[str, Any]) -> Tuple[VaranCtc, Any, Any]:
+    """What `load_model` returns, from what `read_state` returned."""
+    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+        ["(read already)"], state=state
+    )
+    return model.eval(), cfg, task
+
+
+def save_state(state: Dict[str, Any], path: str) -> None:
+    """Writes a checkpoint as fairseq does, under a temporary name first: whole or not at all."""
+    cfg = OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        torch.save({**state, "cfg": cfg}, temporary)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def _read(path: str, overrides: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint {path} (working directory {os.getcwd()})")
     try:
@@ -29,17 +87,40 @@ def read_state(path: str, overrides: Optional[Dict[str, Any]] = None) -> Dict[st
         ) from error
     if name != "varan_ctc":
         raise ValueError(f"{path} was made by model {name!r}, wanted a checkpoint of 'varan_ctc'")
-    compat.fit_task_config(state["cfg"].task)
     return state
 
 
-def load_model(
-    path: str, overrides: Optional[Dict[str, Any]] = None, data: Optional[str] = None
-) -> Tuple[VaranCtc, Any, Any]:
-    """(model in evaluation mode, cfg, task). data: folder to use as `task.data`."""
-    state = read_state(path, overrides)
-    if data is not None:
-        with open_dict(state["cfg"]):
-            state["cfg"].task.data = data
-    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
-    return model.eval(), cfg, task
+def _restored(folder: str, base: Optional[str]) -> Dict[str, Any]:
+    """The checkpoint that an adapter and its base make."""
+    adapter = read_adapter(folder)
+    if base is None:
+        raise ValueError(
+            f"{folder} is an adapter: give its base too, {adapter.card['base']['file']} (SHA-256 "
+            f"{adapter.card['base']['sha256']})"
+        )
+    cfg = OmegaConf.create(adapter.card["config"])
+    cfg.task.data = cfg.model.data = ""
+    cfg.model.w2v_path = base
+    pretrained, cfg.model.w2v_args = read_pretrained(cfg.model)
+    compat.fit_task_config(cfg.task)
+    task = tasks.setup_task(cfg.task)
+    labels = adapter_labels(adapter)
+    task.load_state_dict({"target_dictionary": labels})
+    model = task.build_model(cfg.model, from_checkpoint=True)
+    load_weights(model.w2v_encoder, pretrained, base, lora_parameters(model.w2v_encoder.w2v_model))
+    load_adapter(model, adapter, labels)
+
+    whole = OmegaConf.structured(FairseqConfig)
+    OmegaConf.set_struct(whole, False)
+    whole = OmegaConf.merge(whole, {key: cfg[key] for key in ("model", "task", "criterion")})
+    updates = {"num_updates": adapter.card["num_updates"], "lr_scheduler_state": {}}
+    return {
+        "args": None,
+        "cfg": whole,
+        "model": model.state_dict(),
+        "criterion": None,
+        "optimizer_history": [updates],
+        "task_state": {"target_dictionary": labels},
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
+        "last_optimizer_state": None,
+    }

@@ -1,7 +1,7 @@
 """A fine-tuned checkpoint for Python users: waveform in, text or layer posterior out."""
 
 import os
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ Audio = Union[str, os.PathLike, np.ndarray]
 
 
 class Recognizer:
-    """path: a checkpoint of model `varan_ctc` (a pickle: only load files you trust).
-    Runs on the GPU if there is one. `model` is the underlying fairseq model."""
+    """path: a checkpoint of model `varan_ctc` (a pickle: only load files you trust), or the
+    folder of an adapter with its pre-trained checkpoint as `base` (a pickle too). Runs on
+    the GPU if there is one. `model` is the underlying fairseq model."""
 
-    def __init__(self, path: str):
-        self.model, self.cfg, task = load_model(path)
+    def __init__(self, path: str, base: Optional[str] = None):
+        self.model, self.cfg, task = load_model(path, base=base)
         self.labels = task.target_dictionary
         self.sample_rate = self.cfg.task.sample_rate
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from omegaconf import OmegaConf
@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 import varan_fairseq  # noqa: F401  (registers the models)
 
 from .. import compat
-from ..checkpoint import read_state
+from ..checkpoint import model_from_state, read_state
 from ..manifest import check_split, write_lines
 from ..method.combine import RULES, check_rule
 from . import run
@@ -27,7 +27,8 @@ from . import run
 USAGE = """\
 varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET
        [decoding.type=kenlm decoding.lmpath=LM decoding.lexicon=LEXICON decoding.beam=500
-       decoding.lmweight=2 decoding.wordscore=-1] [--combine RULE | --layer N] [key=value ...]"""
+       decoding.lmweight=2 decoding.wordscore=-1] [--combine RULE | --layer N] [key=value ...]
+   or: the same with model.adapter=FOLDER model.w2v_path=BASE instead of common_eval.path"""
 
 # What a decoding run means unless the command line says otherwise. A batch multiple of 1
 # because fairseq drops the last batch otherwise.
@@ -55,17 +56,15 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-def build_config(infer: Any, args: argparse.Namespace) -> Any:
-    """The configuration of fairseq's decoder: its defaults, ours, the checkpoint's task,
-    the command line."""
+def build_config(infer: Any, args: argparse.Namespace) -> Tuple[Any, Dict[str, Any]]:
+    """The configuration of fairseq's decoder (its defaults, ours, the checkpoint's task,
+    the command line) and the checkpoint's state."""
     dotlist = [override.lstrip("+") for override in args.overrides]
     for index, override in enumerate(dotlist):
         if override.startswith("task="):  # hydra's way to choose a task
             dotlist[index] = "task._name=" + override[len("task=") :]
     given = OmegaConf.from_dotlist(dotlist)
-    path = given.get("common_eval", {}).get("path")
-    if not path:
-        raise ValueError("common_eval.path is not set: give a fine-tuned checkpoint")
+    path, base = _what_to_decode(given)
     if not given.get("task", {}).get("data"):
         raise ValueError("task.data is not set: give the folder with the manifests")
 
@@ -74,16 +73,37 @@ def build_config(infer: Any, args: argparse.Namespace) -> Any:
     try:
         config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
         overrides = {**_literal(given), **_reading(args)}
-        saved = read_state(str(path), overrides)["cfg"]
-        config.task = OmegaConf.create(OmegaConf.to_container(saved.task, resolve=True))
+        state = read_state(path, overrides, base)
+        config.task = OmegaConf.create(OmegaConf.to_container(state["cfg"].task, resolve=True))
         config = OmegaConf.merge(config, given)
     except OmegaConfBaseException as error:
         raise ValueError(f"bad override: {str(error).splitlines()[0]}") from error
-    config.common_eval.model_overrides = repr(overrides)
+    config.common_eval.path = path
     if config.decoding.results_path is None:
         name = f"decode-{config.dataset.gen_subset}-{_plain(config.decoding.type)}"
-        config.decoding.results_path = os.path.join(os.path.dirname(str(path)) or ".", name)
-    return config
+        config.decoding.results_path = os.path.join(os.path.dirname(path) or ".", name)
+    return config, state
+
+
+def _what_to_decode(given: Any) -> Tuple[str, Optional[str]]:
+    """(checkpoint, None), or (folder of an adapter, its base)."""
+    path, model = given.get("common_eval", {}).get("path"), given.pop("model", {})
+    unknown = set(model) - {"adapter", "w2v_path"}
+    if unknown:
+        raise ValueError(
+            f"model.{min(unknown)} is not for decoding: change a trained model's options by "
+            "common_eval.model_overrides, or --combine and --layer"
+        )
+    if model.get("adapter"):
+        if path:
+            raise ValueError("common_eval.path and model.adapter are both set: give one of them")
+        return str(model.adapter), model.get("w2v_path")
+    if not path:
+        raise ValueError(
+            "common_eval.path is not set: give a fine-tuned checkpoint, or model.adapter and "
+            "model.w2v_path"
+        )
+    return str(path), None
 
 
 def _literal(given) -> Dict[str, Any]:
@@ -126,8 +146,9 @@ def check_decoder(decoding) -> None:
             raise FileNotFoundError(f"decoding.{key}={path}: no such file")
 
 
-def processor_class(infer: Any):
-    """fairseq's InferenceProcessor, which also keeps every hypothesis and counts units."""
+def processor_class(infer: Any, state: Dict[str, Any]):
+    """fairseq's InferenceProcessor on a checkpoint's state that was read already, which also
+    keeps every hypothesis and counts units."""
     import editdistance
     from fairseq import utils
 
@@ -138,9 +159,9 @@ def processor_class(infer: Any):
             super().__init__(cfg)
 
         def load_model_ensemble(self):
-            models, saved = super().load_model_ensemble()
-            compat.fit_task_config(saved.task)
-            return models, saved
+            model, saved, _ = model_from_state(state)
+            self.optimize_model(model)
+            return [model], saved
 
         def process_sentence(self, sample, hypo, sid, batch_id):
             hypo["score"] = torch.tensor(float(hypo["score"]))  # KenLM gives a plain float
@@ -160,7 +181,7 @@ def processor_class(infer: Any):
 def decode(argv: Optional[List[str]]) -> None:
     args = parse(argv)
     infer = compat.import_infer()
-    config = build_config(infer, args)
+    config, state = build_config(infer, args)
     check_decoder(config.decoding)
     task, subset = config.task, config.dataset.gen_subset
     # fairseq's HuBERT task has a list of labels
@@ -173,7 +194,7 @@ def decode(argv: Optional[List[str]]) -> None:
     try:
         config.decoding.results_path = partial
         OmegaConf.set_struct(config, True)
-        with torch.no_grad(), processor_class(infer)(config) as processor:
+        with torch.no_grad(), processor_class(infer, state)(config) as processor:
             for sample in processor:
                 processor.process_sample(sample)
         scored = len(processor.hypotheses)

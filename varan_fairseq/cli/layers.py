@@ -84,15 +84,16 @@ def draw(posterior: np.ndarray, prior: np.ndarray, title: str, path: str) -> Non
 
 def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     parser = argparse.ArgumentParser(prog="varan-layers", description=__doc__.split("\n\n")[0])
-    parser.add_argument("checkpoint", help="a checkpoint of model varan_ctc")
+    parser.add_argument("checkpoint", help="a checkpoint of model varan_ctc, or an adapter")
     parser.add_argument("data", help="folder with the manifests")
     parser.add_argument("subset", help="name of the manifest, as test")
+    parser.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")
     parser.add_argument("--out", help="prefix of the files; default: beside the checkpoint")
     parser.add_argument("--max-tokens", type=int, default=4000000, help="samples a batch")
     args = parser.parse_args(argv)
 
     manifest = read_manifest(os.path.join(args.data, f"{args.subset}.tsv"))
-    model, cfg, task = load_model(args.checkpoint, data=args.data)
+    model, cfg, task = load_model(args.checkpoint, data=args.data, base=args.base)
     if model.cfg.aggregation != "varan":
         raise ValueError(
             f"{args.checkpoint} reads its layers by {model.cfg.aggregation}, which has no "

@@ -12,18 +12,22 @@ from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 from omegaconf import II
 from torch import Tensor
 
+from ..adapter import read_adapter
 from ..manifest import check_split
 from ..method.aggregation import AGGREGATIONS, build_aggregation
 from ..method.combine import RULES, check_rule, combine
 from ..method.prior import LayerPrior
 from ..upstream import Encoder, load_encoder
+from .adapters import load_adapter
+from .finetune import FinetuneConfig, adapt_encoder, finetune_mode, log_parameters
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class VaranCtcConfig(Wav2Vec2CtcConfig):
-    """fairseq's CTC fine-tuning keys with their names and meaning, and the keys below."""
+class VaranCtcConfig(FinetuneConfig, Wav2Vec2CtcConfig):
+    """fairseq's CTC fine-tuning keys with their names and meaning, those of
+    `FinetuneConfig`, and the keys below."""
 
     aggregation: str = field(
         default="varan",
@@ -101,18 +105,30 @@ class VaranCtc(BaseFairseqModel):
 
     @classmethod
     def build_model(cls, cfg: VaranCtcConfig, task: Any) -> "VaranCtc":
-        """Checks options and data, then reads the encoder. Raises ValueError or
-        FileNotFoundError with one line that names what is wrong."""
+        """Checks options and data, then reads the encoder and adapts it. Raises ValueError
+        or FileNotFoundError with one line that names what is wrong."""
         check_rule(cfg.combine)
+        finetune_mode(cfg)
         if cfg.aggregation not in AGGREGATIONS:
             raise ValueError(
                 f"model.aggregation={cfg.aggregation}: choose one of {', '.join(AGGREGATIONS)}"
             )
-        if cfg.w2v_args is None:
+        # Of a fine-tuned checkpoint, the caller loads the weights: nothing to read or check.
+        fresh, adapter = cfg.w2v_args is None, None
+        if fresh:
+            adapter = read_adapter(cfg.adapter) if cfg.adapter else None
             _check_data(cfg, task)
         encoder = load_encoder(cfg)
-        blank = task.target_dictionary.index(getattr(task, "blank_symbol", "<s>"))
-        return cls(cfg, encoder, len(task.target_dictionary), blank)
+        adapt_encoder(encoder, cfg)
+        labels = task.target_dictionary
+        blank = labels.index(getattr(task, "blank_symbol", "<s>"))
+        model = cls(cfg, encoder, len(labels), blank)
+        if adapter is not None:
+            load_adapter(model, adapter, labels)
+            logger.info("starting from adapter %s", cfg.adapter)
+        if fresh:
+            log_parameters(model)
+        return model
 
     def forward(
         self, source: Tensor, padding_mask: Optional[Tensor] = None, **unused

@@ -14,13 +14,19 @@ class Kind(NamedTuple):
     [T', B, D] first (T' may include padding to a multiple). extract: (model, source
     [B, samples], padding_mask, mask) -> (output [B, T, D], padding mask [B, T] or None).
     final_norm: the LayerNorm that a pre-norm model applies after its last block, or None.
-    dim: D. surplus: prefixes of weights that only pre-training needs."""
+    dim: D. features: prefix of the feature encoder's weights. surplus: prefixes of weights
+    that only pre-training needs. linears: glob patterns of the blocks' linear layers, by
+    group. weight_readers: the groups whose weights are read by their parent, which never
+    calls the layer."""
 
     blocks: Callable[[nn.Module], Sequence[nn.Module]]
     extract: Callable[..., Tuple[Tensor, Optional[Tensor]]]
     final_norm: Callable[[nn.Module], Optional[nn.Module]]
     dim: Callable[[nn.Module], int]
+    features: str
     surplus: Tuple[str, ...]
+    linears: Dict[str, Tuple[str, ...]]
+    weight_readers: Tuple[str, ...]
 
 
 def _extract_wav2vec2(model, source, padding_mask, mask):
@@ -37,6 +43,12 @@ _TRANSFORMER = dict(
     blocks=lambda model: model.encoder.layers,
     final_norm=lambda model: model.encoder.layer_norm if model.encoder.layer_norm_first else None,
     dim=lambda model: model.encoder.embedding_dim,
+    features="feature_extractor.",
+    linears={
+        "ffn": ("encoder.layers.*.fc1", "encoder.layers.*.fc2"),
+        "attention": tuple(f"encoder.layers.*.self_attn.{x}_proj" for x in ("q", "k", "v", "out")),
+    },
+    weight_readers=("attention",),
 )
 
 KINDS: Dict[str, Kind] = {

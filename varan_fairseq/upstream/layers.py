@@ -28,7 +28,8 @@ class Encoder(nn.Module):
     weights and `freeze_regex` patterns carry over.
 
     apply_mask: mask spans of the features while training. freeze_finetune_updates: run
-    the model without a graph for so many updates.
+    the model without a graph for so many updates. The attribute `frozen` says to do so
+    always; masking and dropout act all the same.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Encoder(nn.Module):
         self.kind = kind
         self.apply_mask = apply_mask
         self.freeze_finetune_updates = freeze_finetune_updates
+        self.frozen = False
         self.num_updates = 0
         self.num_layers = len(kind.blocks(w2v_model))
         self.dim = kind.dim(w2v_model)
@@ -54,7 +56,7 @@ class Encoder(nn.Module):
 
     def forward(self, source: Tensor, padding_mask: Optional[Tensor]) -> EncoderOutput:
         """source: [B, samples] waveform. padding_mask: [B, samples] bool or None."""
-        frozen = self.num_updates < self.freeze_finetune_updates
+        frozen = self.frozen or self.num_updates < self.freeze_finetune_updates
         with torch.no_grad() if frozen else contextlib.nullcontext():
             with _Recorder(self.w2v_model, self.kind) as record:
                 output, padding_mask = self.kind.extract(

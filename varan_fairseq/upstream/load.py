@@ -1,14 +1,15 @@
 """A checkpoint of a pre-trained model -> `Encoder`."""
 
+import hashlib
 import logging
 import os
-import re
 from argparse import Namespace
-from typing import Any
+from typing import Any, Container, Dict, Tuple
 
 from fairseq import checkpoint_utils, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf, open_dict
+from torch import Tensor
 
 from ..compat import fit_task_config
 from .kinds import KINDS
@@ -51,9 +52,10 @@ def load_encoder(cfg: Any) -> Encoder:
 
     cfg: fairseq's `Wav2Vec2AsrConfig` or one that extends it. Without `cfg.w2v_args` the
     checkpoint `cfg.w2v_path` is read (a pickle: only load checkpoints you trust), its
-    configuration is stored in `cfg.w2v_args`, and its weights are loaded unless
-    `cfg.no_pretrained_weights`. With `cfg.w2v_args`, as in every fine-tuned checkpoint,
-    nothing is read and weights stay random until the caller loads them.
+    configuration is stored in `cfg.w2v_args` with the file's name and SHA-256 as `source`,
+    and its weights are loaded unless `cfg.no_pretrained_weights`. With `cfg.w2v_args`, as in
+    every fine-tuned checkpoint, nothing is read and weights stay random until the caller
+    loads them.
 
     Raises FileNotFoundError or ValueError, naming the option or file, what was found and
     what is wanted.
@@ -68,9 +70,9 @@ def load_encoder(cfg: Any) -> Encoder:
             "distributed_training.ddp_backend=fully_sharded is not supported by varan_fairseq: "
             "use legacy_ddp or pytorch_ddp"
         )
-    state = None
+    weights = None
     if cfg.w2v_args is None:
-        state, cfg.w2v_args = _read(cfg)
+        weights, cfg.w2v_args = read_pretrained(cfg)
     elif isinstance(cfg.w2v_args, Namespace):
         cfg.w2v_args = convert_namespace_to_omegaconf(cfg.w2v_args)
     elif not OmegaConf.is_config(cfg.w2v_args):
@@ -89,23 +91,20 @@ def load_encoder(cfg: Any) -> Encoder:
         task.load_state_dict({"dictionaries": [None]})
     model = task.build_model(pretraining.model, from_checkpoint=True)
     model.remove_pretraining_modules()
-    if state is not None and not cfg.no_pretrained_weights:
-        _load_weights(model, state["model"], kind.surplus, cfg.w2v_path)
     encoder = Encoder(
         model,
         kind,
         apply_mask=cfg.apply_mask,
         freeze_finetune_updates=cfg.freeze_finetune_updates,
     )
-    pattern = getattr(cfg, "freeze_regex", None)
-    if pattern is not None:
-        for key, parameter in encoder.named_parameters():
-            if re.fullmatch(pattern, key):
-                parameter.requires_grad_(False)
+    if weights is not None and not cfg.no_pretrained_weights:
+        load_weights(encoder, weights, cfg.w2v_path)
     return encoder
 
 
-def _read(cfg):
+def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
+    """Reads `cfg.w2v_path`: (weights, configuration of the pre-training with the overrides
+    that `cfg` asks for). cfg and errors: see `load_encoder`."""
     path = None if OmegaConf.is_missing(cfg, "w2v_path") else cfg.w2v_path
     if not path:
         raise ValueError(
@@ -141,6 +140,7 @@ def _read(cfg):
         )
 
     with open_dict(pretraining):
+        pretraining.source = {"file": os.path.basename(path), "sha256": sha256(path)}
         pretraining.criterion = None
         pretraining.lr_scheduler = None
         # checkpoints older than these keys have nothing to override
@@ -148,12 +148,26 @@ def _read(cfg):
             if key in overrides:
                 pretraining.model[key] = overrides[key]
     logger.info("encoder: %s from %s", name, path)
-    return state, pretraining
+    return state["model"], pretraining
 
 
-def _load_weights(model, weights, surplus, path: str) -> None:
-    kept = {key: value for key, value in weights.items() if not key.startswith(surplus)}
-    missing, unexpected = model.load_state_dict(kept, strict=False)
+def sha256(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(2**22), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_weights(
+    encoder: Encoder, weights: Dict[str, Tensor], path: str, added: Container[str] = ()
+) -> None:
+    """Loads what `read_pretrained` read. added: parameters of the model that the file cannot
+    have, such as adapters. Raises ValueError if other weights are missing, or surplus."""
+    kept = {k: value for k, value in weights.items() if not k.startswith(encoder.kind.surplus)}
+    missing, unexpected = encoder.w2v_model.load_state_dict(kept, strict=False)
+    missing = [key for key in missing if key not in added]
     if missing or unexpected:
         raise ValueError(
             f"the weights in {path} do not fit their own configuration: missing "

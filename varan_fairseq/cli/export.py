@@ -1,0 +1,124 @@
+"""varan-export: a LoRA run as an ordinary checkpoint, or as a small file that travels.
+
+merge folds the adapters into the weights. adapter writes everything that trained, to be
+put on the same base elsewhere, without pickle. restore puts it there.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from typing import Any, Dict, List, Optional
+
+from omegaconf import OmegaConf
+
+import varan_fairseq
+
+from ..adapter import halve, write_adapter
+from ..checkpoint import model_from_state, read_state, save_state
+from ..lora import merge_lora
+from ..models.adapters import adapter_tensors
+from ..models.finetune import finetune_mode, parameter_group
+from . import run
+
+# Configuration of a run that means nothing on another machine, or is written anew there.
+_LOCAL = ("w2v_path", "w2v_args", "data", "adapter")
+
+
+def merge(checkpoint: str, out: str) -> None:
+    """A checkpoint without LoRA keys and with the same outputs."""
+    state = read_state(checkpoint)
+    model, _, _ = model_from_state(state)
+    names = merge_lora(model)
+    if not names:
+        raise ValueError(f"{checkpoint} has no adapters to merge: model.lora_rank=0")
+    options = state["cfg"].model
+    options.finetune, options.lora_rank, options.adapter = "full", 0, None
+    # The optimizer's state is about the factors, which are gone.
+    save_state({**state, "model": model.state_dict(), "last_optimizer_state": None}, out)
+    print(f"merged {len(names)} layers -> {out}")
+
+
+def adapter(checkpoint: str, folder: str, half: bool) -> None:
+    """What trained, as safetensors, and a card."""
+    state = read_state(checkpoint)
+    model, cfg, task = model_from_state(state)
+    if finetune_mode(cfg.model) == "full":
+        raise ValueError(
+            f"{checkpoint} was trained with model.finetune=full: everything trained, so its adapter "
+            "would be the whole model. Share the checkpoint"
+        )
+    source = cfg.model.w2v_args.get("source")
+    if source is None or cfg.model.no_pretrained_weights:
+        raise ValueError(
+            f"{checkpoint} does not say which pre-trained checkpoint it was trained on"
+        )
+    tensors = adapter_tensors(model)
+    size = write_adapter(
+        folder, _card(state, cfg, task.target_dictionary), halve(tensors) if half else tensors
+    )
+    whole = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
+    print(f"{size / 1e6:.2f} MB, {100 * size / whole:.2f}% of the model in float32 -> {folder}")
+    parts = Counter()
+    for name, tensor in tensors.items():
+        parts[parameter_group(name, model.w2v_encoder.kind.features)] += tensor.numel()
+    for part, count in parts.items():
+        print(f"  {part}: {count:,} numbers")
+
+
+def _card(state: Dict[str, Any], cfg: Any, labels: Any) -> Dict[str, Any]:
+    source = cfg.model.w2v_args.source
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return {
+        "varan_fairseq": varan_fairseq.__version__,
+        "base": {
+            "file": source.file,
+            "sha256": source.sha256,
+            "kind": cfg.model.w2v_args.model._name,
+        },
+        "num_updates": state["optimizer_history"][-1]["num_updates"],
+        "config": {
+            section: {key: value for key, value in plain[section].items() if key not in _LOCAL}
+            for section in ("model", "task", "criterion")
+        },
+        "labels": [
+            [symbol, count]
+            for symbol, count in list(zip(labels.symbols, labels.count))[labels.nspecial :]
+        ],
+    }
+
+
+def restore(folder: str, base: str, out: str) -> None:
+    """Adapter and base as one checkpoint, as if it had been trained here."""
+    save_state(read_state(folder, base=base), out)
+    print(f"{folder} on {base} -> {out}")
+
+
+def export(argv: Optional[List[str]]) -> None:
+    parser = argparse.ArgumentParser(prog="varan-export", description=__doc__.split("\n\n")[0])
+    commands = parser.add_subparsers(dest="command", metavar="merge | adapter | restore")
+    commands.required = True
+
+    command = commands.add_parser("merge", help=merge.__doc__, description=merge.__doc__)
+    command.add_argument("checkpoint", help="of a LoRA run (a pickle: only load files you trust)")
+    command.add_argument("out", help="checkpoint to write")
+
+    command = commands.add_parser("adapter", help=adapter.__doc__, description=adapter.__doc__)
+    command.add_argument("checkpoint", help="of a LoRA or probe run (a pickle)")
+    command.add_argument("folder", help="folder to write")
+    command.add_argument("--half", action="store_true", help="matrices in float16: half the size")
+
+    command = commands.add_parser("restore", help=restore.__doc__, description=restore.__doc__)
+    command.add_argument("folder", help="an adapter")
+    command.add_argument("base", help="the pre-trained checkpoint it was trained on (a pickle)")
+    command.add_argument("out", help="checkpoint to write")
+
+    options = vars(parser.parse_args(argv))
+    {"merge": merge, "adapter": adapter, "restore": restore}[options.pop("command")](**options)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    return run("varan-export", export, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

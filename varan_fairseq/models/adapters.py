@@ -1,0 +1,88 @@
+"""Adapters and models: what of a model an adapter holds, and putting it back."""
+
+from typing import Any, Dict
+
+from fairseq.data import Dictionary
+from torch import Tensor, nn
+
+from ..adapter import Adapter
+
+# Options that decide what the weights beside the encoder are, and what those inside mean.
+_READING = ("aggregation", "posterior_heads", "layer_embedding", "head_dim", "shared_head")
+_READING += ("layer_norm",)
+_LORA = ("lora_rank", "lora_alpha", "lora_targets", "lora_magnitude")
+
+
+def adapter_tensors(model: nn.Module) -> Dict[str, Tensor]:
+    """Everything but the frozen weights of the encoder: heads, posterior, prior, norms,
+    low-rank factors, whatever trained."""
+    frozen = {
+        f"w2v_encoder.{name}"
+        for name, parameter in model.w2v_encoder.named_parameters()
+        if not parameter.requires_grad
+    }
+    return {key: value for key, value in model.state_dict().items() if key not in frozen}
+
+
+def load_adapter(model: nn.Module, adapter: Adapter, labels: Dictionary) -> None:
+    """Puts an adapter on a model whose encoder holds the base's weights.
+
+    Raises ValueError, before anything is loaded, if the base, the labels or the options
+    that shape the model are not those the adapter was made with.
+    """
+    base, source = adapter.card["base"], model.cfg.w2v_args.source
+    if source.sha256 != base["sha256"]:
+        raise ValueError(
+            f"adapter {adapter.folder} was trained on {base['file']} with SHA-256 "
+            f"{base['sha256']}, but {source.file} has {source.sha256}: another base"
+        )
+    _check_labels(adapter, labels)
+    _check_options(adapter, model.cfg)
+    own = model.state_dict()
+    surplus = [key for key in adapter.tensors if key not in own]
+    missing = [
+        key for key in own if key not in adapter.tensors and not key.startswith("w2v_encoder.")
+    ]
+    shapes = [
+        f"{key} {tuple(tensor.shape)}, wanted {tuple(own[key].shape)}"
+        for key, tensor in adapter.tensors.items()
+        if key in own and own[key].shape != tensor.shape
+    ]
+    if surplus or missing or shapes:
+        raise ValueError(
+            f"adapter {adapter.folder} does not fit this model: surplus {surplus or 'none'}, "
+            f"missing {missing or 'none'}, shapes {shapes or 'equal'}"
+        )
+    model.load_state_dict(adapter.tensors, strict=False)
+
+
+def adapter_labels(adapter: Adapter) -> Dictionary:
+    """The dictionary of the labels it was trained with."""
+    labels = Dictionary()
+    for symbol, count in adapter.card["labels"]:
+        labels.add_symbol(symbol, n=count)
+    return labels
+
+
+def _check_labels(adapter: Adapter, labels: Dictionary) -> None:
+    theirs, ours = adapter_labels(adapter).symbols, labels.symbols
+    if theirs != ours:
+        at = next((i for i, pair in enumerate(zip(theirs, ours)) if pair[0] != pair[1]), None)
+        where = f"{len(ours)} labels" if at is None else f"label {at} is {ours[at]!r}"
+        wanted = f"{len(theirs)}" if at is None else f"{theirs[at]!r}"
+        raise ValueError(
+            f"adapter {adapter.folder} was trained with other labels: here {where}, there "
+            f"{wanted}. Use the dict file it was trained with"
+        )
+
+
+def _check_options(adapter: Adapter, cfg: Any) -> None:
+    made = adapter.card["config"]["model"]
+    keys = _READING + (_LORA if made["lora_rank"] else ())
+    differ = [
+        f"model.{key}={cfg[key]}, made with {made[key]}" for key in keys if cfg[key] != made[key]
+    ]
+    if differ:
+        raise ValueError(
+            f"adapter {adapter.folder} was made with other options: {'; '.join(differ)}"
+        )

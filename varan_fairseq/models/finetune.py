@@ -1,0 +1,189 @@
+"""What trains: `model.finetune`, the LoRA keys, and the table of parameters in the log."""
+
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, List, Optional, Set
+
+from fairseq.dataclass import FairseqDataclass
+from torch import nn
+
+from ..lora import KEYS as LORA_KEYS
+from ..lora import apply_lora, lora_parameters, match_linears, set_trainable
+from ..upstream import Encoder
+
+logger = logging.getLogger(__name__)
+
+MODES = ("full", "lora", "probe")
+EXTRAS = ("norms", "biases")
+
+
+@dataclass
+class FinetuneConfig(FairseqDataclass):
+    """Keys that any fine-tuning model of ours has."""
+
+    finetune: str = field(
+        default="auto",
+        metadata={
+            "help": "what trains of the encoder: full, lora, probe (nothing), or auto, which "
+            "means lora if lora_rank > 0, else full"
+        },
+    )
+    lora_rank: int = field(default=0, metadata={"help": "rank of the adapters; 0 for none"})
+    lora_alpha: float = field(
+        default=16.0, metadata={"help": "adapters are scaled by lora_alpha / lora_rank"}
+    )
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "dropout before the adapters of layers that are called"}
+    )
+    lora_targets: str = field(
+        default="ffn",
+        metadata={
+            "help": "what is adapted: ffn, attention, all (both), or glob patterns over the names "
+            "of linear layers, separated by commas, as encoder.layers.1?.fc2"
+        },
+    )
+    lora_magnitude: bool = field(default=False, metadata={"help": "DoRA: learned magnitudes too"})
+    lora_extra: str = field(
+        default="none",
+        metadata={
+            "help": "what else of the transformer trains beside LoRA: none, norms, biases, or "
+            "norms,biases"
+        },
+    )
+    adapter: Optional[str] = field(
+        default=None,
+        metadata={"help": "folder of an adapter (see varan-export) to start from"},
+    )
+
+
+def finetune_mode(cfg: Any) -> str:
+    """One of `MODES`. Raises ValueError for options that are unknown or contradict each other."""
+    if cfg.finetune not in ("auto", *MODES):
+        raise ValueError(f"model.finetune={cfg.finetune}: choose one of auto, {', '.join(MODES)}")
+    if cfg.lora_rank < 0:
+        raise ValueError(f"model.lora_rank={cfg.lora_rank}: wanted 0 (no adapters) or more")
+    _extras(cfg)
+    mode = cfg.finetune
+    if mode == "auto":
+        mode = "lora" if cfg.lora_rank else "full"
+    if mode == "lora" and not cfg.lora_rank:
+        raise ValueError("model.finetune=lora, but model.lora_rank=0: set model.lora_rank=16, say")
+    if mode != "lora" and cfg.lora_rank:
+        raise ValueError(
+            f"model.finetune={mode}, but model.lora_rank={cfg.lora_rank}: set model.lora_rank=0, or "
+            "model.finetune=lora"
+        )
+    if mode == "probe" and cfg.feature_grad_mult > 0:
+        raise ValueError(
+            f"model.finetune=probe trains nothing of the encoder, but model.feature_grad_mult="
+            f"{cfg.feature_grad_mult} asks for its feature encoder: set model.feature_grad_mult=0"
+        )
+    return mode
+
+
+def adapt_encoder(encoder: Encoder, cfg: Any) -> None:
+    """Adds the adapters that `cfg` asks for and decides which parameters train.
+
+    The feature encoder trains only with feature_grad_mult > 0. What freeze_regex matches
+    never trains. Raises ValueError.
+    """
+    mode = finetune_mode(cfg)
+    model, kind = encoder.w2v_model, encoder.kind
+    if mode == "lora":
+        apply_lora(
+            model,
+            _targets(model, kind, cfg),
+            rank=cfg.lora_rank,
+            alpha=cfg.lora_alpha,
+            dropout=cfg.lora_dropout,
+            magnitude=cfg.lora_magnitude,
+        )
+    names = {name for name, _ in model.named_parameters()}
+    features = {name for name in names if name.startswith(kind.features)}
+    if mode == "full":
+        trained = names - features
+    elif mode == "lora":
+        trained = set(lora_parameters(model)) | _extra_names(model, cfg) - features
+    else:
+        trained = set()
+    if cfg.feature_grad_mult > 0:
+        trained |= features
+    pattern = getattr(cfg, "freeze_regex", None)
+    if pattern is not None:  # fairseq's patterns begin at its encoder wrapper, as ours
+        trained = {name for name in trained if not re.fullmatch(pattern, f"w2v_model.{name}")}
+    set_trainable(model, trained)
+    encoder.frozen = mode == "probe"
+
+
+def _targets(model: nn.Module, kind, cfg: Any) -> List[str]:
+    """Names of the layers to adapt."""
+    groups = {**kind.linears, "all": sum(kind.linears.values(), ())}
+    patterns = groups.get(cfg.lora_targets) or cfg.lora_targets.replace(" ", "").split(",")
+    try:
+        names = match_linears(model, patterns)
+    except ValueError as error:
+        raise ValueError(
+            f"model.lora_targets={cfg.lora_targets}: {error} (or say {', '.join(groups)})"
+        ) from None
+    if cfg.lora_dropout:
+        read = [pattern for group in kind.weight_readers for pattern in kind.linears[group]]
+        clash = set(names) & set(match_linears(model, read))
+        if clash:
+            raise ValueError(
+                f"model.lora_dropout={cfg.lora_dropout} is not possible with model.lora_targets="
+                f"{cfg.lora_targets}: LoRA drops inputs of a layer, but fairseq's attention reads "
+                f"the weights of its projections ({min(clash)}, ..) and never calls them: set "
+                "model.lora_dropout=0, or model.lora_targets=ffn"
+            )
+    return names
+
+
+def _extras(cfg: Any) -> Set[str]:
+    extras = set(cfg.lora_extra.replace(" ", "").split(",")) - {"none"}
+    if extras - set(EXTRAS):
+        raise ValueError(
+            f"model.lora_extra={cfg.lora_extra}: choose none, {', '.join(EXTRAS)}, or "
+            f"{','.join(EXTRAS)}"
+        )
+    return extras
+
+
+def _extra_names(model: nn.Module, cfg: Any) -> Set[str]:
+    extras, names = _extras(cfg), set()
+    for prefix, module in model.named_modules():
+        group = "norms" if "Norm" in type(module).__name__ else "biases"
+        for name, _ in module.named_parameters(recurse=False):
+            if group in extras and (group == "norms" or name == "bias"):
+                names.add(f"{prefix}.{name}" if prefix else name)
+    return names
+
+
+def log_parameters(model: nn.Module) -> None:
+    """Logs how many parameters train, in all and by group. model: has `w2v_encoder` and
+    `aggregation`."""
+    trained, total = Counter(), Counter()
+    for name, parameter in model.named_parameters():
+        group = parameter_group(name, model.w2v_encoder.kind.features)
+        total[group] += parameter.numel()
+        trained[group] += parameter.numel() * parameter.requires_grad
+    everything, training = sum(total.values()), sum(trained.values())
+    share = 100 * training / everything
+    logger.info("trained parameters: %s of %s (%.1f%%)", f"{training:,}", f"{everything:,}", share)
+    for group in total:
+        logger.info("  %-17s %13s of %13s", group, f"{trained[group]:,}", f"{total[group]:,}")
+
+
+def parameter_group(name: str, features: str) -> str:
+    """What part of a fine-tuning model a parameter or buffer belongs to. features: prefix of
+    the feature encoder's weights in the pre-trained model."""
+    parts = name.split(".")
+    if parts[0] == "aggregation":
+        return {"scalars": "layer weights", "norms": "layer norms"}.get(parts[1], parts[1])
+    if parts[-1] in LORA_KEYS:
+        return "magnitudes" if parts[-1] == "lora_magnitude" else "low-rank factors"
+    if parts[0] != "w2v_encoder":
+        return parts[0]
+    inside = name[len("w2v_encoder.w2v_model.") :]
+    return "feature encoder" if inside.startswith(features) else "transformer"
