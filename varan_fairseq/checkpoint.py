@@ -52,14 +52,13 @@ def load_model(
     if data is not None:
         with open_dict(state["cfg"]):
             state["cfg"].task.data = data
-    return model_from_state(state)
+    return model_from_state(state, path)
 
 
-def model_from_state(state: Dict[str, Any]) -> Tuple[VaranCtc, Any, Any]:
-    """What `load_model` returns, from what `read_state` returned."""
-    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-        ["(read already)"], state=state
-    )
+def model_from_state(state: Dict[str, Any], path: str) -> Tuple[VaranCtc, Any, Any]:
+    """What `load_model` returns, from what `read_state` returned for this path."""
+    # fairseq wants the path to exist although it does not read it again
+    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
     return model.eval(), cfg, task
 
 

@@ -104,7 +104,9 @@ def match_linears(module: nn.Module, patterns: Iterable[str]) -> List[str]:
     for pattern in patterns:
         found = fnmatch.filter(there, pattern)
         if not found:
-            listed = ", ".join(dict.fromkeys(re.sub(r"\d+", "*", name) for name in there))
+            listed = ", ".join(
+                dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", "*", name) for name in there)
+            )
             raise ValueError(f"{pattern!r} matches no linear layer; there are {listed or 'none'}")
         chosen.update(found)
     return [name for name in there if name in chosen]

@@ -27,7 +27,7 @@ _LOCAL = ("w2v_path", "w2v_args", "data", "adapter")
 def merge(checkpoint: str, out: str) -> None:
     """A checkpoint without LoRA keys and with the same outputs."""
     state = read_state(checkpoint)
-    model, _, _ = model_from_state(state)
+    model, _, _ = model_from_state(state, checkpoint)
     names = merge_lora(model)
     if not names:
         raise ValueError(f"{checkpoint} has no adapters to merge: model.lora_rank=0")
@@ -41,7 +41,7 @@ def merge(checkpoint: str, out: str) -> None:
 def adapter(checkpoint: str, folder: str, half: bool) -> None:
     """What trained, as safetensors, and a card."""
     state = read_state(checkpoint)
-    model, cfg, task = model_from_state(state)
+    model, cfg, task = model_from_state(state, checkpoint)
     if finetune_mode(cfg.model) == "full":
         raise ValueError(
             f"{checkpoint} was trained with model.finetune=full: everything trained, so its adapter "

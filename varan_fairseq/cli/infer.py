@@ -159,7 +159,7 @@ def processor_class(infer: Any, state: Dict[str, Any]):
             super().__init__(cfg)
 
         def load_model_ensemble(self):
-            model, saved, _ = model_from_state(state)
+            model, saved, _ = model_from_state(state, self.cfg.common_eval.path)
             self.optimize_model(model)
             return [model], saved
 

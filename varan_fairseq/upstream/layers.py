@@ -1,7 +1,7 @@
 """The hidden states of every block, under one contract for all encoders."""
 
 import contextlib
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -88,8 +88,9 @@ class _Recorder:
     def __enter__(self) -> "_Recorder":
         for index, block in enumerate(self.blocks):
 
-            def enter(_, inputs, index=index):
+            def enter(block, inputs, index=index):
                 self.entered[index] = inputs[0]
+                return _grad_for_recomputation(block, inputs)
 
             def leave(_, inputs, outputs, index=index):
                 self.left[index] = outputs[0] if isinstance(outputs, tuple) else outputs
@@ -118,3 +119,16 @@ class _Recorder:
             below = below if left is None else left
             states.append(below[: output.shape[1]])
         return states
+
+
+def _grad_for_recomputation(block: nn.Module, inputs: Tuple) -> Optional[Tuple]:
+    """fairseq's activation checkpointing gives a block's parameters no gradient if its input
+    needs none, as in the lowest adapted block of a frozen encoder: makes it need one."""
+    if (
+        not hasattr(block, "precheckpoint_forward")
+        or not torch.is_grad_enabled()
+        or inputs[0].requires_grad
+        or not any(parameter.requires_grad for parameter in block.parameters())
+    ):
+        return None
+    return (inputs[0].detach().requires_grad_(), *inputs[1:])
