@@ -29,12 +29,12 @@ def read_state(
     the pre-trained checkpoint it was trained on. overrides: as `model_overrides`.
     Raises FileNotFoundError, or ValueError if a file is not what it should be.
     """
-    if os.path.isdir(path):
+    if base is not None and os.path.isfile(path):
+        raise ValueError(f"{path} is no folder with an adapter, so it needs no base ({base})")
+    if base is not None or os.path.isdir(path):
         state = _restored(path, base)
         overwrite_args_by_name(state["cfg"], overrides or {})
     else:
-        if base is not None:
-            raise ValueError(f"{path} is no folder with an adapter, so it needs no base ({base})")
         state = _read(path, overrides)
     compat.fit_task_config(state["cfg"].task)
     return state

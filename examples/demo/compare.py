@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Three ways of reading the layers, fine-tuned by stock fairseq with the same budget and
-decoded by fairseq's decoder. `make demo` and `make human` call this.
+decoded by fairseq's decoder. `make demo`, `make human` and `make lora` call this.
 
     python examples/demo/compare.py digits        # synthetic digit strings, minutes
     python examples/demo/compare.py human --seeds 1 2 3
+    python examples/demo/compare.py digits --base hubert --finetune full lora dora probe
 
 Run from the root of the repository. Everything goes to work/<corpus>; what is there
 already is not made again.
@@ -32,12 +33,28 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
 }
 CORPORA = {
-    "digits": dict(script="manifests/digits.py", pretrain=[], finetune=[]),
+    "digits": dict(
+        script="manifests/digits.py",
+        wav2vec2=dict(pretrain=[], finetune=[]),
+        hubert=dict(pretrain=[], finetune=["optimization.max_update=300"]),
+    ),
     "human": dict(
         script="manifests/asterisk.py",
-        pretrain=["optimization.max_update=300"],
-        finetune=["optimization.max_update=450", "dataset.max_tokens=500000"],
+        wav2vec2=dict(
+            pretrain=["optimization.max_update=300"],
+            finetune=["optimization.max_update=450", "dataset.max_tokens=500000"],
+        ),
+        hubert=dict(
+            pretrain=["optimization.max_update=2000"],
+            finetune=["optimization.max_update=500", "dataset.max_tokens=250000"],
+        ),
     ),
+}
+FINETUNE = {
+    "full": [],
+    "lora": ["model.lora_rank=16", "optimization.lr=[0.01]"],
+    "dora": ["model.lora_rank=16", "model.lora_magnitude=true", "optimization.lr=[0.01]"],
+    "probe": ["model.finetune=probe", "optimization.lr=[0.03]"],
 }
 
 
@@ -70,9 +87,19 @@ def train(name, config, overrides, threads=None):
     return checkpoint
 
 
-def finetune_and_decode(work, data, pretrained, aggregation, seed, overrides):
-    """One row of the table."""
-    name = f"{work}/{aggregation}-{seed}"
+def pretrain(work, data, base, overrides, jobs):
+    """The checkpoint to fine-tune. wav2vec2 takes a minute and learns little; hubert takes
+    some, and its layers carry phones."""
+    if base == "wav2vec2":
+        return train(f"{work}/pretrain", "pretrain", [f"task.data={data}", *overrides], jobs)
+    if not os.path.exists(f"{data}/dict.km.txt"):
+        call(["python", "examples/demo/kmeans.py", data], f"{work}/kmeans.log", jobs)
+    where = [f"task.data={data}", f"task.label_dir={data}"]
+    return train(f"{work}/pretrain_hubert", "pretrain_hubert", [*where, *overrides], jobs)
+
+
+def finetune_and_decode(name, data, pretrained, finetune, aggregation, seed, overrides):
+    """One run of the table."""
     checkpoint = train(
         name,
         "finetune",
@@ -81,6 +108,7 @@ def finetune_and_decode(work, data, pretrained, aggregation, seed, overrides):
             f"model.w2v_path={pretrained}",
             f"model.aggregation={aggregation}",
             f"common.seed={seed}",
+            *FINETUNE[finetune],
             *overrides,
         ],
     )
@@ -99,6 +127,7 @@ def finetune_and_decode(work, data, pretrained, aggregation, seed, overrides):
         log = file.read()
     speeds = [float(speed) for speed in re.findall(r"\bups=([\d.]+)", log)[1:]]
     return {
+        "finetune": finetune,
         "aggregation": aggregation,
         "seed": seed,
         "uer": scores["uer"],
@@ -109,28 +138,48 @@ def finetune_and_decode(work, data, pretrained, aggregation, seed, overrides):
     }
 
 
+def spread(rows, key):
+    """Mean over seeds, and the range if there are some."""
+    values = [row[key] for row in rows]
+    between = f" ({min(values):.2f} - {max(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{between}"
+
+
 def table(rows):
-    """Markdown: a line an aggregation, mean over seeds (and the range if there are some)."""
+    """Markdown: a line an aggregation."""
     yield "| aggregation | UER % | WER % | updates | s/update | trained parameters |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for aggregation in AGGREGATIONS:
         mine = [row for row in rows if row["aggregation"] == aggregation]
-
-        def cell(key, mine=mine):
-            values = [row[key] for row in mine]
-            spread = f" ({min(values):.2f} - {max(values):.2f})" if len(values) > 1 else ""
-            return f"{statistics.mean(values):.2f}{spread}"
-
         speed = statistics.mean(row["seconds_per_update"] for row in mine)
         yield (
-            f"| {aggregation} | {cell('uer')} | {cell('wer')} | {mine[0]['updates']} | "
-            f"{speed:.2f} | {mine[0]['trained_parameters']:,} |"
+            f"| {aggregation} | {spread(mine, 'uer')} | {spread(mine, 'wer')} | "
+            f"{mine[0]['updates']} | {speed:.2f} | {mine[0]['trained_parameters']:,} |"
         )
+
+
+def grid(rows):
+    """Markdown: a line a way of fine-tuning, a column an aggregation, UER and then WER. No
+    speed: `benchmarks/lora.py` measures that."""
+    for key in ("uer", "wer"):
+        yield f"| {key.upper()} % | " + " | ".join(AGGREGATIONS) + " | trained (varan) |"
+        yield "| --- | --- | --- | --- | --- |"
+        for finetune in dict.fromkeys(row["finetune"] for row in rows):
+            mine = [row for row in rows if row["finetune"] == finetune]
+            cells = [
+                spread([row for row in mine if row["aggregation"] == name], key)
+                for name in AGGREGATIONS
+            ]
+            trained = max(row["trained_parameters"] for row in mine)
+            yield f"| {finetune} | " + " | ".join(cells) + f" | {trained:,} |"
+        yield ""
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("corpus", choices=sorted(CORPORA))
+    parser.add_argument("--base", choices=["wav2vec2", "hubert"], default="wav2vec2")
+    parser.add_argument("--finetune", choices=FINETUNE, nargs="+", default=["full"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     args = parser.parse_args()
@@ -138,36 +187,51 @@ def main():
         sys.exit("compare.py: run it from the root of the repository")
 
     start, corpus, work = time.time(), CORPORA[args.corpus], f"work/{args.corpus}"
-    data = f"{work}/data"
+    options, data = corpus[args.base], f"{work}/data"
     os.makedirs(work, exist_ok=True)
     if not os.path.exists(f"{data}/dict.ltr.txt"):
         call(["python", corpus["script"], data], f"{work}/data.log")
-    pretrained = train(
-        f"{work}/pretrain", "pretrain", [f"task.data={data}", *corpus["pretrain"]], args.jobs
-    )
+    pretrained = pretrain(work, data, args.base, options["pretrain"], args.jobs)
+    # Results and runs of the second base beside those of the first.
+    runs, overrides = work, options["finetune"]
+    if args.base == "hubert":
+        runs, overrides = f"{work}/hubert", [*overrides, "model.feature_grad_mult=0"]
+
+    def folder(finetune, aggregation, seed):
+        prefix = "" if finetune == "full" else f"{finetune}-"
+        return f"{runs}/{prefix}{aggregation}-{seed}"
+
     # As many at a time as there are cores, but all seeds' aggregations side by side, so
     # that s/update compares.
     with concurrent.futures.ThreadPoolExecutor(max(args.jobs, len(AGGREGATIONS))) as pool:
-        runs = [
+        waiting = [
             pool.submit(
-                finetune_and_decode, work, data, pretrained, aggregation, seed, corpus["finetune"]
+                finetune_and_decode,
+                folder(finetune, aggregation, seed),
+                data,
+                pretrained,
+                finetune,
+                aggregation,
+                seed,
+                overrides,
             )
             for seed in args.seeds
+            for finetune in args.finetune
             for aggregation in AGGREGATIONS
         ]
-        rows = [run.result() for run in runs]
+        rows = [run.result() for run in waiting]
 
-    picture = f"{work}/varan-{args.seeds[0]}"
+    picture = folder(args.finetune[0], "varan", args.seeds[0])
     call(
-        ["varan-layers", f"{picture}/checkpoint_last.pt", data, "test", "--out", f"{work}/layers"],
-        f"{work}/layers.log",
+        ["varan-layers", f"{picture}/checkpoint_last.pt", data, "test", "--out", f"{runs}/layers"],
+        f"{runs}/layers.log",
     )
-    lines = list(table(rows))
-    write_lines(f"{work}/results.md", lines)
-    write_lines(f"{work}/results.json", [json.dumps(rows, indent=2)])
+    lines = list((table if args.finetune == ["full"] else grid)(rows))
+    write_lines(f"{runs}/results.md", lines)
+    write_lines(f"{runs}/results.json", [json.dumps(rows, indent=2)])
     print("\n" + "\n".join(lines))
     print(f"\nWER from fairseq's decoder on {data}/test.tsv, seeds {args.seeds}")
-    print(f"which layers each utterance used: {work}/layers.png")
+    print(f"which layers each utterance used: {runs}/layers.png")
     print(f"{time.time() - start:.0f} s")
 
 

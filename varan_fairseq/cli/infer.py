@@ -107,7 +107,7 @@ def _what_to_decode(given: Any) -> Tuple[str, Optional[str]]:
 
 
 def _literal(given) -> Dict[str, Any]:
-    text = given.common_eval.get("model_overrides", "{}")
+    text = given.get("common_eval", {}).get("model_overrides", "{}")
     try:
         overrides = (
             ast.literal_eval(text) if isinstance(text, str) else OmegaConf.to_container(text)

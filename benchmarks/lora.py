@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""What LoRA, DoRA and probing save against full fine-tuning: `varan_ctc` on wav2vec 2.0
+Base, random weights, dropout as in the recipes.
+
+    python benchmarks/lora.py
+
+fp16 on a GPU, float32 on a CPU. Time of a training step (forward, backward, Adam): medians,
+interleaved in one process, four utterances of 8 s. Memory: peak of the first two steps,
+weights and optimizer included, one utterance of 8 s, each in a fresh process. Then merged
+inference against the model without adapters, the size of an exported adapter, and what
+storing it in half precision does to the emissions.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+from types import SimpleNamespace
+
+import torch
+from fairseq import criterions, tasks
+from measure import in_fresh_process, interleaved_seconds, peak_megabytes
+from omegaconf import OmegaConf
+from step import CUDA, DEVICE, pretraining
+
+from varan_fairseq.adapter import halve
+from varan_fairseq.lora import lora_parameters, merge_lora
+from varan_fairseq.models.adapters import adapter_tensors
+from varan_fairseq.models.finetune import parameter_group
+
+SAMPLES = 16000 * 8
+MODES = {
+    "full": {},
+    "lora": {"lora_rank": 16},
+    "lora, all": {"lora_rank": 16, "lora_targets": "all"},
+    "dora": {"lora_rank": 16, "lora_magnitude": True},
+    "probe": {"finetune": "probe"},
+}
+WANTED = {"lora": (0.8, 0.6), "probe": (0.4, 0.3)}
+
+
+def build(mode: str):
+    """A task and a `varan_ctc` model in training mode."""
+    folder = tempfile.mkdtemp()
+    with open(os.path.join(folder, "dict.ltr.txt"), "w") as file:
+        file.writelines(f"{letter} 1\n" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ'|")
+    base = {"_name": "audio_finetuning", "data": folder, "labels": "ltr", "tpu": False, "seed": 1}
+    task = tasks.setup_task(OmegaConf.create(base))
+    cfg = {
+        "_name": "varan_ctc", "w2v_path": "", "w2v_args": pretraining(), "data": folder,
+        "normalize": False, "ddp_backend": "legacy_ddp", "apply_mask": True, "mask_prob": 0.65,
+        "mask_channel_prob": 0.5, "mask_channel_length": 64, "activation_dropout": 0.1,
+        "train_subset": "train", "valid_subset": "valid", **MODES[mode],
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = task.build_model(OmegaConf.create(cfg)).to(DEVICE)
+    return task, (model.half() if CUDA else model).train()
+
+
+def stepper(mode: str, utterances: int):
+    """A function that does one training step."""
+    task, model = build(mode)
+    criterion = criterions.build_criterion(
+        OmegaConf.create({"_name": "varan_ctc", "zero_infinity": True, "sentence_avg": True}), task
+    )
+    sample = {
+        "id": torch.arange(utterances),
+        "net_input": {"source": waveforms(utterances), "padding_mask": None},
+        "target": torch.randint(4, 30, (utterances, 100), device=DEVICE),
+        "target_lengths": torch.full((utterances,), 100, device=DEVICE),
+        "ntokens": utterances * 100,
+    }
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, 1e-5, eps=1e-4 if CUDA else 1e-8)
+
+    def step():
+        optimizer.zero_grad()
+        loss, size, _ = criterion(model, sample)
+        (loss / size).backward()
+        optimizer.step()
+
+    return SimpleNamespace(step=step, trained=sum(p.numel() for p in trained))
+
+
+def waveforms(utterances: int):
+    source = torch.randn(utterances, SAMPLES, device=DEVICE)
+    return source.half() if CUDA else source
+
+
+def training_memory(mode: str) -> float:
+    """MB at the peak of two steps, counted from before the model is there."""
+
+    def work():
+        step = stepper(mode, 1).step
+        step(), step()
+
+    return peak_megabytes(work)
+
+
+def trained_by_chance(model) -> None:
+    """Moves the adapters from their start, where B is zero, by about what training does."""
+    for name, parameter in lora_parameters(model).items():
+        if name.endswith("lora_B"):
+            parameter.data.normal_(std=0.01)
+
+
+@torch.no_grad()
+def merged_inference(rounds: int) -> float:
+    """Seconds of merged / seconds of a model that never had adapters."""
+    _, plain = build("full")
+    _, merged = build("lora, all")
+    trained_by_chance(merged)
+    merge_lora(merged)
+    source = waveforms(4)
+    works = {
+        name: lambda model=model.eval(): model(source=source)
+        for name, model in (("plain", plain), ("merged", merged))
+    }
+    seconds = interleaved_seconds(works, rounds)
+    return seconds["merged"] / seconds["plain"]
+
+
+@torch.no_grad()
+def adapter_size() -> None:
+    """Bytes by part, and the effect of half precision on the emissions."""
+    _, model = build("lora")
+    model = model.float().eval()
+    trained_by_chance(model)
+    tensors = adapter_tensors(model)
+    whole = sum(tensor.numel() for tensor in model.state_dict().values()) * 4
+    total = sum(tensor.numel() for tensor in tensors.values()) * 4
+    parts = {}
+    for name, tensor in tensors.items():
+        group = parameter_group(name, model.w2v_encoder.kind.features)
+        parts[group] = parts.get(group, 0) + tensor.numel()
+    print(f"adapter, rank 16 on ffn: {total / 1e6:.1f} MB, {100 * total / whole:.2f}% of the model")
+    for group, count in parts.items():
+        print(f"  {group}: {count:,} numbers, {4 * count / 1e6:.2f} MB")
+    half = halve(tensors)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in half.values())
+    source = waveforms(4).float()
+    exact = model.get_logits(model(source=source))
+    model.load_state_dict({name: tensor.float() for name, tensor in half.items()}, strict=False)
+    rounded = model.get_logits(model(source=source))
+    same = (exact.argmax(-1) == rounded.argmax(-1)).float().mean()
+    print(
+        f"in half precision: {size / 1e6:.1f} MB, {100 * size / whole:.2f}%; emissions differ by at "
+        f"most {(exact - rounded).abs().max():.1e} nats, best label equal in {100 * same:.2f}% of frames"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=20 if CUDA else 4)
+    parser.add_argument("--memory", metavar="MODE", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(os.cpu_count())
+    if args.memory:
+        print(training_memory(args.memory))
+        return
+    print(
+        f"{torch.cuda.get_device_name() + ', fp16' if CUDA else 'CPU, float32'}, torch "
+        f"{torch.__version__}"
+    )
+    memory = {
+        mode: statistics.median(in_fresh_process(__file__, mode) for _ in range(3))
+        for mode in MODES
+    }
+    built = {mode: stepper(mode, 4) for mode in MODES}
+    seconds = interleaved_seconds({mode: built[mode].step for mode in MODES}, args.rounds)
+    for mode in MODES:
+        ratios = seconds[mode] / seconds["full"], memory[mode] / memory["full"]
+        wanted = " (wanted {:.1f}, {:.1f})".format(*WANTED[mode]) if mode in WANTED else ""
+        print(
+            f"{mode}: time {ratios[0]:.3f}, memory {ratios[1]:.3f} of full{wanted}; "
+            f"{seconds[mode]:.2f} s, {memory[mode]:.0f} MB, {built[mode].trained:,} trained"
+        )
+    del built
+    print(f"merged inference: time {merged_inference(3 * args.rounds):.3f} (wanted 0.98 - 1.02)")
+    adapter_size()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""HuBERT's first targets: k-means clusters of MFCC, one label every 10 ms.
+
+    python examples/demo/kmeans.py work/digits/data --clusters 100
+
+Writes train.km, valid.km and dict.km.txt beside the manifests. fairseq's own scripts for
+this (examples/hubert/simple_kmeans) need a torchaudio that loads, which CPU builds of torch
+often lack.
+"""
+
+import argparse
+import os
+
+import kaldi_native_fbank
+import numpy as np
+import soundfile
+from sklearn.cluster import MiniBatchKMeans
+
+from varan_fairseq.manifest import read_manifest, write_lines
+
+
+def mfcc(path):
+    """[frames, 39]: 13 coefficients with first and second differences over time."""
+    samples, rate = soundfile.read(path, dtype="float32")
+    options = kaldi_native_fbank.MfccOptions()
+    options.frame_opts.dither = 0
+    options.frame_opts.samp_freq = rate
+    options.use_energy = False
+    extractor = kaldi_native_fbank.OnlineMfcc(options)
+    extractor.accept_waveform(rate, (samples * 32768).tolist())  # Kaldi counts in 16 bits
+    extractor.input_finished()
+    frames = [extractor.get_frame(index) for index in range(extractor.num_frames_ready)]
+    plain = np.stack(frames)
+    first = np.gradient(plain, axis=0)
+    return np.concatenate([plain, first, np.gradient(first, axis=0)], axis=1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("data", help="folder with train.tsv and valid.tsv")
+    parser.add_argument("--clusters", type=int, default=100)
+    args = parser.parse_args()
+
+    features = {}
+    for split in ("train", "valid"):
+        root, entries = read_manifest(os.path.join(args.data, f"{split}.tsv"))
+        features[split] = [mfcc(os.path.join(root, path)) for path, _ in entries]
+    every = np.concatenate(features["train"])
+    mean, scale = every.mean(0), every.std(0)
+    kmeans = MiniBatchKMeans(args.clusters, batch_size=10000, n_init=5, random_state=0)
+    kmeans.fit((every - mean) / scale)
+    for split, files in features.items():
+        labels = (" ".join(map(str, kmeans.predict((file - mean) / scale))) for file in files)
+        write_lines(os.path.join(args.data, f"{split}.km"), labels)
+    names = (f"{cluster} 1" for cluster in range(args.clusters))
+    write_lines(os.path.join(args.data, "dict.km.txt"), names)
+    print(f"{args.data}: {len(every)} frames in {args.clusters} clusters")
+
+
+if __name__ == "__main__":
+    main()
