@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo human test test-stock bench setup clean
+.PHONY: demo human lora test test-stock bench setup clean
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
@@ -23,6 +23,11 @@ demo: setup
 human: setup
 	$(VENV)/bin/python -W ignore examples/demo/compare.py human --seeds 1 2 3
 
+# three aggregations times four ways of fine-tuning, on both corpora: some hours on 2 cores
+lora: setup
+	$(VENV)/bin/python -W ignore examples/demo/compare.py digits --base hubert --finetune full lora dora probe --seeds 1 2 3
+	$(VENV)/bin/python -W ignore examples/demo/compare.py human --base hubert --finetune full lora dora probe --seeds 1 2 3
+
 test: setup
 	$(VENV)/bin/python -m pytest -q tests
 
@@ -33,6 +38,7 @@ test-stock:
 bench: setup
 	$(VENV)/bin/python benchmarks/heads.py
 	$(VENV)/bin/python benchmarks/step.py
+	$(VENV)/bin/python benchmarks/lora.py
 
 clean:
 	rm -rf .venv-* work

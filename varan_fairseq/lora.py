@@ -60,12 +60,10 @@ class LoraLinear(nn.Linear):
         """[..., in] -> [..., out]."""
         output = F.linear(input, self.frozen_weight, self.bias)
         low = F.linear(F.dropout(input, self.lora_dropout, self.training), self.lora_A)
-        output = torch.addmm(
-            output.flatten(0, -2) if output.dim() > 1 else output.unsqueeze(0),
-            low.reshape(-1, low.shape[-1]),
-            self.lora_B.t(),
-            alpha=self.lora_scale,
-        ).view(output.shape)
+        # in place, since a sum beside the output would be a second copy of it
+        output.view(-1, output.shape[-1]).addmm_(
+            low.view(-1, low.shape[-1]), self.lora_B.t().to(output.dtype), alpha=self.lora_scale
+        )
         if self.lora_magnitude is not None:
             with torch.no_grad():
                 direction = self._direction()

@@ -201,9 +201,11 @@ def main():
         prefix = "" if finetune == "full" else f"{finetune}-"
         return f"{runs}/{prefix}{aggregation}-{seed}"
 
-    # As many at a time as there are cores, but all seeds' aggregations side by side, so
-    # that s/update compares.
-    with concurrent.futures.ThreadPoolExecutor(max(args.jobs, len(AGGREGATIONS))) as pool:
+    # As many at a time as there are cores; where s/update is shown, the aggregations side by
+    # side, so that it compares.
+    one_way = args.finetune == ["full"]
+    jobs = max(args.jobs, len(AGGREGATIONS)) if one_way else args.jobs
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         waiting = [
             pool.submit(
                 finetune_and_decode,
@@ -226,7 +228,7 @@ def main():
         ["varan-layers", f"{picture}/checkpoint_last.pt", data, "test", "--out", f"{runs}/layers"],
         f"{runs}/layers.log",
     )
-    lines = list((table if args.finetune == ["full"] else grid)(rows))
+    lines = list((table if one_way else grid)(rows))
     write_lines(f"{runs}/results.md", lines)
     write_lines(f"{runs}/results.json", [json.dumps(rows, indent=2)])
     print("\n" + "\n".join(lines))

@@ -75,12 +75,15 @@ class _ReadLayer(torch.autograd.Function):
         grad_logits = grad_logits.to(weight.dtype)  # they differ under autocast
         if padding is not None:
             grad_logits = grad_logits.masked_fill(padding, 0)
-        grad_state = grad_logits @ weight
-        grad_mean = grad_mean.to(grad_state.dtype)
-        if padding is None:
-            grad_state.add_(grad_mean, alpha=1 / len(state))
-        else:
-            grad_state.addcmul_((~padding).to(grad_state.dtype), grad_mean / lengths)
+        grad_state = None
+        if ctx.needs_input_grad[0]:  # not so for a frozen encoder
+            grad_state = grad_logits @ weight
+            grad_mean = grad_mean.to(grad_state.dtype)
+            if padding is None:
+                grad_state.add_(grad_mean, alpha=1 / len(state))
+            else:
+                grad_state.addcmul_((~padding).to(grad_state.dtype), grad_mean / lengths)
+            grad_state = grad_state.to(state.dtype)
 
         common = len(state) if padding is None else ctx.common
         grad_weight = _outer(grad_logits[:common], state[:common])
@@ -88,7 +91,7 @@ class _ReadLayer(torch.autograd.Function):
             rest = state[common:].masked_fill(padding[common:], 0)
             grad_weight += _outer(grad_logits[common:], rest)
         grad_bias = grad_logits.sum((0, 1))
-        return (grad_state.to(state.dtype), grad_weight, grad_bias) + (None,) * 5
+        return (grad_state, grad_weight, grad_bias) + (None,) * 5
 
 
 def _outer(grad: Tensor, state: Tensor) -> Tensor:

@@ -91,6 +91,9 @@ def adapt_encoder(encoder: Encoder, cfg: Any) -> None:
     """
     mode = finetune_mode(cfg)
     model, kind = encoder.w2v_model, encoder.kind
+    if mode == "probe":
+        encoder.freeze()
+        return
     if mode == "lora":
         apply_lora(
             model,
@@ -102,19 +105,15 @@ def adapt_encoder(encoder: Encoder, cfg: Any) -> None:
         )
     names = {name for name, _ in model.named_parameters()}
     features = {name for name in names if name.startswith(kind.features)}
-    if mode == "full":
-        trained = names - features
-    elif mode == "lora":
-        trained = set(lora_parameters(model)) | _extra_names(model, cfg) - features
-    else:
-        trained = set()
+    trained = names - features
+    if mode == "lora":
+        trained &= set(lora_parameters(model)) | _extra_names(model, cfg)
     if cfg.feature_grad_mult > 0:
         trained |= features
     pattern = getattr(cfg, "freeze_regex", None)
     if pattern is not None:  # fairseq's patterns begin at its encoder wrapper, as ours
         trained = {name for name in trained if not re.fullmatch(pattern, f"w2v_model.{name}")}
     set_trainable(model, trained)
-    encoder.frozen = mode == "probe"
 
 
 def _targets(model: nn.Module, kind, cfg: Any) -> List[str]:

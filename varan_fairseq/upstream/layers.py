@@ -28,8 +28,7 @@ class Encoder(nn.Module):
     weights and `freeze_regex` patterns carry over.
 
     apply_mask: mask spans of the features while training. freeze_finetune_updates: run
-    the model without a graph for so many updates. The attribute `frozen` says to do so
-    always; masking and dropout act all the same.
+    the model without a graph for so many updates.
     """
 
     def __init__(
@@ -50,6 +49,18 @@ class Encoder(nn.Module):
         self.num_layers = len(kind.blocks(w2v_model))
         self.dim = kind.dim(w2v_model)
         self.pre_norm = kind.final_norm(w2v_model) is not None
+
+    def freeze(self) -> None:
+        """From now on the model runs without a graph, and as in evaluation, while training
+        too: no dropout, no layerdrop. Masking, if asked for, goes on."""
+        self.frozen = True
+        self.w2v_model.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Encoder":
+        super().train(mode)
+        if self.frozen:
+            self.w2v_model.eval()
+        return self
 
     def set_num_updates(self, num_updates: int) -> None:
         self.num_updates = num_updates
