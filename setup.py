@@ -26,7 +26,16 @@ setup(
         ],
         "plots": ["matplotlib"],
         "lm": ["flashlight-text"],
-        "demo": ["matplotlib", "tensorboard", "espeakng-loader", "soxr", "num2words", "tqdm"],
+        "demo": [
+            "matplotlib",
+            "tensorboard",
+            "espeakng-loader",
+            "soxr",
+            "num2words",
+            "tqdm",
+            "scikit-learn",
+            "kaldi-native-fbank",
+        ],
         "test": [
             "pytest",
             "matplotlib",
@@ -35,6 +44,12 @@ setup(
             "espeakng-loader",
             "soxr",
             "num2words",
+            "scikit-learn",
+            "kaldi-native-fbank",
+            # a reference for one test; newer ones import torchaudio, which a CPU build of
+            # torch may not load
+            "peft<0.14",
+            "transformers<4.47",
         ],
     },
     entry_points={

@@ -1,5 +1,6 @@
 """Interleaved timing and peak memory, shared by the benchmarks."""
 
+import ctypes
 import json
 import statistics
 import subprocess
@@ -11,10 +12,10 @@ import torch
 
 
 def interleaved_seconds(works: Dict[str, Callable[[], None]], rounds: int) -> Dict[str, float]:
-    """Median seconds of each, taking turns so that a busy moment hits all alike."""
+    """Median seconds of each, taking turns, to and fro, so that a busy moment hits all alike."""
     seconds = {name: [] for name in works}
     for round_ in range(rounds + 1):  # the first warms up
-        for name, work in works.items():
+        for name, work in list(works.items())[:: -1 if round_ % 2 else 1]:
             _synchronise()
             start = time.perf_counter()
             work()
@@ -22,6 +23,17 @@ def interleaved_seconds(works: Dict[str, Callable[[], None]], rounds: int) -> Di
             if round_:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep large freed buffers instead of returning them to the system after
+    every operation, as examples/demo/compare.py does: on a CPU page faults are otherwise a
+    third of the time. Distorts memory, so not for `peak_megabytes`."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        no_mmap, trim_threshold = -4, -1
+        libc.mallopt(no_mmap, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def _synchronise() -> None:

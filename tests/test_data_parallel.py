@@ -7,18 +7,23 @@ import torch
 from build import batch, build_criterion, build_model, setup_task
 from conftest import save_pretrained
 
+from varan_fairseq.lora import lora_parameters
 
-def setup(path, data, aggregation):
+
+def setup(path, data, options):
     task = setup_task(data)
-    model = build_model(path, task, aggregation=aggregation).eval()
+    model = build_model(path, task, **options).eval()
+    for name, factors in lora_parameters(model).items():
+        if name.endswith("lora_B"):  # at its start, zero, no gradient reaches A
+            torch.nn.init.normal_(factors, std=0.1)
     return task, model, build_criterion(task)
 
 
-def worker(rank, path, data, aggregation, results):
+def worker(rank, path, data, options, results):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=results["port"])
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    task, model, criterion = setup(path, data, aggregation)
+    task, model, criterion = setup(path, data, options)
     wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
     # get_normalized_probs is the model's; fairseq's own wrapper passes it through
     wrapped.get_normalized_probs = model.get_normalized_probs
@@ -30,8 +35,17 @@ def worker(rank, path, data, aggregation, results):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("aggregation", ["weighted_sum", "varan"])
-def test_two_processes(tmp_path, corpus, aggregation):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"aggregation": "weighted_sum"},
+        {"aggregation": "varan"},
+        {"aggregation": "varan", "lora_rank": 2, "lora_targets": "all", "lora_magnitude": True},
+        {"aggregation": "varan", "finetune": "probe"},
+    ],
+    ids=["weighted_sum", "varan", "dora", "probe"],
+)
+def test_two_processes(tmp_path, corpus, options):
     import socket
 
     # feature encoder without statistics over the batch's padding
@@ -40,13 +54,15 @@ def test_two_processes(tmp_path, corpus, aggregation):
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     results = {"port": port, "path": str(tmp_path / "gradients.pt")}
-    torch.multiprocessing.spawn(worker, (path, corpus, aggregation, results), nprocs=2)
+    torch.multiprocessing.spawn(worker, (path, corpus, options, results), nprocs=2)
     found = torch.load(results["path"])
 
-    task, model, criterion = setup(path, corpus, aggregation)
+    task, model, criterion = setup(path, corpus, options)
     criterion(model, batch(task))[0].backward()
     expected = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    assert found["gradients"].keys() == expected.keys() and len(expected) > 30
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    idle = {name for name in trained if "mask_emb" in name}
+    assert found["gradients"].keys() == expected.keys() == trained - idle
     for name, gradient in expected.items():  # DDP averages over the two processes
         assert torch.allclose(found["gradients"][name] * 2, gradient, rtol=1e-3, atol=1e-4), name
     assert torch.equal(found["prior"], model.prior.probs)

@@ -8,10 +8,12 @@ import sys
 
 import pytest
 import torch
+from build import build_model, setup_task
 from conftest import CONV, REPO, command, shell, write_corpus
 
 import varan_fairseq
 from varan_fairseq.cli import infer, layers
+from varan_fairseq.manifest import read_manifest
 
 TINY = [
     "dataset.max_tokens=80000",
@@ -103,6 +105,30 @@ def test_what_training_logs(run):
         file for _, _, files in os.walk(os.path.join(folder, "tensorboard")) for file in files
     ]
     assert any("tfevents" in file for file in events)
+
+
+def test_the_tables_hubert(run, tmp_path):
+    """The other base of the demo: labels by k-means, HuBERT, LoRA on it."""
+    data = run[0]
+    shell(sys.executable, "examples/demo/kmeans.py", data, "--clusters", "5")
+    with open(os.path.join(data, "train.km")) as lines:
+        frames = [len(line.split()) for line in lines]
+    samples = [size for _, size in read_manifest(os.path.join(data, "train.tsv")).entries]
+    assert frames == [pytest.approx(size / 160, abs=3) for size in samples]
+    shell(
+        command("fairseq-hydra-train"),
+        "--config-dir",
+        "examples/demo",
+        "--config-name",
+        "pretrain_hubert",
+        f"task.data={data}",
+        f"task.label_dir={data}",
+        f"checkpoint.save_dir={tmp_path}/pretrained",
+        "task.min_sample_size=1000",
+        *TINY,
+    )
+    model = build_model(f"{tmp_path}/pretrained/checkpoint_last.pt", setup_task(data), lora_rank=2)
+    assert model.num_predictions == 3
 
 
 def test_from_another_directory_with_absolute_paths(tmp_path):

@@ -10,7 +10,7 @@ from conftest import REPO, save_pretrained, write_corpus
 from omegaconf import OmegaConf
 
 RECIPES = sorted(glob.glob(os.path.join(REPO, "examples", "*.yaml")))
-# The demo's other recipe, pretrain.yaml, is run by test_end_to_end.py.
+# The demo's pre-training recipes are run by test_end_to_end.py.
 RECIPES.append(os.path.join(REPO, "examples", "demo", "finetune.yaml"))
 
 
@@ -21,7 +21,7 @@ def data(tmp_path_factory):
 
 def test_no_two_recipes_share_a_folder():
     folders = [OmegaConf.load(path).checkpoint.save_dir for path in RECIPES]
-    assert len(folders) >= 17 and len(set(folders)) == len(folders)
+    assert len(folders) >= 21 and len(set(folders)) == len(folders)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[os.path.basename(path) for path in RECIPES])
@@ -75,3 +75,28 @@ def test_recipe(tmp_path, data, path):
     assert state["optimizer_history"][-1]["num_updates"] == 3
     assert state["cfg"]["model"]["w2v_args"]["model"]["_name"] == kind
     assert sum(key.endswith(".weight") and "heads" in key for key in state["model"]) == 4
+    assert sum("lora_A" in key for key in state["model"]) == (8 if name.endswith("lora") else 0)
+
+
+def test_lora_recipes_have_the_methods_settings():
+    """method.md, "Release settings"."""
+    recipes = [OmegaConf.load(path) for path in RECIPES if path.endswith("_lora.yaml")]
+    assert len(recipes) == 4
+    for cfg in recipes:
+        assert cfg.optimization.lr == [1e-3] and cfg.lr_scheduler._name == "cosine"
+        assert cfg.criterion.prior == "chi2_reversed" and cfg.criterion.prior_df == 6
+        assert cfg.criterion.beta == 0.05
+        assert (cfg.model.lora_rank, cfg.model.lora_alpha, cfg.model.lora_targets) == (
+            16,
+            16,
+            "ffn",
+        )
+        assert cfg.lr_scheduler.warmup_updates == 0.05 * cfg.optimization.max_update
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[os.path.basename(path) for path in RECIPES])
+def test_lora_is_one_word_in_every_recipe(path):
+    """`model.lora_rank=16` without a plus needs the key in the file."""
+    keys = ("finetune", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
+    keys += ("lora_magnitude", "lora_extra", "adapter")
+    assert not set(keys) - set(OmegaConf.load(path).model)
