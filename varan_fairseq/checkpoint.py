@@ -55,10 +55,15 @@ def load_model(
     return model_from_state(state, path)
 
 
-def model_from_state(state: Dict[str, Any], path: str) -> Tuple[VaranCtc, Any, Any]:
-    """What `load_model` returns, from what `read_state` returned for this path."""
+def model_from_state(
+    state: Dict[str, Any], path: str, task: Any = None
+) -> Tuple[VaranCtc, Any, Any]:
+    """What `load_model` returns, from what `read_state` returned for this path. task: one to
+    use instead of the checkpoint's own."""
     # fairseq wants the path to exist although it does not read it again
-    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
+    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+        [path], task=task, state=state
+    )
     return model.eval(), cfg, task
 
 
@@ -101,6 +106,7 @@ def _restored(folder: str, base: Optional[str]) -> Dict[str, Any]:
     cfg.task.data = cfg.model.data = ""
     cfg.model.w2v_path = base
     pretrained, cfg.model.w2v_args = read_pretrained(cfg.model)
+    OmegaConf.set_struct(cfg.model.w2v_args, False)  # fairseq's tasks write to it
     compat.fit_task_config(cfg.task)
     task = tasks.setup_task(cfg.task)
     labels = adapter_labels(adapter)

@@ -47,8 +47,7 @@ def adapter(checkpoint: str, folder: str, half: bool) -> None:
             f"{checkpoint} was trained with model.finetune=full: everything trained, so its adapter "
             "would be the whole model. Share the checkpoint"
         )
-    source = cfg.model.w2v_args.get("source")
-    if source is None or cfg.model.no_pretrained_weights:
+    if "source" not in cfg.model.w2v_args or cfg.model.no_pretrained_weights:
         raise ValueError(
             f"{checkpoint} does not say which pre-trained checkpoint it was trained on"
         )

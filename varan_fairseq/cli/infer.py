@@ -56,9 +56,9 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-def build_config(infer: Any, args: argparse.Namespace) -> Tuple[Any, Dict[str, Any]]:
+def build_config(infer: Any, args: argparse.Namespace) -> Tuple[Any, str, Dict[str, Any]]:
     """The configuration of fairseq's decoder (its defaults, ours, the checkpoint's task,
-    the command line) and the checkpoint's state."""
+    the command line), what is decoded, and its state."""
     dotlist = [override.lstrip("+") for override in args.overrides]
     for index, override in enumerate(dotlist):
         if override.startswith("task="):  # hydra's way to choose a task
@@ -78,11 +78,12 @@ def build_config(infer: Any, args: argparse.Namespace) -> Tuple[Any, Dict[str, A
         config = OmegaConf.merge(config, given)
     except OmegaConfBaseException as error:
         raise ValueError(f"bad override: {str(error).splitlines()[0]}") from error
-    config.common_eval.path = path
+    # fairseq looks into this file once more, for adapters of its own
+    config.common_eval.path = base or path
     if config.decoding.results_path is None:
         name = f"decode-{config.dataset.gen_subset}-{_plain(config.decoding.type)}"
         config.decoding.results_path = os.path.join(os.path.dirname(path) or ".", name)
-    return config, state
+    return config, path, state
 
 
 def _what_to_decode(given: Any) -> Tuple[str, Optional[str]]:
@@ -159,7 +160,7 @@ def processor_class(infer: Any, state: Dict[str, Any]):
             super().__init__(cfg)
 
         def load_model_ensemble(self):
-            model, saved, _ = model_from_state(state, self.cfg.common_eval.path)
+            model, saved, _ = model_from_state(state, self.cfg.common_eval.path, self.task)
             self.optimize_model(model)
             return [model], saved
 
@@ -181,7 +182,7 @@ def processor_class(infer: Any, state: Dict[str, Any]):
 def decode(argv: Optional[List[str]]) -> None:
     args = parse(argv)
     infer = compat.import_infer()
-    config, state = build_config(infer, args)
+    config, path, state = build_config(infer, args)
     check_decoder(config.decoding)
     task, subset = config.task, config.dataset.gen_subset
     # fairseq's HuBERT task has a list of labels
@@ -204,7 +205,7 @@ def decode(argv: Optional[List[str]]) -> None:
                 "options such as task.min_sample_size leave some out"
             )
         scores = {
-            "checkpoint": config.common_eval.path,
+            "checkpoint": path,
             "subset": subset,
             "decoder": _plain(config.decoding.type),
             "reading": _reading(args) or "as trained",
