@@ -46,7 +46,11 @@ CORPORA = {
         ),
         hubert=dict(
             pretrain=["optimization.max_update=2000"],
-            finetune=["optimization.max_update=500", "dataset.max_tokens=250000"],
+            finetune=[
+                "optimization.max_update=400",
+                "dataset.max_tokens=500000",
+                "dataset.batch_size=8",
+            ],
         ),
     ),
 }
@@ -221,7 +225,12 @@ def main():
             for finetune in args.finetune
             for aggregation in AGGREGATIONS
         ]
-        rows = [run.result() for run in waiting]
+        try:
+            rows = [run.result() for run in waiting]
+        except BaseException:  # a failed run says so and exits: leave out those to come
+            for run in waiting:
+                run.cancel()
+            raise
 
     picture = folder(args.finetune[0], "varan", args.seeds[0])
     call(
