@@ -115,8 +115,8 @@ def merged_inference(rounds: int) -> float:
     merge_lora(merged)
     source = waveforms(1)
     works = {
-        name: lambda model=model.eval(): model(source=source)
-        for name, model in (("plain", plain), ("merged", merged))
+        name: lambda model=model: model(source=source)
+        for name, model in (("plain", plain.eval()), ("merged", merged.eval()))
     }
     seconds = interleaved_seconds(works, rounds)
     return seconds["merged"] / seconds["plain"]

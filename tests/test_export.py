@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -336,6 +337,33 @@ def test_weights_outside_the_folder(run, copy, tmp_path):
     change_card(copy, sign=True, weights={"file": "../x.safetensors", "sha256": "0"})
     error = fail("restore", copy, run[2], tmp_path / "out.pt")
     assert "names the weights '../x.safetensors'" in error
+
+
+def config_with(folder, section, **changes):
+    with open(os.path.join(folder, "adapter.json")) as file:
+        config = json.load(file)["config"]
+    return {**config, section: {**config[section], **changes}}
+
+
+def test_malformed_cards(run, copy, tmp_path):
+    """Signed by whoever wrote them, and still not trusted."""
+    out = tmp_path / "out.pt"
+    good = shutil.copytree(copy, str(tmp_path / "good"))
+    for changes, words in (
+        ({"base": {"file": "x"}}, "malformed .KeyError..sha256"),
+        ({"labels": [["A", "many"]]}, "malformed .TypeError.*'many' is no int"),
+        ({"config": {}}, "malformed .KeyError..model"),
+        ({"config": config_with(good, "task", labels="${env:HOME}")}, "configuration interpolates"),
+        (
+            {"config": config_with(good, "model", _name="wav2vec_ctc")},
+            "made with model wav2vec_ctc",
+        ),
+        ({"config": config_with(good, "task", _name="translation")}, "made with task translation"),
+    ):
+        shutil.rmtree(copy)
+        shutil.copytree(good, copy)
+        change_card(copy, sign=True, **changes)
+        assert re.search(words, fail("restore", copy, run[2], out)), words
 
 
 def test_no_safetensors(run, copy, tmp_path):

@@ -89,6 +89,11 @@ def read_adapter(folder: str) -> Adapter:
     if card.get("sha256") != _card_digest(card):
         raise ValueError(f"{path} was changed after it was written: its checksum does not match")
 
+    try:
+        _check_card(card)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is incomplete or malformed ({error!r})") from None
+
     name = card["weights"]["file"]
     if not _WEIGHTS.fullmatch(name):
         raise ValueError(f"{path} names the weights {name!r}, wanted adapter-<hash>.safetensors")
@@ -117,6 +122,21 @@ def halve(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
                 f"{name} holds values up to {tensor.abs().max():.3g}: float16 ends at 65504"
             )
     return halved
+
+
+def _check_card(card: Dict[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError for what `write_adapter` would not write."""
+    strings = [card["weights"][key] for key in ("file", "sha256")]
+    strings += [card["base"][key] for key in ("file", "sha256", "kind")]
+    strings += [symbol for symbol, _ in card["labels"]]
+    numbers = [count for _, count in card["labels"]] + [card["num_updates"]]
+    sections = [card["config"][key] for key in ("model", "task", "criterion")]
+    for values, kind in ((strings, str), (numbers, int), (sections, dict)):
+        for value in values:
+            if not isinstance(value, kind):
+                raise TypeError(f"{value!r} is no {kind.__name__}")
+    if "${" in json.dumps(card["config"]):
+        raise ValueError("the configuration interpolates, a written one never does")
 
 
 def _card_digest(card: Dict[str, Any]) -> str:

@@ -19,6 +19,9 @@ from .models.adapters import adapter_labels, load_adapter
 from .models.varan_ctc import VaranCtc
 from .upstream import load_weights, read_pretrained
 
+# Adapters hold what this task needs, and may name no other: they are not trusted.
+TASK = "audio_finetuning"
+
 
 def read_state(
     path: str, overrides: Optional[Dict[str, Any]] = None, base: Optional[str] = None
@@ -103,6 +106,11 @@ def _restored(folder: str, base: Optional[str]) -> Dict[str, Any]:
             f"{adapter.card['base']['sha256']})"
         )
     cfg = OmegaConf.create(adapter.card["config"])
+    for section, wanted in (("model", "varan_ctc"), ("task", TASK)):
+        if cfg[section].get("_name") != wanted:
+            raise ValueError(
+                f"{folder} was made with {section} {cfg[section].get('_name')}, wanted {wanted}"
+            )
     cfg.task.data = cfg.model.data = ""
     cfg.model.w2v_path = base
     pretrained, cfg.model.w2v_args = read_pretrained(cfg.model)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 import varan_fairseq
 
 from ..adapter import halve, write_adapter
-from ..checkpoint import model_from_state, read_state, save_state
+from ..checkpoint import TASK, model_from_state, read_state, save_state
 from ..lora import merge_lora
 from ..models.adapters import adapter_tensors
 from ..models.finetune import finetune_mode, parameter_group
@@ -42,7 +42,7 @@ def adapter(checkpoint: str, folder: str, half: bool) -> None:
     """What trained, as safetensors, and a card."""
     state = read_state(checkpoint)
     model, cfg, task = model_from_state(state, checkpoint)
-    if finetune_mode(cfg.model) == "full":
+    if finetune_mode(model.cfg) == "full":
         raise ValueError(
             f"{checkpoint} was trained with model.finetune=full: everything trained, so its adapter "
             "would be the whole model. Share the checkpoint"
@@ -51,6 +51,8 @@ def adapter(checkpoint: str, folder: str, half: bool) -> None:
         raise ValueError(
             f"{checkpoint} does not say which pre-trained checkpoint it was trained on"
         )
+    if cfg.task._name != TASK:
+        raise ValueError(f"{checkpoint} was trained by task {cfg.task._name}, wanted {TASK}")
     tensors = adapter_tensors(model)
     size = write_adapter(
         folder, _card(state, cfg, task.target_dictionary), halve(tensors) if half else tensors
