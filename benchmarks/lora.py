@@ -15,21 +15,18 @@ import argparse
 import logging
 import os
 import statistics
-import tempfile
 from types import SimpleNamespace
 
 import torch
-from fairseq import criterions, tasks
 from measure import in_fresh_process, interleaved_seconds, keep_freed_memory, peak_megabytes
-from omegaconf import OmegaConf
-from step import CUDA, DEVICE, pretraining
+from models import CUDA, build, training_step, waveforms
 
 from varan_fairseq.adapter import halve
 from varan_fairseq.lora import lora_parameters, merge_lora
 from varan_fairseq.models.adapters import adapter_tensors
 from varan_fairseq.models.finetune import parameter_group
 
-SAMPLES = 16000 * 8
+SECONDS, LABELS = 8, 100
 MODES = {
     "full": {},
     "lora": {"lora_rank": 16},
@@ -40,52 +37,12 @@ MODES = {
 WANTED = {"lora": (0.8, 0.6), "probe": (0.4, 0.3)}
 
 
-def build(mode: str):
-    """A task and a `varan_ctc` model in training mode."""
-    folder = tempfile.mkdtemp()
-    with open(os.path.join(folder, "dict.ltr.txt"), "w") as file:
-        file.writelines(f"{letter} 1\n" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ'|")
-    base = {"_name": "audio_finetuning", "data": folder, "labels": "ltr", "tpu": False, "seed": 1}
-    task = tasks.setup_task(OmegaConf.create(base))
-    cfg = {
-        "_name": "varan_ctc", "w2v_path": "", "w2v_args": pretraining(), "data": folder,
-        "normalize": False, "ddp_backend": "legacy_ddp", "apply_mask": True, "mask_prob": 0.65,
-        "mask_channel_prob": 0.5, "mask_channel_length": 64, "activation_dropout": 0.1,
-        "train_subset": "train", "valid_subset": "valid", **MODES[mode],
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = task.build_model(OmegaConf.create(cfg)).to(DEVICE)
-    return task, (model.half() if CUDA else model).train()
-
-
 def stepper(mode: str, utterances: int):
     """A function that does one training step."""
-    task, model = build(mode)
-    criterion = criterions.build_criterion(
-        OmegaConf.create({"_name": "varan_ctc", "zero_infinity": True, "sentence_avg": True}), task
-    )
-    sample = {
-        "id": torch.arange(utterances),
-        "net_input": {"source": waveforms(utterances), "padding_mask": None},
-        "target": torch.randint(4, 30, (utterances, 100), device=DEVICE),
-        "target_lengths": torch.full((utterances,), 100, device=DEVICE),
-        "ntokens": utterances * 100,
-    }
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, 1e-5, eps=1e-4 if CUDA else 1e-8)
-
-    def step():
-        optimizer.zero_grad()
-        loss, size, _ = criterion(model, sample)
-        (loss / size).backward()
-        optimizer.step()
-
-    return SimpleNamespace(step=step, trained=sum(p.numel() for p in trained))
-
-
-def waveforms(utterances: int):
-    source = torch.randn(utterances, SAMPLES, device=DEVICE)
-    return source.half() if CUDA else source
+    task, model = build("varan_ctc", **MODES[mode])
+    step = training_step(task, model, "varan_ctc", utterances, SECONDS, LABELS)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return SimpleNamespace(step=step, trained=trained)
 
 
 def training_memory(mode: str) -> float:
@@ -109,11 +66,11 @@ def trained_by_chance(model) -> None:
 @torch.no_grad()
 def merged_inference(rounds: int) -> float:
     """Seconds of merged / seconds of a model that never had adapters."""
-    _, plain = build("full")
-    _, merged = build("lora, all")
+    _, plain = build("varan_ctc")
+    _, merged = build("varan_ctc", **MODES["lora, all"])
     trained_by_chance(merged)
     merge_lora(merged)
-    source = waveforms(1)
+    source = waveforms(1, SECONDS)
     works = {
         name: lambda model=model: model(source=source)
         for name, model in (("plain", plain.eval()), ("merged", merged.eval()))
@@ -125,7 +82,7 @@ def merged_inference(rounds: int) -> float:
 @torch.no_grad()
 def adapter_size() -> None:
     """Bytes by part, and the effect of half precision on the emissions."""
-    _, model = build("lora")
+    _, model = build("varan_ctc", **MODES["lora"])
     model = model.float().eval()
     trained_by_chance(model)
     tensors = adapter_tensors(model)
@@ -140,7 +97,7 @@ def adapter_size() -> None:
         print(f"  {group}: {count:,} numbers, {4 * count / 1e6:.2f} MB")
     half = halve(tensors)
     size = sum(tensor.numel() * tensor.element_size() for tensor in half.values())
-    source = waveforms(4).float()
+    source = waveforms(4, SECONDS).float()
     exact = model.get_logits(model(source=source))
     model.load_state_dict({name: tensor.float() for name, tensor in half.items()}, strict=False)
     rounded = model.get_logits(model(source=source))
