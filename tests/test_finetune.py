@@ -216,6 +216,8 @@ def test_log_of_what_trains(wav2vec2, task, caplog):
         ({"finetune": "probe", "lora_rank": 4}, "model.finetune=probe, but model.lora_rank=4"),
         ({"finetune": "probe", "feature_grad_mult": 0.1}, "set model.feature_grad_mult=0"),
         ({"lora_rank": -1}, "model.lora_rank=-1"),
+        ({"lora_magnitude": True}, "model.lora_magnitude=True .* mean nothing without adapters"),
+        ({"lora_extra": "norms", "finetune": "probe"}, "model.lora_extra=norms mean nothing"),
         ({"lora_extra": "all"}, "model.lora_extra=all: choose none, norms, biases"),
         (
             {"lora_rank": 4, "lora_targets": "*.fc3"},

@@ -140,6 +140,14 @@ def test_starts_exactly_as_the_plain_layer(way, magnitude, dtype):
     assert 0.9 * bound < module.proj.lora_A.abs().max() <= bound * 1.01
 
 
+def test_inputs_of_any_layout():
+    module = adapted(Caller, True)
+    x = torch.randn(5, 3, 7, dtype=torch.float64).transpose(0, 2)
+    assert not x.is_contiguous()
+    assert torch.allclose(module(x), module(x.contiguous()), rtol=1e-12)
+    assert module(x[:0]).shape == (0, 3, 4)
+
+
 @pytest.mark.parametrize("magnitude", [False, True], ids=["lora", "dora"])
 def test_a_row_of_zeros_is_no_nan(magnitude):
     linear = nn.Linear(5, 4)

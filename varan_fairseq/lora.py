@@ -62,7 +62,7 @@ class LoraLinear(nn.Linear):
         low = F.linear(F.dropout(input, self.lora_dropout, self.training), self.lora_A)
         # in place, since a sum beside the output would be a second copy of it
         output.view(-1, output.shape[-1]).addmm_(
-            low.view(-1, low.shape[-1]), self.lora_B.t().to(output.dtype), alpha=self.lora_scale
+            low.reshape(-1, low.shape[-1]), self.lora_B.t().to(output.dtype), alpha=self.lora_scale
         )
         if self.lora_magnitude is not None:
             with torch.no_grad():
@@ -126,16 +126,21 @@ def apply_lora(
     frozen; what else trains is the caller's choice (`set_trainable`).
     Raises ValueError for options out of range and patterns that match nothing.
     """
+    check_options(rank, alpha, dropout)
+    names = match_linears(module, patterns)
+    for name in names:
+        _adapt(module.get_submodule(name), rank, alpha / rank, dropout, magnitude)
+    return names
+
+
+def check_options(rank: int, alpha: float, dropout: float) -> None:
+    """Raises ValueError for options of `apply_lora` that are out of range."""
     if rank < 1:
         raise ValueError(f"LoRA rank must be 1 or more, got {rank}")
     if not (math.isfinite(alpha) and alpha > 0):
         raise ValueError(f"LoRA alpha must be a finite number > 0, got {alpha}")
     if not 0 <= dropout < 1:
         raise ValueError(f"LoRA dropout must lie in [0, 1), got {dropout}")
-    names = match_linears(module, patterns)
-    for name in names:
-        _adapt(module.get_submodule(name), rank, alpha / rank, dropout, magnitude)
-    return names
 
 
 def _adapt(linear: nn.Linear, rank: int, scale: float, dropout: float, magnitude: bool) -> None:

@@ -32,7 +32,8 @@ def merge(checkpoint: str, out: str) -> None:
     if not names:
         raise ValueError(f"{checkpoint} has no adapters to merge: model.lora_rank=0")
     options = state["cfg"].model
-    options.finetune, options.lora_rank, options.adapter = "full", 0, None
+    options.finetune, options.adapter = "full", None
+    options.lora_rank, options.lora_magnitude, options.lora_extra = 0, False, "none"
     # The optimizer's state is about the factors, which are gone.
     save_state({**state, "model": model.state_dict(), "last_optimizer_state": None}, out)
     print(f"merged {len(names)} layers -> {out}")

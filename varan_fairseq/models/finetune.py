@@ -10,8 +10,9 @@ from fairseq.dataclass import FairseqDataclass
 from torch import nn
 
 from ..lora import KEYS as LORA_KEYS
-from ..lora import apply_lora, lora_parameters, match_linears, set_trainable
+from ..lora import apply_lora, check_options, lora_parameters, match_linears, set_trainable
 from ..upstream import Encoder
+from ..upstream.kinds import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,13 @@ def finetune_mode(cfg: Any) -> str:
         raise ValueError(f"model.finetune={cfg.finetune}: choose one of auto, {', '.join(MODES)}")
     if cfg.lora_rank < 0:
         raise ValueError(f"model.lora_rank={cfg.lora_rank}: wanted 0 (no adapters) or more")
+    if cfg.lora_rank:
+        check_options(cfg.lora_rank, cfg.lora_alpha, cfg.lora_dropout)
+    elif cfg.lora_magnitude or _extras(cfg):
+        raise ValueError(
+            f"model.lora_magnitude={cfg.lora_magnitude} and model.lora_extra={cfg.lora_extra} mean "
+            "nothing without adapters: set model.lora_rank=16, say, or leave them out"
+        )
     _extras(cfg)
     mode = cfg.finetune
     if mode == "auto":
@@ -116,7 +124,7 @@ def adapt_encoder(encoder: Encoder, cfg: Any) -> None:
     set_trainable(model, trained)
 
 
-def _targets(model: nn.Module, kind, cfg: Any) -> List[str]:
+def _targets(model: nn.Module, kind: Kind, cfg: Any) -> List[str]:
     """Names of the layers to adapt."""
     groups = {**kind.linears, "all": sum(kind.linears.values(), ())}
     patterns = groups.get(cfg.lora_targets) or cfg.lora_targets.replace(" ", "").split(",")
