@@ -6,6 +6,7 @@ import pytest
 import torch
 from build import batch, build_criterion, build_model, setup_task
 from conftest import save_pretrained
+from fairseq import utils
 
 from varan_fairseq.lora import LoraLinear, lora_parameters
 
@@ -174,14 +175,17 @@ def test_activation_checkpointing(wav2vec2, task, targets):
 
 
 def test_half_precision(wav2vec2, task):
-    """bfloat16 stands in for fp16, which CTC has no CPU kernel for."""
+    """fp16 on a GPU; bfloat16 stands in for it on a CPU, where fp16 lacks kernels."""
+    cuda = torch.cuda.is_available()
+    target = ("cuda", torch.float16) if cuda else ("cpu", torch.bfloat16)
     for options in ({"lora_targets": "all"}, {"lora_targets": "ffn", "lora_magnitude": True}):
-        model = build_model(wav2vec2, task, **LORA, **options).to(torch.bfloat16).train()
+        model = build_model(wav2vec2, task, **LORA, **options).to(*target).train()
         sample = batch(task)
-        sample["net_input"]["source"] = sample["net_input"]["source"].to(torch.bfloat16)
+        sample = utils.move_to_cuda(sample) if cuda else sample
+        sample["net_input"]["source"] = sample["net_input"]["source"].to(target[1])
         build_criterion(task)(model, sample)[0].backward()
         for name, parameter in lora_parameters(model).items():
-            assert parameter.grad.dtype == torch.bfloat16, name
+            assert parameter.grad.dtype == target[1], name
             assert torch.isfinite(parameter.grad).all(), name
 
 
