@@ -104,18 +104,11 @@ def pretrain(work, data, base, overrides, jobs):
 
 def finetune_and_decode(name, data, pretrained, finetune, aggregation, seed, overrides):
     """One run of the table."""
-    checkpoint = train(
-        name,
-        "finetune",
-        [
-            f"task.data={data}",
-            f"model.w2v_path={pretrained}",
-            f"model.aggregation={aggregation}",
-            f"common.seed={seed}",
-            *FINETUNE[finetune],
-            *overrides,
-        ],
-    )
+    where = [f"task.data={data}", f"model.w2v_path={pretrained}"]
+    options = [f"model.aggregation={aggregation}", f"common.seed={seed}"]
+    options += [*FINETUNE[finetune], *overrides]
+    last = dict(option.split("=", 1) for option in options)
+    checkpoint = train(name, "finetune", where + [f"{key}={last[key]}" for key in last])
     call(
         [
             "varan-infer",
@@ -184,6 +177,13 @@ def main():
     parser.add_argument("corpus", choices=sorted(CORPORA))
     parser.add_argument("--base", choices=["wav2vec2", "hubert"], default="wav2vec2")
     parser.add_argument("--finetune", choices=FINETUNE, nargs="+", default=["full"])
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="more overrides of the fine-tuning; these runs get a folder of their own",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     args = parser.parse_args()
@@ -200,6 +200,9 @@ def main():
     runs, overrides = work, options["finetune"]
     if args.base == "hubert":
         runs, overrides = f"{work}/hubert", [*overrides, "model.feature_grad_mult=0"]
+    if args.set:
+        runs = f"{runs}/{re.sub(r'[^a-z0-9._=-]+', '_', ' '.join(args.set))}"
+        overrides = [*overrides, *args.set]
 
     def folder(finetune, aggregation, seed):
         prefix = "" if finetune == "full" else f"{finetune}-"
