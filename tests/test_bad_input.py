@@ -269,6 +269,10 @@ def test_infer_on_another_models_checkpoint(corpus, wav2vec2):
         (["common_eval.path=x"], "task.data is not set"),
         (["common_eval.path=gone.pt", "task.data=x"], "no checkpoint gone.pt"),
         (["decode"], "'decode' is no override: wanted key=value"),
+        (
+            ["task.data=x", "--combine", "mixture", "common_eval.path=gone.pt"],
+            "no checkpoint gone.pt",
+        ),
         (["--combine", "vote", "a=b"], "choose one of mixture, log_linear, best_layer"),
         (
             ["common_eval.path=x", "task.data=x", "common_eval.model_overrides=oops"],

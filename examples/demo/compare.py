@@ -201,7 +201,7 @@ def main():
     if args.base == "hubert":
         runs, overrides = f"{work}/hubert", [*overrides, "model.feature_grad_mult=0"]
     if args.set:
-        runs = f"{runs}/{re.sub(r'[^a-z0-9._-]+', '-', ' '.join(args.set))}"
+        runs = f"{runs}/{re.sub(r'[^a-z0-9._-]+', '-', ' '.join(args.set)).strip('-')}"
         overrides = [*overrides, *args.set]
 
     def folder(finetune, aggregation, seed):

@@ -47,7 +47,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     )
     parser.add_argument("--layer", type=int, help="read this layer alone, 1 (lowest) .. L")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # overrides before and after options
     if args.combine is not None:
         check_rule(args.combine)
     for override in args.overrides:
