@@ -1,7 +1,5 @@
 """Two gloo processes give the gradients of one."""
 
-import os
-
 import pytest
 import torch
 from build import batch, build_criterion, build_model, setup_task
@@ -20,9 +18,11 @@ def setup(path, data, options):
 
 
 def worker(rank, path, data, options, results):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=results["port"])
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    # they meet in a file: a port that was free may not be so any more
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{path}.meet", rank=rank, world_size=2
+    )
     task, model, criterion = setup(path, data, options)
     wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
     # get_normalized_probs is the model's; fairseq's own wrapper passes it through
@@ -31,7 +31,7 @@ def worker(rank, path, data, options, results):
     loss.backward()
     if rank == 0:
         gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-        torch.save({"gradients": gradients, "prior": model.prior.probs}, results["path"])
+        torch.save({"gradients": gradients, "prior": model.prior.probs}, results)
     torch.distributed.destroy_process_group()
 
 
@@ -46,16 +46,11 @@ def worker(rank, path, data, options, results):
     ids=["weighted_sum", "varan", "dora", "probe"],
 )
 def test_two_processes(tmp_path, corpus, options):
-    import socket
-
     # feature encoder without statistics over the batch's padding
     path = save_pretrained(tmp_path / "c.pt", extractor_mode="layer_norm")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    results = {"port": port, "path": str(tmp_path / "gradients.pt")}
+    results = str(tmp_path / "gradients.pt")
     torch.multiprocessing.spawn(worker, (path, corpus, options, results), nprocs=2)
-    found = torch.load(results["path"])
+    found = torch.load(results)
 
     task, model, criterion = setup(path, corpus, options)
     criterion(model, batch(task))[0].backward()
