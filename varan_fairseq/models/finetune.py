@@ -65,14 +65,14 @@ def finetune_mode(cfg: Any) -> str:
         raise ValueError(f"model.finetune={cfg.finetune}: choose one of auto, {', '.join(MODES)}")
     if cfg.lora_rank < 0:
         raise ValueError(f"model.lora_rank={cfg.lora_rank}: wanted 0 (no adapters) or more")
+    extras = _extras(cfg)
     if cfg.lora_rank:
         check_options(cfg.lora_rank, cfg.lora_alpha, cfg.lora_dropout)
-    elif cfg.lora_magnitude or _extras(cfg):
+    elif cfg.lora_magnitude or extras:
         raise ValueError(
             f"model.lora_magnitude={cfg.lora_magnitude} and model.lora_extra={cfg.lora_extra} mean "
             "nothing without adapters: set model.lora_rank=16, say, or leave them out"
         )
-    _extras(cfg)
     mode = cfg.finetune
     if mode == "auto":
         mode = "lora" if cfg.lora_rank else "full"
