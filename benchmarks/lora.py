@@ -23,8 +23,7 @@ from models import CUDA, build, training_step, waveforms
 
 from varan_fairseq.adapter import halve
 from varan_fairseq.lora import lora_parameters, merge_lora
-from varan_fairseq.models.adapters import adapter_tensors
-from varan_fairseq.models.finetune import parameter_group
+from varan_fairseq.models.adapters import adapter_parts, adapter_tensors
 
 SECONDS, LABELS = 8, 100
 MODES = {
@@ -88,12 +87,8 @@ def adapter_size() -> None:
     tensors = adapter_tensors(model)
     whole = sum(tensor.numel() for tensor in model.state_dict().values()) * 4
     total = sum(tensor.numel() for tensor in tensors.values()) * 4
-    parts = {}
-    for name, tensor in tensors.items():
-        group = parameter_group(name, model.w2v_encoder.kind.features)
-        parts[group] = parts.get(group, 0) + tensor.numel()
     print(f"adapter, rank 16 on ffn: {total / 1e6:.1f} MB, {100 * total / whole:.2f}% of the model")
-    for group, count in parts.items():
+    for group, count in adapter_parts(model, tensors).items():
         print(f"  {group}: {count:,} numbers, {4 * count / 1e6:.2f} MB")
     half = halve(tensors)
     size = sum(tensor.numel() * tensor.element_size() for tensor in half.values())

@@ -6,7 +6,6 @@ put on the same base elsewhere, without pickle. restore puts it there.
 
 import argparse
 import sys
-from collections import Counter
 from typing import Any, Dict, List, Optional
 
 from omegaconf import OmegaConf
@@ -16,8 +15,8 @@ import varan_fairseq
 from ..adapter import halve, write_adapter
 from ..checkpoint import TASK, model_from_state, read_state, save_state
 from ..lora import merge_lora
-from ..models.adapters import adapter_tensors
-from ..models.finetune import finetune_mode, parameter_group
+from ..models.adapters import adapter_parts, adapter_tensors
+from ..models.finetune import finetune_mode
 from . import run
 
 # Configuration of a run that means nothing on another machine, or is written anew there.
@@ -60,10 +59,7 @@ def adapter(checkpoint: str, folder: str, half: bool) -> None:
     )
     whole = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
     print(f"{size / 1e6:.2f} MB, {100 * size / whole:.2f}% of the model in float32 -> {folder}")
-    parts = Counter()
-    for name, tensor in tensors.items():
-        parts[parameter_group(name, model.w2v_encoder.kind.features)] += tensor.numel()
-    for part, count in parts.items():
+    for part, count in adapter_parts(model, tensors).items():
         print(f"  {part}: {count:,} numbers")
 
 

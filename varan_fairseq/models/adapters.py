@@ -1,11 +1,13 @@
 """Adapters and models: what of a model an adapter holds, and putting it back."""
 
+from collections import Counter
 from typing import Any, Dict
 
 from fairseq.data import Dictionary
 from torch import Tensor, nn
 
 from ..adapter import Adapter
+from .finetune import parameter_group
 
 # Options that decide what the weights beside the encoder are, and what those inside mean.
 _READING = ("aggregation", "posterior_heads", "layer_embedding", "head_dim", "shared_head")
@@ -22,6 +24,14 @@ def adapter_tensors(model: nn.Module) -> Dict[str, Tensor]:
         if not parameter.requires_grad
     }
     return {key: value for key, value in model.state_dict().items() if key not in frozen}
+
+
+def adapter_parts(model: nn.Module, tensors: Dict[str, Tensor]) -> Dict[str, int]:
+    """Numbers in each part (posterior, heads, ..) of what `adapter_tensors` returned."""
+    parts = Counter()
+    for name, tensor in tensors.items():
+        parts[parameter_group(name, model.w2v_encoder.kind.features)] += tensor.numel()
+    return parts
 
 
 def load_adapter(model: nn.Module, adapter: Adapter, labels: Dictionary) -> None:
