@@ -57,6 +57,7 @@ setup(
             "varan-infer=varan_fairseq.cli.infer:main",
             "varan-layers=varan_fairseq.cli.layers:main",
             "varan-export=varan_fairseq.cli.export:main",
+            "varan-classify=varan_fairseq.cli.classify:main",
         ]
     },
 )

@@ -1,4 +1,4 @@
-"""Builds our model and criterion, and fairseq's own, in-process for tests."""
+"""Builds our models and criterions, and fairseq's own, in-process for tests."""
 
 import torch
 from fairseq import criterions, tasks
@@ -16,6 +16,10 @@ def setup_task(data, **changes):
     return tasks.setup_task(OmegaConf.create(cfg))
 
 
+def setup_classification(data, **changes):
+    return setup_task(data, _name="utterance_classification", labels="emo", seed=1, **changes)
+
+
 def build_model(w2v_path, task, name="varan_ctc", **changes):
     """A fine-tuning model on a pre-trained checkpoint."""
     cfg = {
@@ -25,15 +29,19 @@ def build_model(w2v_path, task, name="varan_ctc", **changes):
         "data": task.cfg.data,
         "ddp_backend": "legacy_ddp",
     }
+    if name.startswith("varan"):
+        cfg.update(posterior_heads=4, train_subset="train", valid_subset="valid")
     if name == "varan_ctc":
-        cfg.update(posterior_heads=4, train_subset="train", valid_subset="valid", check_audio=False)
+        cfg.update(check_audio=False)
     cfg.update(changes)
     torch.manual_seed(1)
     return task.build_model(OmegaConf.create(cfg))
 
 
 def build_criterion(task, name="varan_ctc", **changes):
-    cfg = {"_name": name, "zero_infinity": True, "sentence_avg": True, **changes}
+    cfg = {"_name": name, **changes}
+    if name in ("ctc", "varan_ctc"):
+        cfg = {"zero_infinity": True, "sentence_avg": True, **cfg}
     return criterions.build_criterion(OmegaConf.create(cfg), task)
 
 

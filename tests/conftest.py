@@ -111,6 +111,34 @@ def write_corpus(folder, splits=("train", "valid", "test"), count=6, seed=0, rat
     return folder
 
 
+CLASSES = ("ang", "hap", "sad")
+
+
+def write_labelled_corpus(folder, splits=("train", "valid", "test"), count=6, seed=0):
+    """Tones with a class each, by hand: the files of fairseq main's `audio_classification`."""
+    rng = np.random.default_rng(seed)
+    folder = str(folder)
+    os.makedirs(os.path.join(folder, "wav"), exist_ok=True)
+    for split in splits:
+        rows, labels = [], []
+        for index in range(count):
+            samples = int(rng.integers(9000, 16000))
+            label = index % len(CLASSES)
+            tone = np.sin(np.arange(samples) * 0.05 * (1 + 2 * label))
+            wave = 0.3 * tone + rng.normal(0, 0.05, samples)
+            name = f"{split}{index}.wav"
+            soundfile.write(os.path.join(folder, "wav", name), wave, 16000, subtype="PCM_16")
+            rows.append(f"{name}\t{samples}\n")
+            labels.append(f"{CLASSES[label]}\n")
+        with open(os.path.join(folder, f"{split}.tsv"), "w") as file:
+            file.writelines([os.path.join(folder, "wav") + "\n", *rows])
+        with open(os.path.join(folder, f"{split}.emo"), "w") as file:
+            file.writelines(labels)
+    with open(os.path.join(folder, "dict.emo.txt"), "w") as file:
+        file.writelines(f"{name} {count // 3}\n" for name in CLASSES)
+    return folder
+
+
 def command(name):
     """A console script of the environment that runs the tests."""
     return os.path.join(os.path.dirname(sys.executable), name)
@@ -136,6 +164,11 @@ def shell(*arguments, cwd=REPO, check=True):
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def labelled_corpus(tmp_path_factory):
+    return write_labelled_corpus(tmp_path_factory.mktemp("labelled"))
 
 
 @pytest.fixture(scope="session")

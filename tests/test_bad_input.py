@@ -258,7 +258,7 @@ def tool(main, *arguments):
 
 def test_infer_on_another_models_checkpoint(corpus, wav2vec2):
     code, error = tool(infer.main, f"common_eval.path={wav2vec2}", f"task.data={corpus}")
-    assert code == 2 and "made by model 'wav2vec2', wanted a checkpoint of 'varan_ctc'" in error
+    assert code == 2 and "made by model 'wav2vec2', wanted a checkpoint of varan_ctc" in error
     assert error.startswith("varan-infer: error: ") and error.count("\n") == 1
 
 

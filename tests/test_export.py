@@ -358,7 +358,10 @@ def test_malformed_cards(run, copy, tmp_path):
             {"config": config_with(good, "model", _name="wav2vec_ctc")},
             "made with model wav2vec_ctc",
         ),
-        ({"config": config_with(good, "task", _name="translation")}, "made with task translation"),
+        (
+            {"config": config_with(good, "task", _name="translation")},
+            "and task translation, wanted varan_ctc and audio_finetuning or",
+        ),
     ):
         shutil.rmtree(copy)
         shutil.copytree(good, copy)

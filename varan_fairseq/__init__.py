@@ -1,5 +1,5 @@
 """VARAN (arXiv 2508.12061) for fairseq: `common.user_dir=varan_fairseq` registers its
-models and criterions, and nothing else happens here."""
+models, criterions and task, and nothing else happens here."""
 
 from typing import Optional
 
@@ -21,17 +21,20 @@ from . import compat  # noqa: E402
 
 compat.allow_checkpoint_classes()
 
-from . import criterions, models  # noqa: E402, F401
+from . import criterions, models, tasks  # noqa: E402, F401
 
 
 def load(path: str, base: Optional[str] = None):
     """A fine-tuned model, ready for Python users.
 
-    path: a checkpoint that `fairseq-hydra-train` wrote with model `varan_ctc`, or the
-    folder of an adapter, whose pre-trained checkpoint is `base`. Returns
-    `varan_fairseq.recognizer.Recognizer`. Checkpoints are pickles: only load those you
-    trust. Raises ValueError or FileNotFoundError, naming the file.
+    path: a checkpoint that `fairseq-hydra-train` wrote with a model of ours, or the folder of
+    an adapter, whose pre-trained checkpoint is `base`. Returns
+    `varan_fairseq.inference.Recognizer` for `varan_ctc`, `Classifier` for
+    `varan_classification`. Checkpoints are pickles: only load those you trust. Raises
+    ValueError or FileNotFoundError, naming the file.
     """
-    from .recognizer import Recognizer
+    from .checkpoint import load_model
+    from .inference import INTERFACES
 
-    return Recognizer(path, base)
+    model, cfg, task = load_model(path, base=base)
+    return INTERFACES[cfg.model._name](model, cfg, task)

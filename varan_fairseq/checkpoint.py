@@ -4,7 +4,7 @@ fairseq's checkpoints are pickles: only load files you trust. Adapters are not.
 """
 
 import os
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 from fairseq import checkpoint_utils, tasks
@@ -16,21 +16,26 @@ from . import compat
 from .adapter import read_adapter
 from .lora import lora_parameters
 from .models.adapters import adapter_labels, load_adapter
-from .models.varan_ctc import VaranCtc
+from .models.reading import ReadingModel
 from .upstream import load_weights, read_pretrained
 
-# Adapters hold what this task needs, and may name no other: they are not trusted.
-TASK = "audio_finetuning"
+# Our models, and the task whose needs an adapter holds. It may name no other: adapters are
+# not trusted.
+TASKS = {"varan_ctc": "audio_finetuning", "varan_classification": "utterance_classification"}
 
 
 def read_state(
-    path: str, overrides: Optional[Dict[str, Any]] = None, base: Optional[str] = None
+    path: str,
+    overrides: Optional[Dict[str, Any]] = None,
+    base: Optional[str] = None,
+    models: Sequence[str] = tuple(TASKS),
 ) -> Dict[str, Any]:
     """fairseq's checkpoint dictionary, on the CPU.
 
-    path: a checkpoint of `varan_ctc`, or the folder of an adapter, whose `base` is then
-    the pre-trained checkpoint it was trained on. overrides: as `model_overrides`.
-    Raises FileNotFoundError, or ValueError if a file is not what it should be.
+    path: a checkpoint of ours, or the folder of an adapter, whose `base` is then the
+    pre-trained checkpoint it was trained on. overrides: as `model_overrides`. models: names
+    of the models wanted. Raises FileNotFoundError, or ValueError if a file is not what it
+    should be.
     """
     if base is not None and os.path.isfile(path):
         raise ValueError(f"{path} is no folder with an adapter, so it needs no base ({base})")
@@ -39,6 +44,11 @@ def read_state(
         overwrite_args_by_name(state["cfg"], overrides or {})
     else:
         state = _read(path, overrides)
+    name = state["cfg"].model._name
+    if name not in models:
+        raise ValueError(
+            f"{path} was made by model {name!r}, wanted a checkpoint of {' or '.join(models)}"
+        )
     compat.fit_task_config(state["cfg"].task)
     return state
 
@@ -48,10 +58,11 @@ def load_model(
     overrides: Optional[Dict[str, Any]] = None,
     data: Optional[str] = None,
     base: Optional[str] = None,
-) -> Tuple[VaranCtc, Any, Any]:
+    models: Sequence[str] = tuple(TASKS),
+) -> Tuple[ReadingModel, Any, Any]:
     """(model in evaluation mode, cfg, task). data: folder to use as `task.data`; path,
-    overrides, base: see `read_state`."""
-    state = read_state(path, overrides, base)
+    overrides, base, models: see `read_state`."""
+    state = read_state(path, overrides, base, models)
     if data is not None:
         with open_dict(state["cfg"]):
             state["cfg"].task.data = data
@@ -60,7 +71,7 @@ def load_model(
 
 def model_from_state(
     state: Dict[str, Any], path: str, task: Any = None
-) -> Tuple[VaranCtc, Any, Any]:
+) -> Tuple[ReadingModel, Any, Any]:
     """What `load_model` returns, from what `read_state` returned for this path. task: one to
     use instead of the checkpoint's own."""
     # fairseq wants the path to exist although it does not read it again
@@ -87,13 +98,11 @@ def _read(path: str, overrides: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint {path} (working directory {os.getcwd()})")
     try:
         state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
-        name = state["cfg"].model._name
+        state["cfg"].model._name
     except Exception as error:
         raise ValueError(
             f"{path} is no fairseq checkpoint ({type(error).__name__}: {error})"
         ) from error
-    if name != "varan_ctc":
-        raise ValueError(f"{path} was made by model {name!r}, wanted a checkpoint of 'varan_ctc'")
     return state
 
 
@@ -106,11 +115,12 @@ def _restored(folder: str, base: Optional[str]) -> Dict[str, Any]:
             f"{adapter.card['base']['sha256']})"
         )
     cfg = OmegaConf.create(adapter.card["config"])
-    for section, wanted in (("model", "varan_ctc"), ("task", TASK)):
-        if cfg[section].get("_name") != wanted:
-            raise ValueError(
-                f"{folder} was made with {section} {cfg[section].get('_name')}, wanted {wanted}"
-            )
+    made_by = (cfg.model.get("_name"), cfg.task.get("_name"))
+    if made_by not in TASKS.items():
+        raise ValueError(
+            f"{folder} was made with model {made_by[0]} and task {made_by[1]}, wanted "
+            + " or ".join(f"{model} and {task}" for model, task in TASKS.items())
+        )
     cfg.task.data = cfg.model.data = ""
     cfg.model.w2v_path = base
     pretrained, cfg.model.w2v_args = read_pretrained(cfg.model)

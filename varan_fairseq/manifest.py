@@ -8,7 +8,7 @@ import concurrent.futures
 import logging
 import os
 import time
-from typing import Iterable, List, NamedTuple, Sequence, Tuple
+from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 logger = logging.getLogger(__name__)
 
@@ -65,54 +65,74 @@ def check_split(
             "audio files: wanted one line of labels a file"
         )
     if audio:
-        _check_audio(manifest_path, manifest, sample_rate)
+        refuse_audio(manifest_path, audio_problems(manifest_path, manifest, sample_rate))
     return manifest
 
 
-def _check_audio(manifest_path: str, manifest: Manifest, sample_rate: int) -> None:
+class AudioProblem(NamedTuple):
+    """row: of the manifest's entries. text: what is wrong, with the file's name. unreadable:
+    missing or no audio at all, rather than audio that is not as the manifest says."""
+
+    row: int
+    text: str
+    unreadable: bool
+
+
+def audio_problems(path: str, manifest: Manifest, sample_rate: int) -> List[AudioProblem]:
+    """Reads the header of every audio file of a manifest (`path`, for the log), and the samples
+    of those whose format can hold NaN. Entries inside archives are left out, and logged."""
     start = time.time()
     # fairseq's `archive.zip:offset:length` entries are not files of their own
-    files = [entry for entry in manifest.entries if ":" not in entry[0]]
+    rows = [row for row, entry in enumerate(manifest.entries) if ":" not in entry[0]]
 
-    def problem(entry):
-        return _audio_problem(os.path.join(manifest.root, entry[0]), entry[1], sample_rate)
+    def problem(row):
+        name, samples = manifest.entries[row]
+        return _audio_problem(row, os.path.join(manifest.root, name), samples, sample_rate)
 
     # Reading headers waits for the disk, so threads help even on one core.
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        problems = [text for text in pool.map(problem, files) if text]
-    if problems:
-        more = f" (and {len(problems) - 1} more such files)" if len(problems) > 1 else ""
-        raise ValueError(f"{manifest_path}: {problems[0]}{more}")
-    inside = len(manifest.entries) - len(files)
+        problems = [found for found in pool.map(problem, rows) if found]
+    inside = len(manifest.entries) - len(rows)
     logger.info(
         "%s: checked %d audio files in %.1f s%s",
-        manifest_path,
-        len(files),
+        path,
+        len(rows),
         time.time() - start,
         f", did not check {inside} inside archives" if inside else "",
     )
+    return problems
 
 
-def _audio_problem(path: str, samples: int, sample_rate: int) -> str:
+def refuse_audio(path: str, problems: Sequence[AudioProblem]) -> None:
+    """Raises ValueError for the first of the problems of a manifest, if there are any."""
+    if problems:
+        more = f" (and {len(problems) - 1} more such files)" if len(problems) > 1 else ""
+        raise ValueError(f"{path}: {problems[0].text}{more}")
+
+
+def _audio_problem(row: int, path: str, samples: int, sample_rate: int) -> Optional[AudioProblem]:
     import numpy
     import soundfile
 
     if not os.path.isfile(path):
-        return f"no audio file {path}"
+        return AudioProblem(row, f"no audio file {path}", True)
+    text = ""
     try:
         info = soundfile.info(path)
         if info.samplerate != sample_rate:
-            return f"{path} has a sample rate of {info.samplerate} Hz, wanted {sample_rate} Hz: resample it"
-        if info.frames != samples:
-            return f"{path} has {info.frames} samples, the manifest says {samples}"
-        if info.subtype in ("FLOAT", "DOUBLE"):
+            text = (
+                f"has a sample rate of {info.samplerate} Hz, wanted {sample_rate} Hz: resample it"
+            )
+        elif info.frames != samples:
+            text = f"has {info.frames} samples, the manifest says {samples}"
+        elif info.subtype in ("FLOAT", "DOUBLE"):
             wave, _ = soundfile.read(path, dtype="float32")
             bad = int((~numpy.isfinite(wave)).sum())
             if bad:
-                return f"{path} has {bad} samples that are NaN or infinite"
+                text = f"has {bad} samples that are NaN or infinite"
     except (RuntimeError, OSError) as error:
-        return f"{path} cannot be read: {error}"
-    return ""
+        return AudioProblem(row, f"{path} cannot be read: {error}", True)
+    return AudioProblem(row, f"{path} {text}", False) if text else None
 
 
 def write_lines(path: str, lines: Iterable[str]) -> None:

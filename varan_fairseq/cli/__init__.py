@@ -1,8 +1,11 @@
 """Command-line tools: each module has a main(), also installed as a console script."""
 
+import argparse
 import os
 import sys
-from typing import Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional
+
+from ..method.combine import RULES, check_rule
 
 
 def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[List[str]]) -> int:
@@ -16,3 +19,19 @@ def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[L
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Options that read the layers otherwise than the model was trained to."""
+    parser.add_argument(
+        "--combine", help=f"how the layers' predictions become one: {', '.join(RULES)}"
+    )
+    parser.add_argument("--layer", type=int, help="read this layer alone, 1 (lowest) .. L")
+
+
+def reading_overrides(args: argparse.Namespace) -> Dict[str, Any]:
+    """Those options as overrides of the model's configuration. Raises ValueError."""
+    if args.combine is not None:
+        check_rule(args.combine)
+    options = {"combine": args.combine, "decode_layer": args.layer}
+    return {key: value for key, value in options.items() if value is not None}

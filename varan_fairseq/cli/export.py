@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 import varan_fairseq
 
 from ..adapter import halve, write_adapter
-from ..checkpoint import TASK, model_from_state, read_state, save_state
+from ..checkpoint import TASKS, model_from_state, read_state, save_state
 from ..lora import merge_lora
 from ..models.adapters import adapter_parts, adapter_tensors
 from ..models.finetune import finetune_mode
@@ -51,8 +51,9 @@ def adapter(checkpoint: str, folder: str, half: bool) -> None:
         raise ValueError(
             f"{checkpoint} does not say which pre-trained checkpoint it was trained on"
         )
-    if cfg.task._name != TASK:
-        raise ValueError(f"{checkpoint} was trained by task {cfg.task._name}, wanted {TASK}")
+    wanted = TASKS[cfg.model._name]
+    if cfg.task._name != wanted:
+        raise ValueError(f"{checkpoint} was trained by task {cfg.task._name}, wanted {wanted}")
     tensors = adapter_tensors(model)
     size = write_adapter(
         folder, _card(state, cfg, task.target_dictionary), halve(tensors) if half else tensors

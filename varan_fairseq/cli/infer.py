@@ -21,8 +21,7 @@ import varan_fairseq  # noqa: F401  (registers the models)
 from .. import compat
 from ..checkpoint import model_from_state, read_state
 from ..manifest import check_split, write_lines
-from ..method.combine import RULES, check_rule
-from . import run
+from . import add_reading_options, reading_overrides, run
 
 USAGE = """\
 varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET
@@ -42,17 +41,13 @@ DEFAULTS = {
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="varan-infer", usage=USAGE, description=__doc__)
-    parser.add_argument(
-        "--combine", help=f"how the layers' predictions become one: {', '.join(RULES)}"
-    )
-    parser.add_argument("--layer", type=int, help="read this layer alone, 1 (lowest) .. L")
+    add_reading_options(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
     args = parser.parse_intermixed_args(argv)  # overrides before and after options
-    if args.combine is not None:
-        check_rule(args.combine)
     for override in args.overrides:
         if "=" not in override:
             raise ValueError(f"{override!r} is no override: wanted key=value")
+    reading_overrides(args)  # a bad one is said first
     return args
 
 
@@ -72,8 +67,8 @@ def build_config(infer: Any, args: argparse.Namespace) -> Tuple[Any, str, Dict[s
     defaults.common.cpu = not torch.cuda.is_available()
     try:
         config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
-        overrides = {**_literal(given), **_reading(args)}
-        state = read_state(path, overrides, base)
+        overrides = {**_literal(given), **reading_overrides(args)}
+        state = read_state(path, overrides, base, ("varan_ctc",))
         config.task = OmegaConf.create(OmegaConf.to_container(state["cfg"].task, resolve=True))
         config = OmegaConf.merge(config, given)
     except OmegaConfBaseException as error:
@@ -118,11 +113,6 @@ def _literal(given) -> Dict[str, Any]:
     if not isinstance(overrides, dict):
         raise ValueError(f"common_eval.model_overrides={text}: wanted a Python dictionary")
     return overrides
-
-
-def _reading(args) -> Dict[str, Any]:
-    options = {"combine": args.combine, "decode_layer": args.layer}
-    return {key: value for key, value in options.items() if value is not None}
 
 
 def _plain(choice) -> str:
@@ -208,7 +198,7 @@ def decode(argv: Optional[List[str]]) -> None:
             "checkpoint": path,
             "subset": subset,
             "decoder": _plain(config.decoding.type),
-            "reading": _reading(args) or "as trained",
+            "reading": reading_overrides(args) or "as trained",
             "utterances": scored,
             "wer": 100 * processor.total_errors / max(processor.total_length, 1),
             "words": processor.total_length,

@@ -1,43 +1,31 @@
 """varan-layers: which layers did each utterance use?
 
 Writes q(l|x) of every utterance of a split as TSV (id, q_1 .. q_L, entropy in nats) and a
-picture: the mean posterior with its spread against the prior, and a heat map.
+picture: the mean posterior with its spread against the prior, and a heat map. With --by-class
+the label of each utterance too, and everything by class.
 """
 
 import argparse
 import os
 import sys
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
-import torch
-from fairseq import utils
-from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 
 import varan_fairseq  # noqa: F401  (registers the models)
 
 from ..checkpoint import load_model
+from ..labels import read_labels
 from ..manifest import read_manifest, write_lines
 from . import run
+from .split import add_split_options, check_complete, load_audio, outputs, pyplot, save_picture
 
 
-@torch.no_grad()
-def split_posterior(model, cfg, task, subset: str, max_tokens: int) -> np.ndarray:
-    """q(l|x) of every utterance of a split, in the manifest's order: [N, L]."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    # Of the task, the audio alone: a split without labels will do.
-    AudioPretrainingTask.load_dataset(task, subset, task_cfg=cfg.task)
-    dataset = task.dataset(subset)
-    batches = task.get_batch_iterator(
-        dataset, max_tokens=max_tokens, required_batch_size_multiple=1
-    ).next_epoch_itr(shuffle=False)
-    posterior = np.full((len(dataset), model.num_predictions), np.nan)
-    for sample in batches:
-        if device.type == "cuda":
-            sample = utils.move_to_cuda(sample)
-        log_q = model(**sample["net_input"])["log_q"]
-        posterior[sample["id"].cpu().numpy()] = log_q.exp().cpu().numpy()
+def split_posterior(model: Any, task: Any, subset: str, max_tokens: int) -> np.ndarray:
+    """q(l|x) of every utterance of a loaded split, in the manifest's order: [N, L]."""
+    posterior = np.full((len(task.dataset(subset)), model.num_predictions), np.nan)
+    for rows, net_output in outputs(model, task, subset, max_tokens):
+        posterior[rows] = net_output["log_q"].exp().cpu().numpy()
     return posterior
 
 
@@ -46,24 +34,40 @@ def entropy(posterior: np.ndarray) -> np.ndarray:
     return -(posterior * np.log(np.maximum(posterior, 1e-30))).sum(1)
 
 
-def draw(posterior: np.ndarray, prior: np.ndarray, title: str, path: str) -> None:
-    """posterior [N, L] and prior [L] as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+def draw(
+    plt: Any,
+    posterior: np.ndarray,
+    prior: np.ndarray,
+    title: str,
+    labels: Optional[np.ndarray],
+    classes: Sequence[str],
+) -> Any:
+    """A figure of posterior [N, L] and prior [L]; by class, if labels [N] are given."""
     from matplotlib.ticker import MaxNLocator
 
     layers = np.arange(1, posterior.shape[1] + 1)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
-    low, high = np.percentile(posterior, [10, 90], axis=0)
-    left.bar(layers, posterior.mean(0), color="#4878a8", label="mean posterior q(l|x)")
-    left.vlines(layers, low, high, color="#1f3550", linewidth=3, label="10% to 90% of utterances")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    order = np.argsort(posterior @ layers, kind="stable")
+    if labels is None:
+        low, high = np.percentile(posterior, [10, 90], axis=0)
+        left.bar(layers, posterior.mean(0), color="#4878a8", label="mean posterior q(l|x)")
+        left.vlines(
+            layers, low, high, color="#1f3550", linewidth=3, label="10% to 90% of utterances"
+        )
+        right.set(ylabel="utterance, sorted by mean layer")
+    else:
+        order = order[np.argsort(labels[order], kind="stable")]
+        present = [index for index in range(len(classes)) if (labels == index).any()]
+        for index in present:
+            left.plot(layers, posterior[labels == index].mean(0), "o-", label=classes[index])
+        ends = np.cumsum([(labels == index).sum() for index in present])
+        starts = np.concatenate([[0], ends[:-1]])
+        right.hlines(ends[:-1] + 0.5, 0.5, len(layers) + 0.5, color="white", linewidth=1)
+        right.set_yticks((starts + ends + 1) / 2)
+        right.set_yticklabels([classes[index] for index in present])
     left.plot(layers, prior, "o--", color="#d1703c", label="prior p(l)")
     left.set(xlabel="layer (1 = lowest)", ylabel="probability", ylim=(0, None))
     left.legend(frameon=False)
-
-    order = np.argsort(posterior @ layers)
     image = right.imshow(
         posterior[order],
         aspect="auto",
@@ -71,57 +75,73 @@ def draw(posterior: np.ndarray, prior: np.ndarray, title: str, path: str) -> Non
         cmap="viridis",
         extent=(0.5, len(layers) + 0.5, len(posterior) + 0.5, 0.5),
     )
-    right.set(xlabel="layer (1 = lowest)", ylabel="utterance, sorted by mean layer")
+    right.set(xlabel="layer (1 = lowest)")
     figure.colorbar(image, ax=right, label="q(l|x)")
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    figure.savefig(temporary, dpi=120, format="png")
-    pyplot.close(figure)
-    os.replace(temporary, path)
+    return figure
+
+
+def _labels(cfg: Any, task: Any, data: str, subset: str, count: int) -> np.ndarray:
+    if cfg.task._name != "utterance_classification":
+        raise ValueError("--by-class is for classifiers, whose utterances have one label each")
+    path = os.path.join(data, f"{subset}.{cfg.task.labels}")
+    return np.array(read_labels(path, task.target_dictionary, count))
 
 
 def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     parser = argparse.ArgumentParser(prog="varan-layers", description=__doc__.split("\n\n")[0])
-    parser.add_argument("checkpoint", help="a checkpoint of model varan_ctc, or an adapter")
+    parser.add_argument("checkpoint", help="a fine-tuned checkpoint (a pickle), or an adapter")
     parser.add_argument("data", help="folder with the manifests")
     parser.add_argument("subset", help="name of the manifest, as test")
-    parser.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")
+    parser.add_argument("--by-class", action="store_true", help="group a classifier's utterances")
     parser.add_argument("--out", help="prefix of the files; default: beside the checkpoint")
-    parser.add_argument("--max-tokens", type=int, default=4000000, help="samples a batch")
+    add_split_options(parser)
     args = parser.parse_args(argv)
 
+    pyplot()
     manifest = read_manifest(os.path.join(args.data, f"{args.subset}.tsv"))
+    count = len(manifest.entries)
     model, cfg, task = load_model(args.checkpoint, data=args.data, base=args.base)
     if model.cfg.aggregation != "varan":
         raise ValueError(
             f"{args.checkpoint} reads its layers by {model.cfg.aggregation}, which has no "
             "posterior: wanted a model trained with model.aggregation=varan"
         )
-    posterior = split_posterior(model, cfg, task, args.subset, args.max_tokens)
-    if len(posterior) != len(manifest.entries) or np.isnan(posterior).any():
-        raise ValueError(
-            f"{args.subset}.tsv names {len(manifest.entries)} utterances, the task's sizes left "
-            f"{int((~np.isnan(posterior).any(1)).sum())} of them"
-        )
-    prefix = args.out or os.path.join(os.path.dirname(args.checkpoint), f"layers-{args.subset}")
-    header = ["id", *(f"q_{layer + 1}" for layer in range(posterior.shape[1])), "entropy"]
-    rows = (
-        "\t".join([name, *(f"{value:.6f}" for value in row), f"{nats:.6f}"])
-        for (name, _), row, nats in zip(manifest.entries, posterior, entropy(posterior))
-    )
-    write_lines(f"{prefix}.tsv", ["\t".join(header), *rows])
-    title = f"{args.subset}: {len(posterior)} utterances, {posterior.shape[1]} layers"
-    draw(posterior, model.prior.probs.cpu().numpy(), title, f"{prefix}.png")
+    labels, classes = None, task.target_dictionary.symbols
+    if args.by_class:
+        labels = _labels(cfg, task, args.data, args.subset, count)
+    load_audio(cfg, task, args.subset)
+    posterior = split_posterior(model, task, args.subset, args.max_tokens)
+    check_complete(args.subset, count, posterior)
 
-    means = " ".join(f"{value:.3f}" for value in posterior.mean(0))
-    print(f"mean q(l|x), layer 1 to {posterior.shape[1]}: {means}")
+    prefix = args.out or os.path.join(os.path.dirname(args.checkpoint), f"layers-{args.subset}")
+    label_column = [] if labels is None else ["label"]
+    layer_columns = [f"q_{layer + 1}" for layer in range(posterior.shape[1])]
+    lines = ["\t".join(["id", *label_column, *layer_columns, "entropy"])]
+    for row, (name, _) in enumerate(manifest.entries):
+        label = [] if labels is None else [classes[labels[row]]]
+        values = [*posterior[row], entropy(posterior[row : row + 1])[0]]
+        lines.append("\t".join([name, *label, *(f"{value:.6f}" for value in values)]))
+    write_lines(f"{prefix}.tsv", lines)
+    title = f"{args.subset}: {count} utterances, {posterior.shape[1]} layers"
+    prior = model.prior.probs.cpu().numpy()
+    save_picture(f"{prefix}.png", lambda plt: draw(plt, posterior, prior, title, labels, classes))
+
+    print(f"mean q(l|x), layer 1 to {posterior.shape[1]}: {_row(posterior)}")
+    for index, name in enumerate(classes if args.by_class else []):
+        if (labels == index).any():
+            print(f"  {name}: {_row(posterior[labels == index])}")
     print(
         f"mean entropy {entropy(posterior).mean():.3f} nats (uniform: {np.log(posterior.shape[1]):.3f})"
     )
     print(f"{prefix}.tsv {prefix}.png")
     return f"{prefix}.tsv", f"{prefix}.png"
+
+
+def _row(posterior: np.ndarray) -> str:
+    return " ".join(f"{value:.3f}" for value in posterior.mean(0))
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -19,7 +19,8 @@ AGGREGATIONS = ("last_layer", "weighted_sum", "varan")
 
 
 class Reading(NamedTuple):
-    """logits: K tensors [T, B, V]. log_q: [B, K], at least float32."""
+    """logits: K tensors [T, B, V], or [B, V] of a pooled aggregation. log_q: [B, K], at least
+    float32."""
 
     logits: List[Tensor]
     log_q: Tensor
@@ -37,26 +38,29 @@ def build_aggregation(
     layer_norm: bool = False,
     posterior_heads: int = 16,
     layer_embedding: bool = False,
+    pooled: bool = False,
 ) -> nn.Module:
     """An aggregation by name (one of `AGGREGATIONS`, else ValueError).
 
     num_layers: L. dim: width D. num_classes: V. shared_head, head_dim, dropout: see
     `heads`. layer_norm: give layers 1 .. L-1 a LayerNorm each before anything reads
     them; layer L has passed the encoder's own last norm already. posterior_heads,
-    layer_embedding: see `LayerPosterior`.
+    layer_embedding: see `LayerPosterior`. pooled: heads read the mean over valid frames, one
+    prediction an utterance (classification), instead of every frame (CTC).
     """
     if name not in AGGREGATIONS:
         raise ValueError(f"unknown aggregation {name!r}: choose one of {', '.join(AGGREGATIONS)}")
     head = dict(head_dim=head_dim, dropout=dropout)
     if name == "last_layer":
-        return LastLayer(ProbingHeads(dim, num_classes, 1, **head))
+        return LastLayer(ProbingHeads(dim, num_classes, 1, **head), pooled)
     norms = LayerNorms(dim, num_layers, layer_norm)
     if name == "weighted_sum":
-        return WeightedSum(num_layers, norms, ProbingHeads(dim, num_classes, 1, **head))
+        return WeightedSum(num_layers, norms, ProbingHeads(dim, num_classes, 1, **head), pooled)
     return Varan(
         norms,
         LayerPosterior(dim, posterior_heads, num_layers if layer_embedding else 0),
         ProbingHeads(dim, num_classes, num_layers, shared=shared_head, **head),
+        pooled,
     )
 
 
@@ -91,26 +95,40 @@ def _recomputed(function, *tensors):
     return checkpoint(function, *tensors, use_reentrant=False)
 
 
+def _pool(norms: LayerNorms, state: Tensor, layer: int, padding_mask: Optional[Tensor]) -> Tensor:
+    """[T, B, D] -> [B, D]: the layer's LayerNorm, if it has one, then the mean."""
+    if layer >= len(norms.norms):
+        return masked_mean(state, padding_mask)
+
+    def pool(state):
+        return masked_mean(norms(_without_padding(state, padding_mask), layer), padding_mask)
+
+    return _recomputed(pool, state)
+
+
 class LastLayer(nn.Module):
     """Reads h_L alone: what fairseq's own CTC fine-tuning does."""
 
-    def __init__(self, heads: ProbingHeads):
+    def __init__(self, heads: ProbingHeads, pooled: bool):
         super().__init__()
         self.heads = heads
+        self.pooled = pooled
 
     def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
-        logits = self.heads(_without_padding(states[-1], padding_mask), 0)
+        read = masked_mean if self.pooled else _without_padding
+        logits = self.heads(read(states[-1], padding_mask), 0)
         return Reading([logits], _certain(logits))
 
 
 class WeightedSum(nn.Module):
     """Reads sum_l w_l h_l with one static w = softmax(scalars), initialised equal."""
 
-    def __init__(self, num_layers: int, norms: LayerNorms, heads: ProbingHeads):
+    def __init__(self, num_layers: int, norms: LayerNorms, heads: ProbingHeads, pooled: bool):
         super().__init__()
         self.scalars = nn.Parameter(torch.zeros(num_layers))
         self.norms = norms
         self.heads = heads
+        self.pooled = pooled
 
     def weights(self) -> Tensor:
         """w [L], at least float32."""
@@ -119,6 +137,9 @@ class WeightedSum(nn.Module):
     def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
         total = 0
         for layer, (state, weight) in enumerate(zip(states, self.weights().to(states[0].dtype))):
+            if self.pooled:
+                total = total + weight * _pool(self.norms, state, layer, padding_mask)
+                continue
 
             def term(state, weight, layer=layer):
                 return weight * self.norms(_without_padding(state, padding_mask), layer)
@@ -131,11 +152,14 @@ class WeightedSum(nn.Module):
 class Varan(nn.Module):
     """Reads every layer with its own head, and weighs them by q(l|x)."""
 
-    def __init__(self, norms: LayerNorms, posterior: LayerPosterior, heads: ProbingHeads):
+    def __init__(
+        self, norms: LayerNorms, posterior: LayerPosterior, heads: ProbingHeads, pooled: bool
+    ):
         super().__init__()
         self.norms = norms
         self.posterior = posterior
         self.heads = heads
+        self.pooled = pooled
 
     def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
         read = self._reader(padding_mask)
@@ -143,7 +167,15 @@ class Varan(nn.Module):
         return Reading(list(logits), self.posterior(torch.stack(pooled, dim=1)))
 
     def _reader(self, padding_mask: Optional[Tensor]):
-        """A function (state [T, B, D], layer) -> (mean [B, D], logits [T, B, V])."""
+        """A function (state [T, B, D], layer) -> (mean [B, D], logits [T, B, V] or [B, V])."""
+        if self.pooled:
+
+            def read_pooled(state, layer):
+                mean = _pool(self.norms, state, layer, padding_mask)
+                return mean, self.heads(mean, layer)
+
+            return read_pooled
+
         dropout = self.training and self.heads[0][0].p > 0
         if self.norms.norms or dropout:
 
@@ -171,5 +203,5 @@ class Varan(nn.Module):
 
 def _certain(logits: Tensor) -> Tensor:
     return logits.new_zeros(
-        logits.shape[1], 1, dtype=torch.promote_types(logits.dtype, torch.float32)
+        logits.shape[-2], 1, dtype=torch.promote_types(logits.dtype, torch.float32)
     )

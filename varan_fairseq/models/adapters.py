@@ -7,6 +7,7 @@ from fairseq.data import Dictionary
 from torch import Tensor, nn
 
 from ..adapter import Adapter
+from ..labels import class_dictionary
 from .finetune import parameter_group
 
 # Options that decide what the weights beside the encoder are, and what those inside mean.
@@ -46,6 +47,11 @@ def load_adapter(model: nn.Module, adapter: Adapter, labels: Dictionary) -> None
             f"adapter {adapter.folder} was trained on {base['file']} with SHA-256 "
             f"{base['sha256']}, but {source.file} has {source.sha256}: another base"
         )
+    made_by = adapter.card["config"]["model"]["_name"]
+    if made_by != model.cfg._name:
+        raise ValueError(
+            f"adapter {adapter.folder} was made with model {made_by}, this is {model.cfg._name}"
+        )
     _check_labels(adapter, labels)
     _check_options(adapter, model.cfg)
     own = model.state_dict()
@@ -67,7 +73,9 @@ def load_adapter(model: nn.Module, adapter: Adapter, labels: Dictionary) -> None
 
 
 def adapter_labels(adapter: Adapter) -> Dictionary:
-    """The dictionary of the labels it was trained with."""
+    """The dictionary of the labels it was trained with, as its task makes it."""
+    if adapter.card["config"]["model"]["_name"] == "varan_classification":
+        return class_dictionary(adapter.card["labels"])
     labels = Dictionary()
     for symbol, count in adapter.card["labels"]:
         labels.add_symbol(symbol, n=count)

@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""CREMA-D (7442 recordings, 91 actors, 6 emotions) as labelled manifests, split by actor.
+
+    python manifests/cremad.py SOURCE OUT
+
+SOURCE holds the folder AudioWAV of the corpus. One published file, 1076_MTI_SAD_XX.wav, has
+no audio: it is named and left out.
+"""
+
+import glob
+import os
+import re
+
+from labelled import (
+    Recording,
+    add_speaker_options,
+    by_speaker,
+    check_count,
+    parser,
+    resample,
+    write,
+)
+
+EMOTIONS = "ang dis fea hap neu sad".split()
+# actor, sentence, emotion, intensity
+NAME = re.compile(r"(1\d{3})_[A-Z]{3}_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX|X)\.wav")
+
+
+def find(source: str):
+    """Every recording."""
+    for path in sorted(glob.glob(os.path.join(glob.escape(source), "AudioWAV", "*.wav"))):
+        name = os.path.basename(path)
+        code = NAME.fullmatch(name)
+        if code:
+            yield Recording(path, name, code[2].lower(), code[1])
+
+
+def main() -> None:
+    options = parser(__doc__)
+    # the last 19 actors are test, the 9 before them validation
+    last = [str(actor) for actor in range(1064, 1092)]
+    add_speaker_options(options, valid=" ".join(last[:9]), test=" ".join(last[9:]))
+    args = options.parse_args()
+    recordings = list(find(args.source))
+    check_count(args, "recordings AudioWAV/*.wav of CREMA-D", len(recordings), 7442)
+    splits = by_speaker(args, recordings)
+    write(args, args.out, splits, resample(args, recordings), EMOTIONS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Any corpus with one sub-folder a class as labelled manifests.
+
+    python manifests/folder.py SOURCE OUT [--speaker '(\\d+)_']
+
+With --speaker, a regular expression whose first group is found in the path of a file relative
+to SOURCE and names its speaker, speakers are split; without it, files are, class by class, and
+nothing is known of speakers.
+"""
+
+import collections
+import os
+import random
+import re
+
+from labelled import Recording, parser, refuse, resample, write
+
+ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
+
+
+def find(source: str, pattern: str):
+    """Every audio file, labelled with its top folder."""
+    try:
+        speaker = re.compile(pattern) if pattern else None
+    except re.error as error:
+        refuse(f"--speaker {pattern!r} is no regular expression: {error}")
+    if speaker and not speaker.groups:
+        refuse(f"--speaker {pattern!r} has no group: put parentheses around the speaker")
+    seen = {}
+    for folder, folders, files in os.walk(source):
+        folders.sort()
+        for file in sorted(files):
+            path = os.path.join(folder, file)
+            relative = os.path.relpath(path, source)
+            label, *below = relative.split(os.sep)
+            if not below or file.startswith(".") or not file.lower().endswith(ENDINGS):
+                continue
+            if re.search(r"\s", label):
+                refuse(f"class folder {label!r}: labels cannot have blanks, rename it")
+            found = speaker.search(relative) if speaker else None
+            if speaker and not found:
+                refuse(f"--speaker {pattern!r} does not match {relative!r}")
+            name = os.path.splitext(relative)[0] + ".wav"
+            if name in seen:
+                refuse(f"{path} and {seen[name]} would both become {name}")
+            seen[name] = path
+            yield Recording(path, name, label, found[1] if found else None)
+
+
+def split_speakers(recordings, shares, rng):
+    """Whole speakers, until each split has its share of the utterances."""
+    speakers = collections.Counter(row.speaker for row in recordings)
+    if len(speakers) < 1 + len(shares):
+        refuse(f"{len(speakers)} speakers cannot be in {1 + len(shares)} splits")
+    order = sorted(speakers)
+    rng.shuffle(order)
+    where = {}
+    for split, share in shares.items():
+        held = 0
+        while held < share * len(recordings) and len(order) > 1:
+            where[order[-1]] = split
+            held += speakers[order.pop()]
+    splits = {"train": [], **{split: [] for split in shares}}
+    for row in recordings:
+        splits[where.get(row.speaker, "train")].append(row)
+    return splits
+
+
+def split_files(recordings, shares, rng):
+    """The same share of every class."""
+    splits = {"train": [], **{split: [] for split in shares}}
+    for label in sorted({row.label for row in recordings}):
+        rows = [row for row in recordings if row.label == label]
+        rng.shuffle(rows)
+        for split, share in shares.items():
+            count = round(share * len(rows))
+            splits[split] += rows[:count]
+            rows = rows[count:]
+        splits["train"] += rows
+    return splits
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--speaker", help="regular expression; its first group is the speaker")
+    options.add_argument("--valid", type=float, default=0.1, help="share for validation")
+    options.add_argument("--test", type=float, default=0.2, help="share for testing")
+    options.add_argument("--seed", type=int, default=1, help="of the split")
+    args = options.parse_args()
+    shares = {"valid": args.valid, "test": args.test}
+    if min(shares.values()) <= 0 or sum(shares.values()) >= 1:
+        refuse(f"--valid {args.valid} --test {args.test}: wanted shares that leave some to train")
+    recordings = list(find(args.source, args.speaker))
+    classes = sorted({row.label for row in recordings})
+    if len(classes) < 2:
+        refuse(
+            f"{args.source} has {len(classes)} sub-folders with {', '.join(ENDINGS)} files, wanted "
+            "one a class"
+        )
+    split = split_speakers if args.speaker else split_files
+    splits = split(recordings, shares, random.Random(args.seed))
+    if not args.speaker:
+        print("no --speaker: a speaker may be in training and test")
+    trained = {row.label for row in splits["train"]}
+    for name in classes:
+        if name not in trained:
+            print(f"class {name} has no examples in train")
+    write(args, args.out, splits, resample(args, recordings), classes)
+
+
+if __name__ == "__main__":
+    main()

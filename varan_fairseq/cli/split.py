@@ -1,0 +1,76 @@
+"""Running a model over a split, and pictures: what the reporting tools share."""
+
+import argparse
+import logging
+import os
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+import numpy as np
+import torch
+from fairseq import utils
+from fairseq.tasks.audio_pretraining import AudioPretrainingTask
+
+
+def add_split_options(parser: argparse.ArgumentParser) -> None:
+    """Options of tools that run over a split."""
+    parser.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")
+    parser.add_argument("--max-tokens", type=int, default=4000000, help="samples a batch")
+
+
+def load_audio(cfg: Any, task: Any, subset: str) -> None:
+    """Loads a split without its labels, which need not exist."""
+    if hasattr(task, "load_audio"):
+        task.load_audio(subset)
+    else:
+        AudioPretrainingTask.load_dataset(task, subset, task_cfg=cfg.task)
+
+
+@torch.no_grad()
+def outputs(
+    model: Any, task: Any, subset: str, max_tokens: int
+) -> Iterator[Tuple[np.ndarray, Dict[str, Any]]]:
+    """(rows of the split, the model's output for them), batch by batch. On the GPU if there
+    is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    batches = task.get_batch_iterator(
+        task.dataset(subset), max_tokens=max_tokens, required_batch_size_multiple=1
+    ).next_epoch_itr(shuffle=False)
+    for sample in batches:
+        rows = sample["id"].numpy()
+        if device.type == "cuda":
+            sample = utils.move_to_cuda(sample)
+        yield rows, model(**sample["net_input"])
+
+
+def check_complete(subset: str, wanted: int, values: np.ndarray) -> None:
+    """Raises ValueError unless every one of the `wanted` utterances has its row in values,
+    [N, ...] with NaN where there is none."""
+    if len(values) != wanted or np.isnan(values).any():
+        raise ValueError(
+            f"{subset}.tsv names {wanted} utterances, the task's sizes left "
+            f"{int((~np.isnan(values).any(1)).sum())} of them"
+        )
+
+
+def pyplot() -> Any:
+    """matplotlib without a display; ModuleNotFoundError says what to install."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("the picture needs matplotlib: pip install matplotlib") from None
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets DEBUG for all
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt
+
+
+def save_picture(path: str, draw: Callable[[Any], Any]) -> None:
+    """draw: matplotlib's pyplot -> a figure. Whole or not at all."""
+    plt = pyplot()
+    figure = draw(plt)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    figure.savefig(temporary, dpi=120, format="png")
+    plt.close(figure)
+    os.replace(temporary, path)

@@ -1,0 +1,120 @@
+"""Label sets of classifiers, and label files: one label a line, in the manifest's order."""
+
+import os
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from fairseq.data import Dictionary
+
+from .manifest import write_lines
+
+
+def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> Dictionary:
+    """A dictionary of (label, count) alone, so that its indices are those of the classes.
+
+    fairseq's special symbols are no classes; asked for their indices it gives -100, which
+    PyTorch's losses ignore.
+    """
+    dictionary = Dictionary()
+    dictionary.symbols, dictionary.count, dictionary.indices = [], [], {}
+    dictionary.nspecial = 0
+    dictionary.bos_index = dictionary.pad_index = -100
+    dictionary.eos_index = dictionary.unk_index = -100
+    for label, count in labels:
+        dictionary.add_symbol(label, n=count)
+    return dictionary
+
+
+def read_class_dictionary(path: str) -> Dictionary:
+    """Reads `dict.{labels}.txt`: a line `label count` a class, class 0 first. Raises
+    FileNotFoundError, or ValueError naming the line."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no dictionary {path}: a line `label count` a class")
+    rows = []
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            fields = line.split()
+            if len(fields) != 2 or not fields[1].isdigit():
+                raise ValueError(f"{path}, line {number}: {line.rstrip()!r}, wanted label count")
+            if fields[0] in dict(rows):
+                raise ValueError(f"{path}, line {number}: label {fields[0]!r} is there already")
+            rows.append((fields[0], int(fields[1])))
+    if len(rows) < 2:
+        raise ValueError(f"{path} has {len(rows)} labels, wanted 2 or more")
+    return class_dictionary(rows)
+
+
+def read_labels(path: str, dictionary: Dictionary, count: int) -> List[int]:
+    """Class indices from `{split}.{labels}`. count: entries of the manifest it belongs to.
+
+    Raises FileNotFoundError, or ValueError that names the line of an unknown label.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no label file {path}")
+    with open(path, encoding="utf-8") as lines:
+        labels = [line.strip() for line in lines]
+    if len(labels) != count:
+        raise ValueError(
+            f"{path} has {len(labels)} lines, its manifest names {count} audio files: wanted one "
+            "label a file"
+        )
+    for number, label in enumerate(labels, start=1):
+        if label not in dictionary:
+            raise ValueError(
+                f"{path}, line {number}: unknown label {label!r}, wanted one of "
+                f"{', '.join(dictionary.symbols)}"
+            )
+    return [dictionary.indices[label] for label in labels]
+
+
+class SharedSpeaker(NamedTuple):
+    """A speaker of two splits, and how many such speakers there are."""
+
+    speaker: str
+    first: str
+    second: str
+    count: int
+
+    def __str__(self) -> str:
+        return (
+            f"speaker {self.speaker} is in {self.first} and in {self.second} ({self.count} shared "
+            "speakers)"
+        )
+
+
+def shared_speaker(speakers: Dict[str, Iterable[str]]) -> Optional[SharedSpeaker]:
+    """speakers: of each split. None if no speaker is in two of them."""
+    seen: Dict[str, str] = {}
+    for split, names in speakers.items():
+        shared = sorted({name for name in names if seen.setdefault(name, split) != split})
+        if shared:
+            return SharedSpeaker(shared[0], seen[shared[0]], split, len(shared))
+    return None
+
+
+class Utterance(NamedTuple):
+    """path: of the audio, relative to the manifest's root. samples: its length."""
+
+    path: str
+    samples: int
+    label: str
+    speaker: Optional[str]
+
+
+def write_labelled_split(
+    data: str, split: str, labels: str, root: str, utterances: Sequence[Utterance]
+) -> None:
+    """Writes `{split}.tsv`, `{split}.{labels}` and, if all speakers are known, `{split}.spk`."""
+    speakers = os.path.join(data, f"{split}.spk")
+    if all(row.speaker is not None for row in utterances):
+        write_lines(speakers, (row.speaker for row in utterances))
+    elif os.path.exists(speakers):
+        os.remove(speakers)
+    write_lines(os.path.join(data, f"{split}.{labels}"), (row.label for row in utterances))
+    rows = (f"{row.path}\t{row.samples}" for row in utterances)
+    write_lines(os.path.join(data, f"{split}.tsv"), [root, *rows])
+
+
+def write_class_dictionary(data: str, labels: str, classes: Dict[str, int]) -> None:
+    """Writes `dict.{labels}.txt`: the classes in their order, with their counts."""
+    rows = (f"{name} {count}" for name, count in classes.items())
+    write_lines(os.path.join(data, f"dict.{labels}.txt"), rows)

@@ -1,0 +1,173 @@
+"""What our fine-tuning models share: a pre-trained encoder, read by an aggregation."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional
+
+import torch
+from fairseq.models import BaseFairseqModel
+from omegaconf import II
+from torch import Tensor
+
+from ..adapter import read_adapter
+from ..method.aggregation import AGGREGATIONS, build_aggregation
+from ..method.combine import RULES, check_rule, combine
+from ..method.prior import LayerPrior
+from ..upstream import Encoder, load_encoder
+from .adapters import load_adapter
+from .finetune import FinetuneConfig, adapt_encoder, finetune_mode, log_parameters
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ReadingConfig(FinetuneConfig):
+    """Keys of any model that reads an encoder's layers; a model adds fairseq's own
+    fine-tuning keys, with their names and meaning."""
+
+    aggregation: str = field(
+        default="varan",
+        metadata={"help": f"how the layers are read: {', '.join(AGGREGATIONS)}"},
+    )
+    posterior_heads: int = field(
+        default=16,
+        metadata={"help": "attention heads of the layer posterior; must divide the width"},
+    )
+    layer_embedding: bool = field(
+        default=False, metadata={"help": "tell the posterior which layer is which"}
+    )
+    head_dim: int = field(
+        default=0, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
+    )
+    shared_head: bool = field(default=False, metadata={"help": "one probing head for all layers"})
+    layer_norm: str = field(
+        default="auto",
+        metadata={
+            "help": "a LayerNorm a layer before pooling and heads: true, false, or auto, "
+            "which means true for encoders that normalise before the block"
+        },
+    )
+    combine: str = field(
+        default="best_layer",
+        metadata={"help": f"how predictions of the layers become one: {', '.join(RULES)}"},
+    )
+    decode_layer: int = field(
+        default=0,
+        metadata={"help": "predict from this layer alone, 1 (lowest) .. L; 0 combines all"},
+    )
+    train_subset: str = II("dataset.train_subset")
+    valid_subset: str = II("dataset.valid_subset")
+
+
+class ReadingModel(BaseFairseqModel):
+    """An `upstream.Encoder`, a `method.aggregation` and the prior they were trained with.
+
+    cfg: extends `ReadingConfig` and fairseq's `Wav2Vec2AsrConfig`. num_classes: outputs of a
+    head. pooled: one prediction an utterance instead of one a frame.
+    """
+
+    def __init__(self, cfg: Any, encoder: Encoder, num_classes: int, pooled: bool):
+        super().__init__()
+        self.cfg = cfg
+        self.warned = False
+        self.w2v_encoder = encoder
+        self.aggregation = build_aggregation(
+            cfg.aggregation,
+            num_layers=encoder.num_layers,
+            dim=encoder.dim,
+            num_classes=num_classes,
+            shared_head=cfg.shared_head,
+            head_dim=cfg.head_dim,
+            dropout=cfg.final_dropout,
+            layer_norm=_layer_norm(cfg.layer_norm, encoder),
+            posterior_heads=cfg.posterior_heads,
+            layer_embedding=cfg.layer_embedding,
+            pooled=pooled,
+        )
+        self.num_predictions = encoder.num_layers if cfg.aggregation == "varan" else 1
+        if not 0 <= cfg.decode_layer <= self.num_predictions:
+            raise ValueError(
+                f"model.decode_layer={cfg.decode_layer}: aggregation {cfg.aggregation} over "
+                f"{encoder.num_layers} layers has predictions 1 .. {self.num_predictions} "
+                "(0 for all)"
+            )
+        # Set by the criterion, which owns its kind; kept here so that checkpoints carry it.
+        self.prior = LayerPrior(self.num_predictions)
+
+    @classmethod
+    def build_model(cls, cfg: Any, task: Any) -> "ReadingModel":
+        """Checks options and data, then reads the encoder and adapts it. Raises ValueError
+        or FileNotFoundError with one line that names what is wrong."""
+        check_rule(cfg.combine)
+        finetune_mode(cfg)
+        if cfg.aggregation not in AGGREGATIONS:
+            raise ValueError(
+                f"model.aggregation={cfg.aggregation}: choose one of {', '.join(AGGREGATIONS)}"
+            )
+        # Of a fine-tuned checkpoint, the caller loads the weights: nothing to read or check.
+        fresh, adapter = cfg.w2v_args is None, None
+        if fresh:
+            adapter = read_adapter(cfg.adapter) if cfg.adapter else None
+            cls.check_data(cfg, task)
+        encoder = load_encoder(cfg)
+        adapt_encoder(encoder, cfg)
+        model = cls.on_encoder(cfg, encoder, task)
+        if adapter is not None:
+            load_adapter(model, adapter, task.target_dictionary)
+            logger.info("starting from adapter %s", cfg.adapter)
+        if fresh:
+            log_parameters(model)
+        return model
+
+    @classmethod
+    def on_encoder(cls, cfg: Any, encoder: Encoder, task: Any) -> "ReadingModel":
+        """The model that cfg and task ask for, on an encoder."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_data(cls, cfg: Any, task: Any) -> None:
+        """Checks the data before the (long) work begins."""
+        raise NotImplementedError
+
+    def forward(
+        self, source: Tensor, padding_mask: Optional[Tensor] = None, **unused
+    ) -> Dict[str, Any]:
+        """source: [B, samples], padding_mask: [B, samples] bool or None. Returns
+        layer_logits: K tensors [T, B, V], or [B, C] if pooled; log_q: [B, K]; padding_mask:
+        [B, T] or None; lengths: [B], valid frames. K is the number of layers for `varan`,
+        else 1."""
+        encoded = self.w2v_encoder(source, padding_mask)
+        reading = self.aggregation(encoded.states[:-1] + [encoded.output], encoded.padding_mask)
+        return {
+            "layer_logits": reading.logits,
+            "log_q": reading.log_q,
+            "padding_mask": encoded.padding_mask,
+            "lengths": encoded.lengths,
+        }
+
+    def combined(self, net_output: Dict[str, Any]) -> Tensor:
+        """Log-probabilities [T, B, V], or [B, C] if pooled, by `cfg.combine` or
+        `cfg.decode_layer`, at least float32."""
+        logits = net_output["layer_logits"]
+        if self.cfg.decode_layer or len(logits) == 1:
+            return logits[max(self.cfg.decode_layer, 1) - 1].float().log_softmax(-1)
+        if self.training and torch.is_grad_enabled() and self.cfg.combine == "best_layer":
+            self._warn_once()
+        each = torch.stack([layer.float().log_softmax(-1) for layer in logits])
+        return combine(each, net_output["log_q"], self.cfg.combine)
+
+    def _warn_once(self) -> None:
+        if not self.warned:
+            self.warned = True
+            logger.warning(
+                "training on the combined prediction with model.combine=best_layer gives the "
+                "posterior no gradient: use model.combine=mixture, or criterion._name=%s",
+                self.cfg._name,
+            )
+
+
+def _layer_norm(option: str, encoder: Encoder) -> bool:
+    choices = {"auto": encoder.pre_norm, "true": True, "false": False}
+    if option.lower() not in choices:
+        raise ValueError(f"model.layer_norm={option}: choose one of {', '.join(choices)}")
+    return choices[option.lower()]

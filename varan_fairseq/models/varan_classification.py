@@ -1,0 +1,65 @@
+"""Model `varan_classification`: a pre-trained encoder, read by an aggregation, for one label
+an utterance."""
+
+from dataclasses import dataclass, field
+from typing import Any, Dict
+
+from fairseq.models import register_model
+from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2AsrConfig
+from torch import Tensor
+
+from ..method.combine import RULES
+from ..tasks.utterance_classification import UtteranceClassificationTask
+from ..upstream import Encoder
+from .reading import ReadingConfig, ReadingModel
+
+
+@dataclass
+class VaranClassificationConfig(ReadingConfig, Wav2Vec2AsrConfig):
+    """fairseq's fine-tuning keys with their names and meaning, and those of `ReadingConfig`."""
+
+    head_dim: int = field(
+        default=256, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
+    )
+    combine: str = field(
+        default="mixture",
+        metadata={"help": f"how predictions of the layers become one: {', '.join(RULES)}"},
+    )
+
+
+@register_model("varan_classification", dataclass=VaranClassificationConfig)
+class VaranClassification(ReadingModel):
+    """`ReadingModel` with a prediction an utterance, read from the mean of its frames
+    (method.md, "Utterance classification").
+
+    cfg: `VaranClassificationConfig`. num_classes: C.
+    """
+
+    def __init__(self, cfg: VaranClassificationConfig, encoder: Encoder, num_classes: int):
+        super().__init__(cfg, encoder, num_classes, pooled=True)
+
+    @classmethod
+    def on_encoder(
+        cls, cfg: VaranClassificationConfig, encoder: Encoder, task: Any
+    ) -> "VaranClassification":
+        return cls(cfg, encoder, len(task.target_dictionary))
+
+    @classmethod
+    def check_data(cls, cfg: VaranClassificationConfig, task: Any) -> None:
+        if not isinstance(task, UtteranceClassificationTask):
+            raise ValueError(
+                f"model varan_classification needs task._name=utterance_classification, got "
+                f"{type(task).__name__}"
+            )
+        task.check_splits(cfg.train_subset, cfg.valid_subset.split(","))
+
+    def get_logits(self, net_output: Dict[str, Any]) -> Tensor:
+        """The combined prediction, log-probabilities [B, C]."""
+        return self.combined(net_output)
+
+    def get_normalized_probs(
+        self, net_output: Dict[str, Any], log_probs: bool, sample: Any = None
+    ) -> Tensor:
+        """[B, C], log-probabilities or probabilities."""
+        result = self.combined(net_output)
+        return result if log_probs else result.exp()
