@@ -58,6 +58,7 @@ setup(
             "varan-layers=varan_fairseq.cli.layers:main",
             "varan-export=varan_fairseq.cli.export:main",
             "varan-classify=varan_fairseq.cli.classify:main",
+            "varan-crossval=varan_fairseq.cli.crossval:main",
         ]
     },
 )

@@ -75,10 +75,12 @@ def by_speaker(
 ) -> Dict[str, List[Recording]]:
     """Splits by `add_speaker_options`."""
     known = sorted({row.speaker for row in recordings})
-    for name in [*args.valid, *args.test]:
-        if name not in known:
-            refuse(f"no speaker {name}: there are {', '.join(known)}")
-    held_out = {"valid": set(args.valid), "test": set(args.test)}
+    held_out = {}
+    for split in ("valid", "test"):
+        held_out[split] = {name.zfill(len(known[0])) for name in getattr(args, split)}
+        for name in held_out[split]:
+            if name not in known:
+                refuse(f"--{split} {name}: no such speaker, there are {', '.join(known)}")
     splits = {
         "train": [
             row for row in recordings if row.speaker not in held_out["valid"] | held_out["test"]

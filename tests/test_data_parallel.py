@@ -17,12 +17,17 @@ def setup(path, data, options):
     return task, model, build_criterion(task)
 
 
-def worker(rank, path, data, options, results):
+def join(rank, path):
+    """Makes this process one of two, which meet in a file beside `path`: a port that was free
+    may not be so any more."""
     torch.set_num_threads(1)
-    # they meet in a file: a port that was free may not be so any more
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{path}.meet", rank=rank, world_size=2
     )
+
+
+def worker(rank, path, data, options, results):
+    join(rank, path)
     task, model, criterion = setup(path, data, options)
     wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
     # get_normalized_probs is the model's; fairseq's own wrapper passes it through

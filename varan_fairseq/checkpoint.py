@@ -98,7 +98,8 @@ def _read(path: str, overrides: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint {path} (working directory {os.getcwd()})")
     try:
         state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
-        state["cfg"].model._name
+        if not state["cfg"].model._name:
+            raise KeyError("_name")
     except Exception as error:
         raise ValueError(
             f"{path} is no fairseq checkpoint ({type(error).__name__}: {error})"

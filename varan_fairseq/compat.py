@@ -82,6 +82,18 @@ def _instance_defaults_allowed():
         dataclasses.dataclass = plain
 
 
+def forget_last_run() -> None:
+    """fairseq keeps a run's best score on functions of its own, where a second run in the same
+    process, as in hydra's multirun, would find it and save no best checkpoint."""
+    for module, name in (
+        ("fairseq.checkpoint_utils", "save_checkpoint"),
+        ("fairseq_cli.train", "should_stop_early"),
+    ):
+        function = getattr(sys.modules.get(module), name, None)
+        if function is not None:
+            function.__dict__.pop("best", None)
+
+
 def fit_task_config(task_cfg) -> None:
     """Makes the task's configuration in a checkpoint that another fairseq wrote fit the one
     installed (in place): drops keys that are unknown here, such as `seed` on 0.12.2, and

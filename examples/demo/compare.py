@@ -15,23 +15,14 @@ import concurrent.futures
 import json
 import os
 import re
-import shlex
 import statistics
-import subprocess
 import sys
 import time
 
+from runs import AGGREGATIONS, call, log_figures, spread, train
+
 from varan_fairseq.manifest import write_lines
 
-AGGREGATIONS = ["last_layer", "weighted_sum", "varan"]
-BIN = os.path.dirname(sys.executable)
-# One thread a run, as many runs as cores: on a CPU models this small gain nothing from a
-# second thread. glibc would otherwise return the large buffers after every update.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": "4000000000",
-    "MALLOC_TRIM_THRESHOLD_": "8000000000",
-}
 CORPORA = {
     "digits": dict(
         script="manifests/digits.py",
@@ -60,35 +51,6 @@ FINETUNE = {
     "dora": ["model.lora_rank=16", "model.lora_magnitude=true", "optimization.lr=[0.01]"],
     "probe": ["model.finetune=probe", "optimization.lr=[0.03]"],
 }
-
-
-def call(command, log, threads=None):
-    """Runs a command, its output in a log; on failure shows the log's end and stops."""
-    print("$ " + " ".join(shlex.quote(part) for part in command), flush=True)
-    environment = {**os.environ, **ENVIRONMENT}
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    program = [os.path.join(BIN, command[0])] + command[1:]
-    with open(log, "w", encoding="utf-8") as file:
-        done = subprocess.run(program, stdout=file, stderr=subprocess.STDOUT, env=environment)
-    if done.returncode:
-        with open(log, encoding="utf-8") as file:
-            sys.exit(f"{file.read()[-3000:]}\nfailed, see {log}")
-
-
-def train(name, config, overrides, threads=None):
-    """fairseq-hydra-train unless its checkpoint is there; returns the checkpoint."""
-    checkpoint = os.path.join(name, "checkpoint_last.pt")
-    if not os.path.exists(os.path.join(name, "done")):
-        os.makedirs(name, exist_ok=True)
-        command = ["fairseq-hydra-train", "--config-dir", "examples/demo", "--config-name", config]
-        call(
-            command + [f"checkpoint.save_dir={name}", *overrides],
-            os.path.join(name, "train.log"),
-            threads,
-        )
-        write_lines(os.path.join(name, "done"), [])
-    return checkpoint
 
 
 def pretrain(work, data, base, overrides, jobs):
@@ -120,26 +82,14 @@ def finetune_and_decode(name, data, pretrained, finetune, aggregation, seed, ove
     )
     with open(os.path.join(name, "decode-test-viterbi", "scores.json"), encoding="utf-8") as file:
         scores = json.load(file)
-    with open(os.path.join(name, "train.log"), encoding="utf-8") as file:
-        log = file.read()
-    speeds = [float(speed) for speed in re.findall(r"\bups=([\d.]+)", log)[1:]]
     return {
         "finetune": finetune,
         "aggregation": aggregation,
         "seed": seed,
         "uer": scores["uer"],
         "wer": scores["wer"],
-        "updates": int(re.findall(r"num_updates[ =](\d+)", log)[-1]),
-        "seconds_per_update": 1 / statistics.median(speeds),
-        "trained_parameters": int(re.search(r"num\. trained: ([\d,]+)", log)[1].replace(",", "")),
+        **log_figures(os.path.join(name, "train.log")),
     }
-
-
-def spread(rows, key):
-    """Mean over seeds, and the range if there are some."""
-    values = [row[key] for row in rows]
-    between = f" ({min(values):.2f} - {max(values):.2f})" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{between}"
 
 
 def table(rows):

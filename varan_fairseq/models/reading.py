@@ -10,6 +10,7 @@ from omegaconf import II
 from torch import Tensor
 
 from ..adapter import read_adapter
+from ..compat import forget_last_run
 from ..method.aggregation import AGGREGATIONS, build_aggregation
 from ..method.combine import RULES, check_rule, combine
 from ..method.prior import LayerPrior
@@ -107,6 +108,7 @@ class ReadingModel(BaseFairseqModel):
         # Of a fine-tuned checkpoint, the caller loads the weights: nothing to read or check.
         fresh, adapter = cfg.w2v_args is None, None
         if fresh:
+            forget_last_run()
             adapter = read_adapter(cfg.adapter) if cfg.adapter else None
             cls.check_data(cfg, task)
         encoder = load_encoder(cfg)

@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class LabelledAudio(FairseqDataset):
-    """audio: fairseq's audio dataset of N utterances, padding its batches. labels: [N] long,
+    """dataset: fairseq's audio dataset of N utterances, padding its batches. labels: [N] long,
     or None. leave_out: indices that are never batched. max_samples: length to crop to, or
     None; random_crop: anywhere, else to the middle.
     """
 
     def __init__(
         self,
-        audio: FairseqDataset,
+        dataset: FairseqDataset,
         labels: Optional[Tensor],
         *,
         leave_out: Sequence[int] = (),
@@ -24,22 +24,22 @@ class LabelledAudio(FairseqDataset):
         random_crop: bool = False,
     ):
         super().__init__()
-        self.audio = audio
+        self.dataset = dataset
         self.labels = labels
         self.leave_out = np.array(leave_out, dtype=np.int64)
         self.max_samples = max_samples
         self.random_crop = random_crop
-        whole = np.asarray(audio.sizes)
+        whole = np.asarray(dataset.sizes)
         self.sizes = whole if max_samples is None else np.minimum(whole, max_samples)
 
     def num_cropped(self) -> int:
-        return int((np.asarray(self.audio.sizes) > self.sizes).sum())
+        return int((np.asarray(self.dataset.sizes) > self.sizes).sum())
 
     def __len__(self) -> int:
-        return len(self.audio)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
-        item = self.audio[index]
+        item = self.dataset[index]
         item["source"] = self._crop(item["source"])
         if self.labels is not None:
             item["label"] = self.labels[index]
@@ -55,7 +55,7 @@ class LabelledAudio(FairseqDataset):
 
     def collater(self, samples: List[Dict[str, Any]]) -> Dict[str, Any]:
         """id [B]; net_input: source [B, samples], padding_mask [B, samples]; target [B]."""
-        batch = self.audio.collater(samples)
+        batch = self.dataset.collater(samples)
         if batch and self.labels is not None:
             batch["target"] = torch.stack([sample["label"] for sample in samples])
             batch["ntokens"] = len(samples)
@@ -69,11 +69,11 @@ class LabelledAudio(FairseqDataset):
 
     def ordered_indices(self) -> np.ndarray:
         """Longest first, equal ones shuffled, as fairseq's audio datasets."""
-        order = self.audio.ordered_indices()
+        order = self.dataset.ordered_indices()
         return order[~np.isin(order, self.leave_out)]
 
     def filter_indices_by_size(self, indices, max_sizes):
         return indices, []  # cropped already
 
     def get_batch_shapes(self):
-        return self.audio.get_batch_shapes()
+        return self.dataset.get_batch_shapes()

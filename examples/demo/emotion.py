@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Three ways of reading the layers, fine-tuned by stock fairseq to tell four speaking styles.
+`make demo-emotion` calls this.
+
+    python examples/demo/emotion.py [--seeds 1 2 3] [--set KEY=VALUE]
+
+Run from the root of the repository. Everything goes to work/styles; what is there already is
+not made again.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import statistics
+import sys
+import time
+
+from runs import AGGREGATIONS, call, log_figures, spread, train
+
+from varan_fairseq.manifest import write_lines
+
+WORK = "work/styles"
+DATA = f"{WORK}/data"
+COLUMNS = {
+    "accuracy": "accuracy %",
+    "unweighted_accuracy": "unweighted accuracy %",
+    "macro_f1": "macro F1 %",
+}
+
+
+def finetune_and_classify(runs, pretrained, aggregation, seed, overrides):
+    """One run of the table."""
+    name = f"{runs}/{aggregation}-{seed}"
+    options = [f"task.data={DATA}", f"model.w2v_path={pretrained}", f"common.seed={seed}"]
+    checkpoint = train(name, "emotion", [*options, f"model.aggregation={aggregation}", *overrides])
+    results = f"{name}/classify-test"
+    call(["varan-classify", checkpoint, DATA, "test", "--out", results], f"{name}/classify.log")
+    with open(f"{results}/scores.json", encoding="utf-8") as file:
+        scores = json.load(file)
+    figures = log_figures(f"{name}/train.log")
+    return {"aggregation": aggregation, "seed": seed, **scores, **figures}
+
+
+def table(rows):
+    """Markdown: a line an aggregation."""
+    yield f"| aggregation | {' | '.join(COLUMNS.values())} | updates | s/update | trained parameters |"
+    yield "| --- " * (4 + len(COLUMNS)) + "|"
+    for aggregation in AGGREGATIONS:
+        mine = [row for row in rows if row["aggregation"] == aggregation]
+        cells = " | ".join(spread(mine, key) for key in COLUMNS)
+        speed = statistics.mean(row["seconds_per_update"] for row in mine)
+        yield (
+            f"| {aggregation} | {cells} | {mine[0]['updates']} | {speed:.2f} | "
+            f"{mine[0]['trained_parameters']:,} |"
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="more overrides of the fine-tuning; these runs get a folder of their own",
+    )
+    args = parser.parse_args()
+    if not os.path.isdir("examples/demo"):
+        sys.exit("emotion.py: run it from the root of the repository")
+
+    start, runs = time.time(), WORK
+    os.makedirs(WORK, exist_ok=True)
+    if not os.path.exists(f"{DATA}/dict.emo.txt"):
+        call(["python", "manifests/styles.py", DATA], f"{WORK}/data.log")
+    pretrained = train(
+        f"{WORK}/pretrain",
+        "pretrain",
+        [f"task.data={DATA}", "optimization.max_update=100"],
+        args.jobs,
+    )
+    if args.set:
+        runs = f"{WORK}/{re.sub(r'[^a-z0-9._-]+', '-', ' '.join(args.set)).strip('-')}"
+    # the aggregations side by side, so that s/update compares
+    with concurrent.futures.ThreadPoolExecutor(max(args.jobs, len(AGGREGATIONS))) as pool:
+        waiting = [
+            pool.submit(finetune_and_classify, runs, pretrained, aggregation, seed, args.set)
+            for seed in args.seeds
+            for aggregation in AGGREGATIONS
+        ]
+        try:
+            rows = [run.result() for run in waiting]
+        except BaseException:  # a failed run says so and exits: leave out those to come
+            for run in waiting:
+                run.cancel()
+            raise
+
+    best = f"{runs}/varan-{args.seeds[0]}"
+    call(
+        ["varan-layers", f"{best}/checkpoint_last.pt", DATA, "test", "--by-class"]
+        + ["--out", f"{runs}/layers"],
+        f"{runs}/layers.log",
+    )
+    lines = list(table(rows))
+    write_lines(f"{runs}/results.md", lines)
+    write_lines(f"{runs}/results.json", [json.dumps(rows, indent=2)])
+    print("\n" + "\n".join(lines))
+    print(f"\n{rows[0]['utterances']} utterances of {DATA}/test.tsv, seeds {args.seeds}")
+    print(f"confusion matrix: {best}/classify-test/confusion.png")
+    print(f"which layers each style used: {runs}/layers.png")
+    print(f"{time.time() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What the demos share: running fairseq once, and what a run left in its log."""
+
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+
+from varan_fairseq.manifest import write_lines
+
+AGGREGATIONS = ["last_layer", "weighted_sum", "varan"]
+BIN = os.path.dirname(sys.executable)
+# One thread a run, as many runs as cores: on a CPU models this small gain nothing from a
+# second thread. glibc would otherwise return the large buffers after every update.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+}
+
+
+def call(command, log, threads=None):
+    """Runs a command, its output in a log; on failure shows the log's end and stops."""
+    print("$ " + " ".join(shlex.quote(part) for part in command), flush=True)
+    environment = {**os.environ, **ENVIRONMENT}
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    program = [os.path.join(BIN, command[0])] + command[1:]
+    with open(log, "w", encoding="utf-8") as file:
+        done = subprocess.run(program, stdout=file, stderr=subprocess.STDOUT, env=environment)
+    if done.returncode:
+        with open(log, encoding="utf-8") as file:
+            sys.exit(f"{file.read()[-3000:]}\nfailed, see {log}")
+
+
+def train(name, config, overrides, threads=None):
+    """fairseq-hydra-train unless its checkpoint is there; returns the checkpoint."""
+    checkpoint = os.path.join(name, "checkpoint_last.pt")
+    if not os.path.exists(os.path.join(name, "done")):
+        os.makedirs(name, exist_ok=True)
+        command = ["fairseq-hydra-train", "--config-dir", "examples/demo", "--config-name", config]
+        call(
+            command + [f"checkpoint.save_dir={name}", *overrides],
+            os.path.join(name, "train.log"),
+            threads,
+        )
+        write_lines(os.path.join(name, "done"), [])
+    return checkpoint
+
+
+def log_figures(log):
+    """updates, seconds an update, trained parameters: from the log of fairseq-hydra-train."""
+    with open(log, encoding="utf-8") as file:
+        text = file.read()
+    speeds = [float(speed) for speed in re.findall(r"\bups=([\d.]+)", text)[1:]]
+    return {
+        "updates": int(re.findall(r"num_updates[ =](\d+)", text)[-1]),
+        "seconds_per_update": 1 / statistics.median(speeds),
+        "trained_parameters": int(re.search(r"num\. trained: ([\d,]+)", text)[1].replace(",", "")),
+    }
+
+
+def spread(rows, key):
+    """Mean over seeds, and the range if there are some."""
+    values = [row[key] for row in rows]
+    between = f" ({min(values):.2f} - {max(values):.2f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{between}"

@@ -1,0 +1,306 @@
+"""The scripts for labelled corpora, on generated trees with each corpus's layout and names."""
+
+import collections
+import itertools
+import os
+import re
+import runpy
+import subprocess
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+import soundfile
+from build import setup_classification
+from conftest import REPO
+
+from varan_fairseq.manifest import read_manifest
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A short stereo recording at 48 kHz, as RAVDESS has some; its tone is 1 kHz."""
+    path = tmp_path_factory.mktemp("sound") / "sound.wav"
+    tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(4800) / 48000)
+    soundfile.write(str(path), np.stack([tone, tone], 1), 48000, subtype="PCM_16")
+    return str(path)
+
+
+def plant(sound, root, names):
+    """The recording under many names."""
+    for name in names:
+        path = os.path.join(str(root), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.link(sound, path)
+
+
+def script(name, *arguments):
+    """Output of a script of manifests/."""
+    done = subprocess.run(
+        [sys.executable, os.path.join(REPO, "manifests", f"{name}.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def refusal(name, *arguments):
+    """The one line that a script ends with. In this process: much faster to start."""
+    path = os.path.join(REPO, "manifests", f"{name}.py")
+    with mock.patch.object(sys, "argv", [path, *map(str, arguments)]):
+        with mock.patch.object(sys, "path", [os.path.dirname(path), *sys.path]):
+            with pytest.raises(SystemExit) as stopped:
+                runpy.run_path(path, run_name="__main__")
+    line = stopped.value.code
+    assert line.startswith(f"{name}.py: ") and "\n" not in line
+    return line
+
+
+def read(out, split, ending="emo"):
+    with open(os.path.join(str(out), f"{split}.{ending}")) as lines:
+        return [line.strip() for line in lines]
+
+
+def loads(out):
+    """The task reads all three splits; returns the classes."""
+    task = setup_classification(str(out))
+    for split in ("train", "valid", "test"):
+        task.load_dataset(split)
+        assert len(task.dataset(split)) == len(read(out, split))
+    task.check_splits("train", ["valid", "test"])
+    return task.target_dictionary.symbols
+
+
+def speakers(out):
+    return {split: sorted(set(read(out, split, "spk"))) for split in ("train", "valid", "test")}
+
+
+def ravdess():
+    for actor, emotion in itertools.product(range(1, 25), range(1, 9)):
+        for intensity in ("01",) if emotion == 1 else ("01", "02"):
+            for statement, take in itertools.product(("01", "02"), repeat=2):
+                code = f"03-01-{emotion:02d}-{intensity}-{statement}-{take}-{actor:02d}"
+                yield f"Actor_{actor:02d}/{code}.wav"
+
+
+def test_ravdess(tmp_path, sound):
+    plant(sound, tmp_path / "corpus", ravdess())
+    (tmp_path / "corpus" / "Actor_01" / "notes.wav").write_text("not of the corpus")
+    text = script("ravdess", tmp_path / "corpus", tmp_path / "out", "--classes", "7")
+    out = tmp_path / "out"
+    assert "train 1080" in text and loads(out) == [
+        "neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised",
+    ]  # fmt: skip
+    counts = collections.Counter(read(out, "train"))
+    assert counts["neutral"] == 18 * 12 and counts["happy"] == 18 * 8
+    held = speakers(out)
+    assert held["valid"] == ["19", "20"] and held["test"] == ["21", "22", "23", "24"]
+    manifest = read_manifest(str(out / "train.tsv"))
+    for (name, samples), label in zip(manifest.entries, read(out, "train")):
+        emotion = int(os.path.basename(name).split("-")[2])
+        assert label == ["neutral", "neutral", "happy", "sad", "angry", "fearful", "disgust",
+                         "surprised"][emotion - 1]  # fmt: skip
+        assert samples == 1600
+    wave, rate = soundfile.read(os.path.join(manifest.root, manifest.entries[0][0]))
+    assert rate == 16000 and wave.shape == (1600,)
+    spectrum = np.abs(np.fft.rfft(wave[400:1200]))
+    assert spectrum.argmax() * 16000 / 800 == pytest.approx(1000, abs=20)
+
+    # again, with eight classes and other actors: nothing is resampled twice
+    stamp = os.path.getmtime(os.path.join(manifest.root, manifest.entries[0][0]))
+    text = script("ravdess", tmp_path / "corpus", out, "--valid", "1", "--test", "2", "3")
+    assert "1440 of 1440 recordings are there already" in text and "train 1260" in text
+    assert len(loads(out)) == 8 and speakers(out)["test"] == ["02", "03"]
+    assert os.path.getmtime(os.path.join(manifest.root, manifest.entries[0][0])) == stamp
+
+
+def test_an_incomplete_ravdess(tmp_path, sound):
+    plant(sound, tmp_path / "corpus", itertools.islice(ravdess(), 1300))
+    line = refusal("ravdess", tmp_path / "corpus", tmp_path / "out")
+    assert "found 1300 recordings" in line and "wanted 1440; --allow-incomplete" in line
+    assert not (tmp_path / "out").exists()
+    line = refusal("ravdess", tmp_path / "corpus", tmp_path / "out", "--allow-incomplete")
+    assert "23: no such speaker, there are 01, 02" in line
+    more = ["--allow-incomplete", "--test", "01", "--valid", "01"]
+    line = refusal("ravdess", tmp_path / "corpus", tmp_path / "out", *more)
+    assert "speaker 01 is in valid and in test (1 shared speakers): --allow-shared-speakers" in line
+    script("ravdess", tmp_path / "corpus", tmp_path / "out", *more, "--allow-shared-speakers")
+
+
+@pytest.mark.parametrize("name", ["ravdess", "cremad", "emodb", "iemocap", "folder"])
+def test_a_tree_that_is_another(tmp_path, sound, name):
+    plant(
+        sound, tmp_path / "corpus", ["some/file.wav", "wav/other.wav"] if name != "folder" else []
+    )
+    line = refusal(name, tmp_path / "corpus", tmp_path / "out")
+    assert "corpus" in line and not (tmp_path / "out").exists()
+    line = refusal(name, tmp_path / "gone", tmp_path / "out", "--allow-incomplete")
+    assert "gone" in line
+
+
+def cremad():
+    codes = [
+        f"{sentence}_{emotion}"
+        for sentence in "IEO TIE IOM IWW TAI MTI IWL ITH DFA ITS TSI WSI".split()
+        for emotion in "ANG DIS FEA HAP NEU SAD".split()
+    ]
+    names = [f"AudioWAV/{actor}_{code}_XX.wav" for actor in range(1001, 1092) for code in codes]
+    extra = [f"AudioWAV/{actor}_IEO_{code}" for actor in range(1001, 1092)
+             for code in ("ANG_LO.wav", "ANG_MD.wav", "ANG_HI.wav", "SAD_LO.wav", "SAD_MD.wav",
+                          "SAD_HI.wav", "FEA_LO.wav", "FEA_MD.wav", "FEA_HI.wav", "HAP_LO.wav")]  # fmt: skip
+    return (names + extra)[:7442]
+
+
+def test_cremad(tmp_path, sound):
+    names = cremad()
+    plant(sound, tmp_path / "corpus", names)
+    lost = tmp_path / "corpus" / "AudioWAV" / "1076_MTI_SAD_XX.wav"
+    os.remove(str(lost))
+    lost.write_bytes(b"")
+    text = script("cremad", tmp_path / "corpus", tmp_path / "out")
+    assert f"cannot be read: {lost}" in text
+    out = tmp_path / "out"
+    assert loads(out) == ["ang", "dis", "fea", "hap", "neu", "sad"]
+    everything = sum((read(out, split) for split in ("train", "valid", "test")), [])
+    assert len(everything) == 7441
+    held = speakers(out)
+    assert len(held["train"]) == 63 and len(held["valid"]) == 9 and len(held["test"]) == 19
+    line = refusal("cremad", tmp_path / "corpus", tmp_path / "o2", "--max-unreadable", "0")
+    assert (
+        "1 of 7442 recordings cannot be read" in line and not (tmp_path / "o2/train.tsv").exists()
+    )
+
+
+def test_emodb(tmp_path, sound):
+    texts = "a01 a02 a04 a05 a07 b01 b02 b03 b09 b10".split()
+    speakers_ = "03 08 09 10 11 12 13 14 15 16".split()
+    names = [
+        f"wav/{speaker}{text}{letter}a.wav"
+        for text in texts for letter in "WLEAFTN" for speaker in speakers_
+    ]  # fmt: skip
+    plant(sound, tmp_path / "corpus", names[:535])
+    script("emodb", tmp_path / "corpus", tmp_path / "out")
+    classes = loads(tmp_path / "out")
+    assert classes == ["anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral"]
+    entries = read_manifest(str(tmp_path / "out" / "test.tsv")).entries
+    letters = dict(zip(classes, "WLEAFTN"))
+    for (name, _), label in zip(entries, read(tmp_path / "out", "test")):
+        assert name[5] == letters[label] and name[:2] in ("15", "16")
+
+
+# What IEMOCAP holds of each label; others are left out.
+IEMOCAP = {"ang": 1103, "hap": 595, "exc": 1041, "sad": 1084, "neu": 1708, "fru": 40, "xxx": 20}
+
+
+def iemocap(root, sound):
+    """The tree of IEMOCAP_full_release: turns dealt to dialogues of both speakers."""
+    labels = [label for label, count in IEMOCAP.items() for _ in range(count)]
+    np.random.default_rng(0).shuffle(labels)
+    dialogues = [
+        f"Ses0{session}{side}_{kind}"
+        for session in range(1, 6)
+        for side in "FM"
+        for kind in ("impro01", "impro05a", "script01_1", "script02_2")
+    ]
+    turns = collections.defaultdict(list)
+    for index, label in enumerate(labels):
+        name = dialogues[index % len(dialogues)]
+        number = "XX0" if index < len(dialogues) else f"{index:04d}"
+        turns[name].append((f"{name}_{'FM'[index // len(dialogues) % 2]}{number}", label))
+    for name, rows in turns.items():
+        session = f"Session{name[4]}"
+        plant(sound, root, (f"{session}/sentences/wav/{name}/{turn}.wav" for turn, _ in rows))
+        folder = root / session / "dialog" / "EmoEvaluation"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+        for turn, label in rows:
+            text += f"[6.2901 - 8.2357]\t{turn}\t{label}\t[2.5000, 2.5000, 2.5000]\n"
+            text += "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\n\n"
+        (folder / f"{name}.txt").write_text(text)
+        (folder / f"._{name}.txt").write_bytes(b"\x00\x05\x16\x07")  # what macOS leaves
+
+
+def test_iemocap(tmp_path, sound):
+    root, out = tmp_path / "IEMOCAP_full_release", tmp_path / "out"
+    iemocap(root, sound)
+    script("iemocap", root, out)
+    tested = []
+    for session in range(1, 6):
+        fold = out / f"fold{session}"
+        assert loads(fold) == ["angry", "happy", "sad", "neutral"]
+        held = speakers(fold)
+        assert held["test"] == [f"Ses0{session}F", f"Ses0{session}M"]
+        assert held["valid"] == [f"Ses0{session % 5 + 1}F"] and len(held["train"]) == 7
+        tested += read(fold, "test")
+        total = sum(len(read(fold, split)) for split in ("train", "valid", "test"))
+        assert total == 5531
+    # of all labels, by the table above: happy and excited are one class
+    assert collections.Counter(tested) == {
+        "angry": 1103, "happy": 1636, "sad": 1084, "neutral": 1708,
+    }  # fmt: skip
+    assert os.listdir(str(out)).count("wav") == 1
+
+    evaluation = root / "Session3" / "dialog" / "EmoEvaluation" / "Ses03F_impro01.txt"
+    turn = re.search(r"(Ses\w+)\tneu", evaluation.read_text())[1]
+    os.remove(str(root / "Session3" / "sentences" / "wav" / "Ses03F_impro01" / f"{turn}.wav"))
+    line = refusal("iemocap", root, tmp_path / "o2")
+    assert f"Ses03F_impro01.txt names {turn}, but there is no" in line
+    for path in (root / "Session2" / "dialog" / "EmoEvaluation").glob("*.txt"):
+        path.unlink()
+    line = refusal("iemocap", root, tmp_path / "o2")
+    assert "Session2" in line and "is not IEMOCAP_full_release" in line
+
+
+def test_folder_by_speaker(tmp_path, sound):
+    names = [
+        f"{label}/s{speaker:02d}_{take}.{ending}"
+        for label, ending in (("calm", "wav"), ("loud", "wav"))
+        for speaker in range(10)
+        for take in range(3)
+    ]
+    plant(sound, tmp_path / "corpus", names)
+    text = script("folder", tmp_path / "corpus", tmp_path / "out", "--speaker", r"s(\d+)_")
+    assert "train 42" in text and "valid 6" in text and "test 12" in text
+    assert loads(tmp_path / "out") == ["calm", "loud"]
+    held = speakers(tmp_path / "out")
+    assert not set(held["train"]) & set(held["test"])
+    for pattern, words in (
+        ("s(\\d+", "no regular expression"),
+        ("s", "no group"),
+        ("x(y)", "match"),
+    ):
+        line = refusal("folder", tmp_path / "corpus", tmp_path / "out", "--speaker", pattern)
+        assert words in line
+    many = ["--speaker", r"(s)\d+"]
+    line = refusal("folder", tmp_path / "corpus", tmp_path / "out", *many)
+    assert "1 speakers cannot be in 3 splits" in line
+
+
+def test_folder_without_speakers(tmp_path, sound):
+    names = [f"{label}/deep/{take}.wav" for label in ("calm", "loud") for take in range(10)]
+    plant(sound, tmp_path / "corpus", names)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train.spk").write_text("of an earlier run\n")
+    text = script("folder", tmp_path / "corpus", tmp_path / "out")
+    assert "a speaker may be in training and test" in text
+    assert loads(tmp_path / "out") == ["calm", "loud"]
+    for split, count in (("train", 7), ("valid", 1), ("test", 2)):
+        assert collections.Counter(read(tmp_path / "out", split)) == {"calm": count, "loud": count}
+    assert not (tmp_path / "out" / "train.spk").exists()
+    plant(sound, tmp_path / "corpus", ["very loud/1.wav"])
+    line = refusal("folder", tmp_path / "corpus", tmp_path / "out")
+    assert "class folder 'very loud'" in line
+    line = refusal("folder", tmp_path / "corpus", tmp_path / "out", "--test", "0.95")
+    assert "wanted shares that leave some to train" in line
+
+
+def test_a_rare_class_without_training_examples(tmp_path, sound):
+    names = [f"calm/{take}.wav" for take in range(10)] + ["loud/1.wav", "rare/1.wav"]
+    plant(sound, tmp_path / "corpus", names)
+    text = script(
+        "folder", tmp_path / "corpus", tmp_path / "out", "--test", "0.6", "--valid", "0.3"
+    )
+    assert "class rare has no examples in train" in text
