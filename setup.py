@@ -26,6 +26,7 @@ setup(
         ],
         "plots": ["matplotlib"],
         "lm": ["flashlight-text"],
+        "corpora": ["soxr", "tqdm"],
         "demo": [
             "matplotlib",
             "tensorboard",

@@ -103,6 +103,19 @@ def test_one_forward_pass_a_batch(wav2vec2, labelled_corpus):
     assert len(calls) == 2
 
 
+def test_fairseqs_own_criterion(wav2vec2, labelled_corpus):
+    """`cross_entropy` sees every class, also that whose index is its usual padding's."""
+    task = setup_classification(labelled_corpus)
+    model, sample = ready(wav2vec2, task).eval(), batch(task)
+    criterion = build_criterion(task, "cross_entropy", sentence_avg=True)
+    loss, size, _ = criterion(model, sample)
+    log_probs = model.get_normalized_probs(model(**sample["net_input"]), log_probs=True)
+    expected = -sum(log_probs[b, y] for b, y in enumerate(sample["target"].tolist()))
+    assert size == 6 and torch.allclose(loss, expected, rtol=1e-5)
+    loss.backward()
+    assert model.aggregation.posterior.score.weight.grad.abs().max() > 0
+
+
 def aggregated(task, criterion, logs):
     """What fairseq would log: logging outputs reduced batch by batch."""
     with metrics.aggregate(new_root=True) as root:

@@ -65,7 +65,7 @@ def draw(
         right.hlines(ends[:-1] + 0.5, 0.5, len(layers) + 0.5, color="white", linewidth=1)
         right.set_yticks((starts + ends + 1) / 2)
         right.set_yticklabels([classes[index] for index in present])
-    left.plot(layers, prior, "o--", color="#d1703c", label="prior p(l)")
+    left.plot(layers, prior, "--", color="black", label="prior p(l)")
     left.set(xlabel="layer (1 = lowest)", ylabel="probability", ylim=(0, None))
     left.legend(frameon=False)
     image = right.imshow(
