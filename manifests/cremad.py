@@ -11,15 +11,7 @@ import glob
 import os
 import re
 
-from labelled import (
-    Recording,
-    add_speaker_options,
-    by_speaker,
-    check_count,
-    parser,
-    resample,
-    write,
-)
+from labelled import Recording, add_speaker_options, parser, write_by_speaker
 
 EMOTIONS = "ang dis fea hap neu sad".split()
 # actor, sentence, emotion, intensity
@@ -41,10 +33,7 @@ def main() -> None:
     last = [str(actor) for actor in range(1064, 1092)]
     add_speaker_options(options, valid=" ".join(last[:9]), test=" ".join(last[9:]))
     args = options.parse_args()
-    recordings = list(find(args.source))
-    check_count(args, "recordings AudioWAV/*.wav of CREMA-D", len(recordings), 7442)
-    splits = by_speaker(args, recordings)
-    write(args, args.out, splits, resample(args, recordings), EMOTIONS)
+    write_by_speaker(args, "CREMA-D (AudioWAV/*.wav)", list(find(args.source)), 7442, EMOTIONS)
 
 
 if __name__ == "__main__":

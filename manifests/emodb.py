@@ -11,15 +11,7 @@ import glob
 import os
 import re
 
-from labelled import (
-    Recording,
-    add_speaker_options,
-    by_speaker,
-    check_count,
-    parser,
-    resample,
-    write,
-)
+from labelled import Recording, add_speaker_options, parser, write_by_speaker
 
 # The letter of the German word: Wut, Langeweile, Ekel, Angst, Freude, Trauer, neutral.
 EMOTIONS = {
@@ -50,9 +42,7 @@ def main() -> None:
     add_speaker_options(options, valid="12 13", test="15 16")
     args = options.parse_args()
     recordings = list(find(args.source))
-    check_count(args, "recordings wav/*.wav of EmoDB", len(recordings), 535)
-    splits = by_speaker(args, recordings)
-    write(args, args.out, splits, resample(args, recordings), EMOTIONS.values())
+    write_by_speaker(args, "EmoDB (wav/*.wav)", recordings, 535, list(EMOTIONS.values()))
 
 
 if __name__ == "__main__":

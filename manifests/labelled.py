@@ -78,7 +78,7 @@ def by_speaker(
     held_out = {}
     for split in ("valid", "test"):
         held_out[split] = {name.zfill(len(known[0])) for name in getattr(args, split)}
-        for name in held_out[split]:
+        for name in sorted(held_out[split]):
             if name not in known:
                 refuse(f"--{split} {name}: no such speaker, there are {', '.join(known)}")
     splits = {
@@ -89,6 +89,19 @@ def by_speaker(
     for split, speakers in held_out.items():
         splits[split] = [row for row in recordings if row.speaker in speakers]
     return splits
+
+
+def write_by_speaker(
+    args: argparse.Namespace,
+    corpus: str,
+    recordings: Sequence[Recording],
+    wanted: int,
+    classes: Sequence[str],
+) -> None:
+    """All of a corpus that is split by `add_speaker_options`. wanted: recordings it has."""
+    check_count(args, f"recordings of {corpus}", len(recordings), wanted)
+    splits = by_speaker(args, recordings)
+    write(args, args.out, splits, resample(args, recordings), classes)
 
 
 def resample(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[str, int]:

@@ -12,15 +12,7 @@ import glob
 import os
 import re
 
-from labelled import (
-    Recording,
-    add_speaker_options,
-    by_speaker,
-    check_count,
-    parser,
-    resample,
-    write,
-)
+from labelled import Recording, add_speaker_options, parser, write_by_speaker
 
 EMOTIONS = "neutral calm happy sad angry fearful disgust surprised".split()
 # modality (03: audio only), channel (01: speech), emotion, intensity, statement, repetition, actor
@@ -44,11 +36,9 @@ def main() -> None:
     options.add_argument("--classes", type=int, choices=[7, 8], default=8)
     add_speaker_options(options, valid="19 20", test="21 22 23 24")
     args = options.parse_args()
-    recordings = list(find(args.source, args.classes))
-    check_count(args, "recordings Actor_*/03-01-*.wav of RAVDESS", len(recordings), 1440)
-    splits = by_speaker(args, recordings)
     classes = [name for name in EMOTIONS if args.classes == 8 or name != "calm"]
-    write(args, args.out, splits, resample(args, recordings), classes)
+    recordings = list(find(args.source, args.classes))
+    write_by_speaker(args, "RAVDESS (Actor_*/03-01-*.wav)", recordings, 1440, classes)
 
 
 if __name__ == "__main__":

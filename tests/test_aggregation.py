@@ -45,6 +45,18 @@ def reference(module, name, states, frames):
     return logits, module.posterior(pooled)[0]
 
 
+def same_gradients(module, found, dirty, expected, clean):
+    """Of the found scalar by `dirty` and the parameters, and of the expected one by `clean`."""
+    parameters = list(module.parameters())
+    expected_grads = torch.autograd.grad(expected, clean + parameters, allow_unused=True)
+    found_grads = torch.autograd.grad(found, dirty + parameters, allow_unused=True)
+    for one, other in zip(found_grads, expected_grads):
+        if other is None:
+            assert one is None or not one.any()
+        else:
+            assert torch.allclose(one, other, rtol=1e-9, atol=1e-10)
+
+
 OPTIONS = [
     {},
     {"layer_norm": True},
@@ -77,14 +89,7 @@ def test_values_and_gradients_do_not_depend_on_padding(name, options):
     for logits, weight in zip(reading.logits, weights):
         found = found + (logits * weight.masked_fill(padding, 0)).sum()
 
-    parameters = list(module.parameters())
-    expected_grads = torch.autograd.grad(expected, clean + parameters, allow_unused=True)
-    found_grads = torch.autograd.grad(found, dirty + parameters, allow_unused=True)
-    for one, other in zip(found_grads, expected_grads):
-        if other is None:
-            assert one is None or not one.any()
-        else:
-            assert torch.allclose(one, other, rtol=1e-9, atol=1e-10)
+    same_gradients(module, found, dirty, expected, clean)
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_aggregation import FRAMES, MASK, B, L, V, build, random_states
+from test_aggregation import FRAMES, MASK, OPTIONS, B, L, V, build, random_states, same_gradients
 from torch.nn import functional as F
 
 from varan_fairseq.method.aggregation import AGGREGATIONS, build_aggregation
@@ -29,10 +29,7 @@ def reference(module, name, states):
 
 
 @pytest.mark.parametrize("name", AGGREGATIONS)
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"layer_norm": True}, {"head_dim": 3}, {"shared_head": True}, {"layer_embedding": True}],
-)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_pooled_values_and_gradients_do_not_depend_on_padding(name, options):
     """Padding filled with NaN against each utterance computed alone without padding."""
     module, clean = build(name, pooled=True, **options), random_states()
@@ -52,14 +49,7 @@ def test_pooled_values_and_gradients_do_not_depend_on_padding(name, options):
     found = (reading.log_q * weight_q).sum()
     for logits, weight in zip(reading.logits, weights):
         found = found + (logits * weight).sum()
-    parameters = list(module.parameters())
-    expected_grads = torch.autograd.grad(expected, clean + parameters, allow_unused=True)
-    found_grads = torch.autograd.grad(found, dirty + parameters, allow_unused=True)
-    for one, other in zip(found_grads, expected_grads):
-        if other is None:
-            assert one is None or not one.any()
-        else:
-            assert torch.allclose(one, other, rtol=1e-9, atol=1e-10)
+    same_gradients(module, found, dirty, expected, clean)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

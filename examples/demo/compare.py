@@ -11,7 +11,6 @@ already is not made again.
 """
 
 import argparse
-import concurrent.futures
 import json
 import os
 import re
@@ -19,9 +18,7 @@ import statistics
 import sys
 import time
 
-from runs import AGGREGATIONS, call, log_figures, spread, train
-
-from varan_fairseq.manifest import write_lines
+from runs import AGGREGATIONS, call, log_figures, run_all, spread, train, write_results
 
 CORPORA = {
     "digits": dict(
@@ -162,38 +159,20 @@ def main():
     # side, so that it compares.
     one_way = args.finetune == ["full"]
     jobs = max(args.jobs, len(AGGREGATIONS)) if one_way else args.jobs
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        waiting = [
-            pool.submit(
-                finetune_and_decode,
-                folder(finetune, aggregation, seed),
-                data,
-                pretrained,
-                finetune,
-                aggregation,
-                seed,
-                overrides,
-            )
-            for seed in args.seeds
-            for finetune in args.finetune
-            for aggregation in AGGREGATIONS
-        ]
-        try:
-            rows = [run.result() for run in waiting]
-        except BaseException:  # a failed run says so and exits: leave out those to come
-            for run in waiting:
-                run.cancel()
-            raise
+    every = [
+        (folder(finetune, name, seed), data, pretrained, finetune, name, seed, overrides)
+        for seed in args.seeds
+        for finetune in args.finetune
+        for name in AGGREGATIONS
+    ]
+    rows = run_all(jobs, finetune_and_decode, every)
 
     picture = folder(args.finetune[0], "varan", args.seeds[0])
     call(
         ["varan-layers", f"{picture}/checkpoint_last.pt", data, "test", "--out", f"{runs}/layers"],
         f"{runs}/layers.log",
     )
-    lines = list((table if one_way else grid)(rows))
-    write_lines(f"{runs}/results.md", lines)
-    write_lines(f"{runs}/results.json", [json.dumps(rows, indent=2)])
-    print("\n" + "\n".join(lines))
+    write_results(runs, rows, list((table if one_way else grid)(rows)))
     print(f"\nWER from fairseq's decoder on {data}/test.tsv, seeds {args.seeds}")
     print(f"which layers each utterance used: {runs}/layers.png")
     print(f"{time.time() - start:.0f} s")

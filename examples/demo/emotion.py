@@ -9,7 +9,6 @@ not made again.
 """
 
 import argparse
-import concurrent.futures
 import json
 import os
 import re
@@ -17,9 +16,7 @@ import statistics
 import sys
 import time
 
-from runs import AGGREGATIONS, call, log_figures, spread, train
-
-from varan_fairseq.manifest import write_lines
+from runs import AGGREGATIONS, call, log_figures, run_all, spread, train, write_results
 
 WORK = "work/styles"
 DATA = f"{WORK}/data"
@@ -85,18 +82,11 @@ def main():
     if args.set:
         runs = f"{WORK}/{re.sub(r'[^a-z0-9._-]+', '-', ' '.join(args.set)).strip('-')}"
     # the aggregations side by side, so that s/update compares
-    with concurrent.futures.ThreadPoolExecutor(max(args.jobs, len(AGGREGATIONS))) as pool:
-        waiting = [
-            pool.submit(finetune_and_classify, runs, pretrained, aggregation, seed, args.set)
-            for seed in args.seeds
-            for aggregation in AGGREGATIONS
-        ]
-        try:
-            rows = [run.result() for run in waiting]
-        except BaseException:  # a failed run says so and exits: leave out those to come
-            for run in waiting:
-                run.cancel()
-            raise
+    jobs = max(args.jobs, len(AGGREGATIONS))
+    every = [
+        (runs, pretrained, name, seed, args.set) for seed in args.seeds for name in AGGREGATIONS
+    ]
+    rows = run_all(jobs, finetune_and_classify, every)
 
     best = f"{runs}/varan-{args.seeds[0]}"
     call(
@@ -104,10 +94,7 @@ def main():
         + ["--out", f"{runs}/layers"],
         f"{runs}/layers.log",
     )
-    lines = list(table(rows))
-    write_lines(f"{runs}/results.md", lines)
-    write_lines(f"{runs}/results.json", [json.dumps(rows, indent=2)])
-    print("\n" + "\n".join(lines))
+    write_results(runs, rows, list(table(rows)))
     print(f"\n{rows[0]['utterances']} utterances of {DATA}/test.tsv, seeds {args.seeds}")
     print(f"confusion matrix: {best}/classify-test/confusion.png")
     print(f"which layers each style used: {runs}/layers.png")

@@ -1,5 +1,7 @@
 """What the demos share: running fairseq once, and what a run left in its log."""
 
+import concurrent.futures
+import json
 import os
 import re
 import shlex
@@ -66,3 +68,22 @@ def spread(rows, key):
     values = [row[key] for row in rows]
     between = f" ({min(values):.2f} - {max(values):.2f})" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{between}"
+
+
+def run_all(jobs, function, arguments):
+    """function(*each) of all arguments, `jobs` at a time; their results, in order."""
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(function, *each) for each in arguments]
+        try:
+            return [run.result() for run in waiting]
+        except BaseException:  # a failed run says so and exits: leave out those to come
+            for run in waiting:
+                run.cancel()
+            raise
+
+
+def write_results(folder, rows, lines):
+    """The rows as JSON, the table as Markdown, and on the screen."""
+    write_lines(f"{folder}/results.md", lines)
+    write_lines(f"{folder}/results.json", [json.dumps(rows, indent=2)])
+    print("\n" + "\n".join(lines))
