@@ -7,28 +7,28 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo demo-emotion human lora test test-stock bench setup clean
+.PHONY: setup-demo demo demo-emotion human lora test test-stock bench setup clean
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
 VENV = .venv-$(if $(FOUND),$(shell "$(FOUND)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 export OMP_NUM_THREADS ?= 1
 
-setup:
+setup setup-demo:
 	@test -n "$(FOUND)" || { echo "varan_fairseq needs Python 3.8 - 3.12 (fairseq has no release for newer ones): install one, or name it with PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@TORCH="$(TORCH)" bash .ci/install.sh "$(FOUND)" "$(VENV)"
+	@TORCH="$(TORCH)" bash .ci/install.sh "$(FOUND)" "$(VENV)" $(if $(filter %-demo,$@),demo,test)
 
-demo: setup
+demo: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/compare.py digits
 
-demo-emotion: setup
+demo-emotion: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/emotion.py
 
-human: setup
+human: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/compare.py human --seeds 1 2 3
 
 # three aggregations times four ways of fine-tuning, on both corpora: some hours on 2 cores
-lora: setup
+lora: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/compare.py digits --base hubert --finetune full lora dora probe --seeds 1 2 3
 	$(VENV)/bin/python -W ignore examples/demo/compare.py human --base hubert --finetune full lora dora probe --seeds 1 2 3
 

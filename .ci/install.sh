@@ -1,8 +1,8 @@
 #!/bin/bash
-# install.sh PYTHON VENV: a virtual environment with the versions this was tested with.
-# A second call is a no-op until setup.py or the constraints change.
+# install.sh PYTHON VENV EXTRA: a virtual environment with the versions this was tested with
+# and what an extra of setup.py asks for. A second call is a no-op until setup.py or the constraints change.
 set -euo pipefail
-python=$1 venv=$2
+python=$1 venv=$2 extra=$3
 here=$(dirname "$0")
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 case $version in
@@ -10,19 +10,21 @@ case $version in
     *) lane=stock ;;
 esac
 constraints=$here/constraints-$lane.txt
-stamp=$venv/.installed
 wanted=$(cat "$here/../setup.py" "$constraints" "$0" | cksum)${TORCH:-}
-[ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && exit 0
+[ "$(cat "$venv/.installed-$extra" 2>/dev/null)" = "$wanted" ] && exit 0
 
-echo "setting up $venv: Python $version, $(grep fairseq== "$constraints")"
-"$python" -m venv --clear "$venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 pip() { "$venv/bin/python" -m pip install --quiet "$@"; }
-if [ $lane = stock ]; then
-    pip 'pip<24.1' # newer ones refuse omegaconf 2.0.6
+if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
+    echo "setting up $venv: Python $version, $(grep fairseq== "$constraints")"
+    "$python" -m venv --clear "$venv"
+    if [ $lane = stock ]; then
+        pip 'pip<24.1' # newer ones refuse omegaconf 2.0.6
+    fi
+    pip wheel 'setuptools<81'
+    # torch first: whatever else wants it must not choose another
+    pip ${TORCH:-"$(grep '^torch==' "$constraints")"} --constraint "$constraints"
+    echo "$wanted" >"$venv/.installed"
 fi
-pip wheel 'setuptools<81'
-# torch first: whatever else wants it must not choose another
-pip ${TORCH:-"$(grep '^torch==' "$constraints")"} --constraint "$constraints"
-pip --constraint "$constraints" --editable "$here/..[fairseq,test]"
-echo "$wanted" >"$stamp"
+pip --constraint "$constraints" --editable "$here/..[fairseq,$extra]"
+echo "$wanted" >"$venv/.installed-$extra"

@@ -26,6 +26,8 @@ class Espeak:
         self.sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, path, 0)
         if self.sample_rate <= 0:
             raise RuntimeError(f"espeak-ng does not start with the data in {path.decode()}")
+        # breathy voices draw noise, by default from a seed that is the time of day
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._chunks = []
         self._callback = _CALLBACK(self._receive)  # kept, or it would be collected
         self._library.espeak_SetSynthCallback(self._callback)

@@ -103,6 +103,18 @@ def test_one_forward_pass_a_batch(wav2vec2, labelled_corpus):
     assert len(calls) == 2
 
 
+def test_ties_go_to_the_first_class(wav2vec2, labelled_corpus):
+    """Equal probabilities everywhere, as of heads that are all zero, in a batch of one class."""
+    task = setup_classification(labelled_corpus)
+    model = ready(wav2vec2, task).eval()
+    for parameter in model.aggregation.heads.parameters():
+        torch.nn.init.zeros_(parameter)
+    sample = batch(task, indices=[1, 4])
+    loss, _, log = build_criterion(task, NAME, beta=0.0)(model, sample)
+    assert log["_confusion"].tolist() == [[0, 0, 0], [2, 0, 0], [0, 0, 0]]
+    assert float(loss) == pytest.approx(2 * math.log(3), rel=1e-5)
+
+
 def test_fairseqs_own_criterion(wav2vec2, labelled_corpus):
     """`cross_entropy` sees every class, also that whose index is its usual padding's."""
     task = setup_classification(labelled_corpus)
