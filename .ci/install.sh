@@ -1,6 +1,7 @@
 #!/bin/bash
 # install.sh PYTHON VENV EXTRA: a virtual environment with the versions this was tested with
-# and what an extra of setup.py asks for. A second call is a no-op until setup.py or the constraints change.
+# and what an extra of setup.py asks for. A second call is a no-op until setup.py or the
+# constraints change.
 set -euo pipefail
 python=$1 venv=$2 extra=$3
 here=$(dirname "$0")

@@ -304,3 +304,20 @@ def test_a_rare_class_without_training_examples(tmp_path, sound):
         "folder", tmp_path / "corpus", tmp_path / "out", "--test", "0.6", "--valid", "0.3"
     )
     assert "class rare has no examples in train" in text
+
+
+def test_styles(tmp_path):
+    """The demo's corpus: reproducible, balanced, voices apart."""
+    pytest.importorskip("espeakng_loader")
+    counts = ["--train", 16, "--valid", 8, "--test", 8]
+    for out in ("one", "two"):
+        script("styles", tmp_path / out, *counts)
+    assert loads(tmp_path / "one") == ["angry", "happy", "neutral", "sad"]
+    for split, count in (("train", 4), ("valid", 2), ("test", 2)):
+        labels = collections.Counter(read(tmp_path / "one", split))
+        assert set(labels.values()) == {count}
+        for name, _ in read_manifest(str(tmp_path / "one" / f"{split}.tsv")).entries:
+            first = (tmp_path / "one" / "wav" / name).read_bytes()
+            assert first == (tmp_path / "two" / "wav" / name).read_bytes()
+    held = speakers(tmp_path / "one")
+    assert not set(held["train"]) & (set(held["valid"]) | set(held["test"]))
