@@ -149,6 +149,7 @@ def test_files_python_and_the_report_agree(run, tmp_path, capsys):
 def test_a_split_without_labels(run, tmp_path, capsys):
     _, data, checkpoint, _ = run
     shutil.copy(os.path.join(data, "test.tsv"), str(tmp_path / "new.tsv"))
+    run_classify(checkpoint, data, "test", "--out", tmp_path / "out")
     run_classify(checkpoint, tmp_path, "new", "--out", tmp_path / "out")
     assert "predictions alone" in capsys.readouterr().out
     assert os.listdir(str(tmp_path / "out")) == ["utterances.tsv"]

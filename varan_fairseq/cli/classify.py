@@ -27,6 +27,9 @@ from . import add_reading_options, reading_overrides, run
 from .split import add_split_options, check_complete, load_audio, outputs, pyplot, save_picture
 
 
+_FILES = {"utterances.tsv", "scores.json", "confusion.csv", "confusion.png"}
+
+
 class Predictions(NamedTuple):
     """names: of the N utterances. probs: [N, C]. posterior: q(l|x) [N, K]. labels: class
     indices [N], or None."""
@@ -107,7 +110,10 @@ def write_results(folder: str, found: Predictions, classes: Sequence[str], about
             picture = os.path.join(partial, "confusion.png")
             save_picture(picture, lambda plt: draw(plt, confusion, classes, title))
         os.makedirs(folder, exist_ok=True)
-        for name in os.listdir(partial):
+        made = set(os.listdir(partial))
+        for name in (_FILES - made) & set(os.listdir(folder)):
+            os.remove(os.path.join(folder, name))  # of an earlier run, with labels
+        for name in made:
             os.replace(os.path.join(partial, name), os.path.join(folder, name))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
