@@ -13,12 +13,21 @@ already is not made again.
 import argparse
 import json
 import os
-import re
 import statistics
 import sys
 import time
 
-from runs import AGGREGATIONS, call, log_figures, run_all, spread, train, write_results
+from runs import (
+    AGGREGATIONS,
+    add_run_options,
+    call,
+    folder_of,
+    log_figures,
+    run_all,
+    spread,
+    train,
+    write_results,
+)
 
 CORPORA = {
     "digits": dict(
@@ -124,15 +133,7 @@ def main():
     parser.add_argument("corpus", choices=sorted(CORPORA))
     parser.add_argument("--base", choices=["wav2vec2", "hubert"], default="wav2vec2")
     parser.add_argument("--finetune", choices=FINETUNE, nargs="+", default=["full"])
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="more overrides of the fine-tuning; these runs get a folder of their own",
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    add_run_options(parser)
     args = parser.parse_args()
     if not os.path.isdir("examples/demo"):
         sys.exit("compare.py: run it from the root of the repository")
@@ -147,9 +148,7 @@ def main():
     runs, overrides = work, options["finetune"]
     if args.base == "hubert":
         runs, overrides = f"{work}/hubert", [*overrides, "model.feature_grad_mult=0"]
-    if args.set:
-        runs = f"{runs}/{re.sub(r'[^a-z0-9._-]+', '-', ' '.join(args.set)).strip('-')}"
-        overrides = [*overrides, *args.set]
+    runs, overrides = folder_of(runs, args.set), [*overrides, *args.set]
 
     def folder(finetune, aggregation, seed):
         prefix = "" if finetune == "full" else f"{finetune}-"

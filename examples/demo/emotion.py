@@ -11,12 +11,21 @@ not made again.
 import argparse
 import json
 import os
-import re
 import statistics
 import sys
 import time
 
-from runs import AGGREGATIONS, call, log_figures, run_all, spread, train, write_results
+from runs import (
+    AGGREGATIONS,
+    add_run_options,
+    call,
+    folder_of,
+    log_figures,
+    run_all,
+    spread,
+    train,
+    write_results,
+)
 
 WORK = "work/styles"
 DATA = f"{WORK}/data"
@@ -56,20 +65,12 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="more overrides of the fine-tuning; these runs get a folder of their own",
-    )
+    add_run_options(parser)
     args = parser.parse_args()
     if not os.path.isdir("examples/demo"):
         sys.exit("emotion.py: run it from the root of the repository")
 
-    start, runs = time.time(), WORK
+    start, runs = time.time(), folder_of(WORK, args.set)
     os.makedirs(WORK, exist_ok=True)
     if not os.path.exists(f"{DATA}/dict.emo.txt"):
         call(["python", "manifests/styles.py", DATA], f"{WORK}/data.log")
@@ -79,8 +80,6 @@ def main():
         [f"task.data={DATA}", "optimization.max_update=100"],
         args.jobs,
     )
-    if args.set:
-        runs = f"{WORK}/{re.sub(r'[^a-z0-9._-]+', '-', ' '.join(args.set)).strip('-')}"
     # the aggregations side by side, so that s/update compares
     jobs = max(args.jobs, len(AGGREGATIONS))
     every = [

@@ -87,3 +87,23 @@ def write_results(folder, rows, lines):
     write_lines(f"{folder}/results.md", lines)
     write_lines(f"{folder}/results.json", [json.dumps(rows, indent=2)])
     print("\n" + "\n".join(lines))
+
+
+def add_run_options(parser):
+    """--seeds, --jobs and --set, which both demos have."""
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="more overrides of the fine-tuning; these runs get a folder of their own",
+    )
+
+
+def folder_of(runs, settings):
+    """Where the runs with these `--set` go: a folder that hydra can read."""
+    if not settings:
+        return runs
+    return f"{runs}/{re.sub(r'[^a-z0-9._-]+', '-', ' '.join(settings)).strip('-')}"

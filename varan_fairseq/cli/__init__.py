@@ -1,9 +1,11 @@
 """Command-line tools: each module has a main(), also installed as a console script."""
 
 import argparse
+import contextlib
 import os
+import shutil
 import sys
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from ..method.combine import RULES, check_rule
 
@@ -19,6 +21,21 @@ def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[L
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+@contextlib.contextmanager
+def written_whole(folder: str) -> Iterator[str]:
+    """A new folder to write into, whose files move to `folder` in the end; if the body fails,
+    none does."""
+    partial = f"{folder.rstrip('/')}.{os.getpid()}.partial"
+    os.makedirs(partial)
+    try:
+        yield partial
+        os.makedirs(folder, exist_ok=True)
+        for name in os.listdir(partial):
+            os.replace(os.path.join(partial, name), os.path.join(folder, name))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:

@@ -7,14 +7,15 @@ those columns on the standard output.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
-import shutil
 import sys
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
+import torch
 
 import varan_fairseq  # noqa: F401  (registers the models)
 
@@ -22,10 +23,9 @@ from ..checkpoint import load_model
 from ..inference import Classifier
 from ..labels import read_labels
 from ..manifest import read_manifest, write_lines
-from ..metrics import METRICS, recalls, summary
-from . import add_reading_options, reading_overrides, run
+from ..metrics import METRICS, confusion_matrix, recalls, summary
+from . import add_reading_options, reading_overrides, run, written_whole
 from .split import add_split_options, check_complete, load_audio, outputs, pyplot, save_picture
-
 
 _FILES = {"utterances.tsv", "scores.json", "confusion.csv", "confusion.png"}
 
@@ -85,14 +85,12 @@ def draw(plt: Any, confusion: np.ndarray, classes: Sequence[str], title: str) ->
 def write_results(folder: str, found: Predictions, classes: Sequence[str], about: Dict) -> Dict:
     """Writes what the module's docstring lists, all of it or nothing; returns the scores."""
     scores = {**about, "utterances": len(found.names)}
-    partial = f"{folder}.{os.getpid()}.partial"
-    os.makedirs(partial)
-    try:
+    with written_whole(folder) as partial:
         write_lines(os.path.join(partial, "utterances.tsv"), table(found, classes))
         if found.labels is not None:
-            size = len(classes)
-            cells = found.labels * size + found.probs.argmax(1)
-            confusion = np.bincount(cells, minlength=size**2).reshape(size, size)
+            predicted = torch.from_numpy(found.probs.argmax(1))
+            counts = confusion_matrix(torch.from_numpy(found.labels), predicted, len(classes))
+            confusion = counts.long().numpy()
             scores.update(summary(confusion))
             scores["recall"] = {
                 name: None if math.isnan(value) else 100 * value
@@ -109,14 +107,9 @@ def write_results(folder: str, found: Predictions, classes: Sequence[str], about
             )
             picture = os.path.join(partial, "confusion.png")
             save_picture(picture, lambda plt: draw(plt, confusion, classes, title))
-        os.makedirs(folder, exist_ok=True)
-        made = set(os.listdir(partial))
-        for name in (_FILES - made) & set(os.listdir(folder)):
-            os.remove(os.path.join(folder, name))  # of an earlier run, with labels
-        for name in made:
-            os.replace(os.path.join(partial, name), os.path.join(folder, name))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for name in _FILES - set(os.listdir(partial)):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, name))  # of an earlier run, with labels
     return scores
 
 
@@ -151,7 +144,7 @@ def classify_split(args: argparse.Namespace) -> None:
     }
     names = [name for name, _ in manifest.entries]
     found = Predictions(names, probs, posterior, labels)
-    scores = write_results(folder.rstrip("/"), found, classes, about)
+    scores = write_results(folder, found, classes, about)
     if labels is None:
         print(f"there is no {path}: predictions alone")
     else:

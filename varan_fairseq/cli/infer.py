@@ -8,7 +8,6 @@ import argparse
 import ast
 import json
 import os
-import shutil
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -21,7 +20,7 @@ import varan_fairseq  # noqa: F401  (registers the models)
 from .. import compat
 from ..checkpoint import model_from_state, read_state
 from ..manifest import check_split, write_lines
-from . import add_reading_options, reading_overrides, run
+from . import add_reading_options, reading_overrides, run, written_whole
 
 USAGE = """\
 varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET
@@ -180,9 +179,7 @@ def decode(argv: Optional[List[str]]) -> None:
     manifest = check_split(task.data, subset, labels, task.sample_rate)
 
     results = config.decoding.results_path
-    partial = f"{results}.{os.getpid()}.partial"
-    os.makedirs(partial)
-    try:
+    with written_whole(results) as partial:
         config.decoding.results_path = partial
         OmegaConf.set_struct(config, True)
         with torch.no_grad(), processor_class(infer, state)(config) as processor:
@@ -211,11 +208,6 @@ def decode(argv: Optional[List[str]]) -> None:
         )
         write_lines(os.path.join(partial, "hypotheses.tsv"), ["id\thypothesis", *rows])
         write_lines(os.path.join(partial, "scores.json"), [json.dumps(scores, indent=2)])
-        os.makedirs(results, exist_ok=True)
-        for name in os.listdir(partial):
-            os.replace(os.path.join(partial, name), os.path.join(results, name))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     print(
         f"WER {scores['wer']:.2f}%  UER {scores['uer']:.2f}%  {scored} utterances, "
         f"{scores['words']} words, {scores['units']} units -> {results}"

@@ -95,7 +95,9 @@ class UtteranceClassificationTask(AudioPretrainingTask):
         self.train_split = train
         for split in [train, *valid]:
             self.checked[split] = self._check(split)
-            logger.info("%s: %s", split, self._count_text(self.checked[split]))
+            counts = self._counts(self.checked[split])
+            each = (f"{name} {n:.0f}" for name, n in zip(self.target_dictionary.symbols, counts))
+            logger.info("%s: %d utterances (%s)", split, counts.sum(), ", ".join(each))
         counts = self.train_counts()
         empty = [name for name, count in zip(self.target_dictionary.symbols, counts) if not count]
         if empty:
@@ -113,17 +115,11 @@ class UtteranceClassificationTask(AudioPretrainingTask):
         """Examples of each class in the training split: [C] float32."""
         if self.train_split is None:
             raise ValueError("the training labels are not known yet: build the model first")
-        split = self.checked[self.train_split]
-        labels = [y for row, y in enumerate(split.labels) if row not in split.unreadable]
-        counts = torch.bincount(torch.tensor(labels), minlength=len(self.target_dictionary))
-        return counts.float()
+        return self._counts(self.checked[self.train_split])
 
-    def _count_text(self, split: Split) -> str:
-        counts = torch.bincount(
-            torch.tensor(split.labels), minlength=len(self.target_dictionary)
-        ).tolist()
-        each = (f"{name} {n}" for name, n in zip(self.target_dictionary.symbols, counts))
-        return f"{len(split.labels)} utterances ({', '.join(each)})"
+    def _counts(self, split: Split) -> Tensor:
+        labels = [y for row, y in enumerate(split.labels) if row not in split.unreadable]
+        return torch.bincount(torch.tensor(labels), minlength=len(self.target_dictionary)).float()
 
     def _path(self, split: str, ending: str) -> str:
         return os.path.join(self.cfg.data, f"{split}.{ending}")
