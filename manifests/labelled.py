@@ -101,6 +101,9 @@ def write_by_speaker(
     """All of a corpus that is split by `add_speaker_options`. wanted: recordings it has."""
     check_count(args, f"recordings of {corpus}", len(recordings), wanted)
     splits = by_speaker(args, recordings)
+    shared = shared_speaker({name: [row.speaker for row in rows] for name, rows in splits.items()})
+    if shared and not args.allow_shared_speakers:
+        refuse(f"{shared}: --allow-shared-speakers goes on")
     write(args, args.out, splits, resample(args, recordings), classes)
 
 
@@ -160,14 +163,6 @@ def write(
     classes: Iterable[str],
 ) -> None:
     """Manifests, labels, speakers and dictionary of one set of splits, and what they hold."""
-    if not getattr(args, "allow_shared_speakers", False):
-        speakers = {
-            split: [row.speaker for row in rows if row.speaker is not None]
-            for split, rows in splits.items()
-        }
-        shared = shared_speaker(speakers)
-        if shared:
-            refuse(f"{shared}: --allow-shared-speakers goes on")
     os.makedirs(data, exist_ok=True)
     totals = collections.Counter()
     for split, rows in splits.items():

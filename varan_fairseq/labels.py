@@ -29,18 +29,18 @@ def read_class_dictionary(path: str) -> Dictionary:
     FileNotFoundError, or ValueError naming the line."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no dictionary {path}: a line `label count` a class")
-    rows = []
+    rows = {}
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             fields = line.split()
             if len(fields) != 2 or not fields[1].isdigit():
                 raise ValueError(f"{path}, line {number}: {line.rstrip()!r}, wanted label count")
-            if fields[0] in dict(rows):
+            if fields[0] in rows:
                 raise ValueError(f"{path}, line {number}: label {fields[0]!r} is there already")
-            rows.append((fields[0], int(fields[1])))
+            rows[fields[0]] = int(fields[1])
     if len(rows) < 2:
         raise ValueError(f"{path} has {len(rows)} labels, wanted 2 or more")
-    return class_dictionary(rows)
+    return class_dictionary(rows.items())
 
 
 def read_labels(path: str, dictionary: Dictionary, count: int) -> List[int]:
