@@ -11,19 +11,23 @@ import pytest
 import soundfile
 import torch
 
+from varan_fairseq.compat import find_example
+
 torch.set_num_threads(1)
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONV = "[(16,20,10)] + [(16,3,2)] * 3 + [(16,2,2)] * 2"  # 320 samples a frame
 
 
-def tiny_model(**changes):
-    """Pre-training configuration of a 4-block, 32-wide wav2vec 2.0."""
-    return {
-        "_name": "wav2vec2",
-        "quantize_targets": True,
-        "final_dim": 16,
-        "latent_vars": 8,
+# Every kind of encoder that the fairseq of this environment has the code of.
+ENCODERS = ["wav2vec2", "hubert", "wavlm", "data2vec_audio", "conformer", "conformer_relative"]
+if find_example("data2vec.models.data2vec2"):
+    ENCODERS.append("data2vec_multi")
+
+
+def tiny_model(kind="wav2vec2", **changes):
+    """Configuration of a 4-block, 32-wide encoder."""
+    shape = {
         "conv_feature_layers": CONV,
         "conv_pos": 16,
         "conv_pos_groups": 4,
@@ -31,29 +35,120 @@ def tiny_model(**changes):
         "encoder_embed_dim": 32,
         "encoder_ffn_embed_dim": 64,
         "encoder_attention_heads": 4,
+    }
+    quantizer = {"quantize_targets": True, "final_dim": 16, "latent_vars": 8}
+    conformer = {"layer_type": "conformer", "depthwise_conv_kernel_size": 7}
+    relative = {"attn_type": "espnet", "pos_enc_type": "rel_pos", "max_positions": 500}
+    if kind == "data2vec_multi":
+        return tiny_data2vec2(**changes)
+    model = {
+        "wav2vec2": {"_name": "wav2vec2", **shape, **quantizer},
+        "conformer": {"_name": "wav2vec2", **shape, **quantizer, **conformer},
+        "conformer_relative": {"_name": "wav2vec2", **shape, **quantizer, **conformer, **relative},
+        "hubert": {"_name": "hubert", **shape, "final_dim": 16, "label_rate": 50},
+        "data2vec_audio": {
+            "_name": "data2vec_audio",
+            **shape,
+            "extractor_mode": "layer_norm",
+            "pos_conv_depth": 3,
+            "average_top_k_layers": 2,
+        },
+    }[kind]
+    return {**model, **changes}
+
+
+def tiny_data2vec2(encoder_embed_dim=32, encoder_attention_heads=4, encoder_layers=4, **changes):
+    """The same for data2vec 2.0, under the names it has for things. One block is the context
+    encoder's."""
+    audio = {
+        "feature_encoder_spec": CONV,
+        "conv_pos_width": 15,
+        "conv_pos_groups": 4,
+        "conv_pos_depth": 3,
+        "prenet_depth": 1,
+        "use_alibi_encoder": True,
+        "learned_alibi_scale": True,
+        "learned_alibi_scale_per_head": True,
+        "mask_prob": 0.5,
+        "decoder": {"decoder_dim": 16, "decoder_groups": 4, "decoder_layers": 2},
+    }
+    for key in ("extractor_mode", "num_extra_tokens"):
+        if key in changes:
+            audio[key] = changes.pop(key)
+    return {
+        "_name": "data2vec_multi",
+        "depth": encoder_layers - 1,
+        "embed_dim": encoder_embed_dim,
+        "num_heads": encoder_attention_heads,
+        "mlp_ratio": 2,
+        "average_top_k_layers": 2,
+        "supported_modality": "AUDIO",
+        "modalities": {"audio": audio},
         **changes,
     }
 
 
-def save_pretrained(path, kind="wav2vec2", normalize=False, **changes):
-    """A random-weight pre-training checkpoint as fairseq would save it. Returns its path."""
+def save_wavlm(path, normalize=False, leave_out=(), **changes):
+    """A random-weight WavLM as Microsoft released them: two plain dictionaries. leave_out:
+    keys of the configuration. Returns its path."""
+    from varan_fairseq.upstream.wavlm import WavLM, WavLMConfig
+
+    torch.manual_seed(0)
+    cfg = {
+        "extractor_mode": "default",
+        "conv_bias": False,
+        "activation_fn": "gelu",
+        "layer_norm_first": False,
+        "normalize": normalize,
+        "relative_position_embedding": True,
+        "gru_rel_pos": True,
+        "num_buckets": 32,
+        "max_distance": 40,
+        "label_rate": 50,
+        **tiny_model("hubert"),
+        **changes,
+    }
+    del cfg["_name"]
+    known = WavLMConfig.__dataclass_fields__
+    model = WavLM({key: value for key, value in cfg.items() if key in known})
+    weights = model.state_dict()
+    for name, weight in weights.items():  # as after training
+        if "grep" in name or "relative" in name:
+            weight.add_(torch.randn(weight.shape))
+    torch.save({"cfg": {k: v for k, v in cfg.items() if k not in leave_out}, "model": weights}, path)
+    return str(path)
+
+
+def save_pretrained(path, kind="wav2vec2", normalize=False, old_format=False, **changes):
+    """A random-weight pre-training checkpoint as fairseq would save it, or, for "wavlm", as
+    released. old_format: with argparse's `args`, as fairseq did until 2020. Returns its path."""
+    from argparse import Namespace
+
     from fairseq import tasks
     from fairseq.data.dictionary import Dictionary
-    from fairseq.dataclass.configs import CommonConfig, DatasetConfig, DistributedTrainingConfig
+    from fairseq.dataclass.configs import (
+        CommonConfig,
+        DatasetConfig,
+        DistributedTrainingConfig,
+        OptimizationConfig,
+    )
     from fairseq.models import MODEL_DATACLASS_REGISTRY
     from fairseq.tasks import TASK_DATACLASS_REGISTRY
     from omegaconf import OmegaConf
 
     import varan_fairseq  # noqa: F401
+    from varan_fairseq.compat import conformer_buildable
+    from varan_fairseq.upstream import data2vec
 
+    if kind == "wavlm":
+        return save_wavlm(path, normalize, **changes)
     torch.manual_seed(0)
-    model = tiny_model(**changes)
+    model = tiny_model(kind, **changes)
+    if kind.startswith("data2vec"):
+        data2vec.register(kind)
     task = {"_name": "audio_pretraining", "data": "gone", "normalize": normalize}
     task_state = {}
     if kind == "hubert":
-        for key in ("quantize_targets", "latent_vars"):
-            del model[key]
-        model.update(_name="hubert", label_rate=50)
         task.update(_name="hubert_pretraining", labels=["km"], label_rate=50)
         labels = Dictionary()
         for label in "abcde":
@@ -66,6 +161,7 @@ def save_pretrained(path, kind="wav2vec2", normalize=False, **changes):
             "common": OmegaConf.structured(CommonConfig),
             "distributed_training": OmegaConf.structured(DistributedTrainingConfig),
             "dataset": OmegaConf.structured(DatasetConfig),
+            "optimization": OmegaConf.structured(OptimizationConfig),
             "criterion": None,
             "lr_scheduler": None,
             "task": OmegaConf.merge(
@@ -79,8 +175,13 @@ def save_pretrained(path, kind="wav2vec2", normalize=False, **changes):
     cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     setup = tasks.setup_task(OmegaConf.create(cfg["task"]))
     setup.load_state_dict(dict(task_state))
-    built = setup.build_model(OmegaConf.create(cfg["model"]))
+    with conformer_buildable(), data2vec.without_timm():
+        built = setup.build_model(OmegaConf.create(cfg["model"]))
+        built.set_num_updates(0)  # data2vec makes its teacher here
     state = {"cfg": cfg, "args": None, "model": built.state_dict(), "task_state": task_state}
+    if old_format:
+        flat = {**cfg["task"], **cfg["model"], "arch": model["_name"], "task": task["_name"]}
+        state.update(cfg=None, args=Namespace(**flat, criterion="wav2vec"))
     state["optimizer_history"] = [{"num_updates": 0, "lr_scheduler_state": {}}]
     state["extra_state"] = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}}
     torch.save(state, path)

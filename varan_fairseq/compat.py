@@ -7,10 +7,13 @@ import importlib
 import os
 import sys
 import types
+from typing import Any, Optional
 
 import fairseq
 import torch
 from omegaconf import OmegaConf, open_dict
+from torch import Tensor
+from torch.nn import functional as F
 
 
 def allow_checkpoint_classes() -> None:
@@ -24,40 +27,49 @@ def allow_checkpoint_classes() -> None:
 
 def import_infer():
     """The module of fairseq's own decoder, `examples/speech_recognition/new/infer.py`.
-
-    Works where it cannot start as a script: on Python 3.11+ (its dataclasses have
-    instances as defaults) and from a pip install (`examples` is not importable there,
-    and any `./examples` would shadow it). Raises ModuleNotFoundError if this fairseq
-    came without its examples.
-    """
-    name = "examples.speech_recognition.new.infer"
-    with _fairseq_examples(), _instance_defaults_allowed():
-        return importlib.import_module(name)
-
-
-@contextlib.contextmanager
-def _fairseq_examples():
-    root = os.path.dirname(os.path.abspath(fairseq.__file__))
-    candidates = [os.path.join(root, "examples"), os.path.join(os.path.dirname(root), "examples")]
-    for path in candidates:
-        if os.path.isfile(os.path.join(path, "speech_recognition", "new", "infer.py")):
-            break
-    else:
+    Raises ModuleNotFoundError if this fairseq came without its examples."""
+    name = "speech_recognition.new.infer"
+    if find_example(name) is None:
         raise ModuleNotFoundError(
             "this fairseq came without examples/speech_recognition/new/infer.py (looked in "
-            f"{' and '.join(candidates)}): install fairseq==0.12.2 or ve-fairseq==0.12.3"
+            f"{' and '.join(_example_roots())}): install fairseq==0.12.2 or ve-fairseq==0.12.3"
         )
+    return import_example(name)
+
+
+def find_example(name: str) -> Optional[str]:
+    """Path of a module below fairseq's examples, in a pip install or a git checkout, or None."""
+    for root in _example_roots():
+        path = os.path.join(root, *name.split(".")) + ".py"
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def import_example(name: str):
+    """Imports a module below fairseq's examples, which `find_example` found.
+
+    Works where fairseq's own command line cannot: on Python 3.11+ (its dataclasses have
+    instances as defaults) and from a pip install (`examples` is not importable there, and
+    any `./examples` would shadow it).
+    """
     package = types.ModuleType("examples")
-    package.__path__ = [path]
+    package.__path__ = [root for root in _example_roots() if find_example(name).startswith(root)]
     shadowed = sys.modules.get("examples")
     sys.modules["examples"] = package
     try:
-        yield
+        with _instance_defaults_allowed():
+            return importlib.import_module(f"examples.{name}")
     finally:
         if shadowed is None:
             del sys.modules["examples"]
         else:
             sys.modules["examples"] = shadowed
+
+
+def _example_roots():
+    root = os.path.dirname(os.path.abspath(fairseq.__file__))
+    return [os.path.join(root, "examples"), os.path.join(os.path.dirname(root), "examples")]
 
 
 @contextlib.contextmanager
@@ -115,3 +127,45 @@ def _drop_unknown(cfg, known) -> None:
             del cfg[key]
         elif OmegaConf.is_dict(cfg[key]) and OmegaConf.is_dict(known._get_node(key)):
             _drop_unknown(cfg[key], known._get_node(key))
+
+
+def peek(path: str) -> Any:
+    """What torch saved in a file, on the CPU, with tensors that are read only when used where
+    torch can do that."""
+    try:
+        return torch.load(path, map_location="cpu", mmap=True)
+    except (TypeError, RuntimeError):  # torch < 2.1, or a file older than torch 1.6
+        return torch.load(path, map_location="cpu")
+
+
+@contextlib.contextmanager
+def conformer_buildable():
+    """While active, wav2vec 2.0 Conformers with relative or rotary positions can be built:
+    fairseq main hands their encoder arguments that it does not take."""
+    from fairseq.models.wav2vec import wav2vec2
+
+    plain = wav2vec2.ConformerEncoder
+
+    class ConformerEncoder(plain):
+        def build_encoder_layer(self, args, **unused):
+            return plain.build_encoder_layer(self, args)
+
+        def extract_features(self, x, padding_mask=None, tgt_layer=None, **unused):
+            return plain.extract_features(self, x, padding_mask, tgt_layer)
+
+    wav2vec2.ConformerEncoder = ConformerEncoder
+    try:
+        yield
+    finally:
+        wav2vec2.ConformerEncoder = plain
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float
+) -> Tensor:
+    """query, key, value [B, H, T, d]; bias, added to the scores, [B, H, T, T] -> [B, H, T, d].
+    torch's own where there is one (2.0)."""
+    if hasattr(F, "scaled_dot_product_attention"):
+        return F.scaled_dot_product_attention(query, key, value, bias, dropout)
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1) + bias
+    return F.dropout(scores.float().softmax(-1).to(value.dtype), dropout) @ value

@@ -158,7 +158,7 @@ def _adapt(linear: nn.Linear, rank: int, scale: float, dropout: float, magnitude
 
 def lora_parameters(module: nn.Module) -> Dict[str, nn.Parameter]:
     """The low-rank factors and magnitudes inside `module`, by name."""
-    return {key: value for key, value in module.named_parameters() if _is_lora(key)}
+    return {key: value for key, value in module.named_parameters() if is_lora(key)}
 
 
 def set_trainable(module: nn.Module, names: Iterable[str]) -> None:
@@ -174,7 +174,7 @@ def set_trainable(module: nn.Module, names: Iterable[str]) -> None:
 
 def lora_state(module: nn.Module) -> Dict[str, Tensor]:
     """The part of the state dict that `apply_lora` added."""
-    return {key: value for key, value in module.state_dict().items() if _is_lora(key)}
+    return {key: value for key, value in module.state_dict().items() if is_lora(key)}
 
 
 def load_lora_state(module: nn.Module, state: Dict[str, Tensor]) -> None:
@@ -218,7 +218,8 @@ def _adaptable(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
 
 
-def _is_lora(key: str) -> bool:
+def is_lora(key: str) -> bool:
+    """Whether a state-dict key names a factor or magnitude that `apply_lora` added."""
     return key.rpartition(".")[2] in KEYS
 
 

@@ -1,10 +1,11 @@
 """What trains: `model.finetune`, the LoRA keys, and the table of parameters in the log."""
 
+import fnmatch
 import logging
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, List, Optional, Set
+from typing import Any, Iterable, List, Optional, Set
 
 from fairseq.dataclass import FairseqDataclass
 from torch import nn
@@ -111,7 +112,8 @@ def adapt_encoder(encoder: Encoder, cfg: Any) -> None:
             dropout=cfg.lora_dropout,
             magnitude=cfg.lora_magnitude,
         )
-    names = {name for name, _ in model.named_parameters()}
+    # some encoders have constants among their parameters, as data2vec 2.0 its ALiBi scale
+    names = {name for name, value in model.named_parameters() if value.requires_grad}
     features = {name for name in names if name.startswith(kind.features)}
     trained = names - features
     if mode == "lora":
@@ -135,8 +137,7 @@ def _targets(model: nn.Module, kind: Kind, cfg: Any) -> List[str]:
             f"model.lora_targets={cfg.lora_targets}: {error} (or say {', '.join(groups)})"
         ) from None
     if cfg.lora_dropout:
-        read = [pattern for group in kind.weight_readers for pattern in kind.linears[group]]
-        clash = set(names) & set(match_linears(model, read))
+        clash = [name for name in names if _any_match(name, kind.weight_readers)]
         if clash:
             raise ValueError(
                 f"model.lora_dropout={cfg.lora_dropout} is not possible with model.lora_targets="
@@ -145,6 +146,10 @@ def _targets(model: nn.Module, kind: Kind, cfg: Any) -> List[str]:
                 "model.lora_dropout=0, or model.lora_targets=ffn"
             )
     return names
+
+
+def _any_match(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _extras(cfg: Any) -> Set[str]:

@@ -45,7 +45,7 @@ class ReadingConfig(FinetuneConfig):
         default="auto",
         metadata={
             "help": "a LayerNorm a layer before pooling and heads: true, false, or auto, "
-            "which means true for encoders that normalise before the block"
+            "which means true for encoders whose blocks return the raw residual stream"
         },
     )
     combine: str = field(
@@ -169,7 +169,7 @@ class ReadingModel(BaseFairseqModel):
 
 
 def _layer_norm(option: str, encoder: Encoder) -> bool:
-    choices = {"auto": encoder.pre_norm, "true": True, "false": False}
+    choices = {"auto": encoder.raw_states, "true": True, "false": False}
     if option.lower() not in choices:
         raise ValueError(f"model.layer_norm={option}: choose one of {', '.join(choices)}")
     return choices[option.lower()]

@@ -4,32 +4,106 @@ A new encoder is one more `Kind` in `KINDS`, under the name that fairseq registe
 pre-training model with (`cfg.model._name` of its checkpoint).
 """
 
-from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
+from fairseq import tasks
 from torch import Tensor, nn
+
+from ..compat import conformer_buildable
+from . import data2vec
+from .wavlm import WavLM
 
 
 class Kind(NamedTuple):
-    """blocks: the model's transformer blocks, lowest first, each returning its state
-    [T', B, D] first (T' may include padding to a multiple). extract: (model, source
-    [B, samples], padding_mask, mask) -> (output [B, T, D], padding mask [B, T] or None).
+    """title: its name in the literature.
+    build: (configuration of the pre-training) -> model without its pre-training parts.
+    blocks: the model's transformer blocks, lowest first, each returning its state
+    [T', B, D] first (T' may include padding to a multiple). batch_first: [B, T', D] instead.
+    extra_frames: how many frames of a state come before the first of the utterance.
+    extract: (model, source [B, samples], padding_mask, mask) -> (output [B, T, D], padding
+    mask [B, T] or None).
     final_norm: the LayerNorm that a pre-norm model applies after its last block, or None.
-    dim: D. features: prefix of the feature encoder's weights. surplus: prefixes of weights
-    that only pre-training needs. linears: glob patterns of the blocks' linear layers, by
-    group. weight_readers: the groups whose weights are read by their parent, which never
-    calls the layer."""
+    raw_states: whether blocks return the raw residual stream (then `layer_norm: auto` is true).
+    dim: D.
+    features: prefix of the feature encoder's weights.
+    surplus: prefixes of weights that only pre-training needs.
+    linears: glob patterns of the blocks' linear layers, by group.
+    weight_readers: patterns of those whose weights are read by their parent, which never
+    calls the layer.
+    convolutions: those over time, input [B, C, T'], that would carry padding into the
+    utterance.
+    unsupported: (configuration of the model) -> why it cannot be read all the same, or None."""
 
+    title: str
+    build: Callable[[Any], nn.Module]
     blocks: Callable[[nn.Module], Sequence[nn.Module]]
     extract: Callable[..., Tuple[Tensor, Optional[Tensor]]]
     final_norm: Callable[[nn.Module], Optional[nn.Module]]
+    raw_states: Callable[[nn.Module], bool]
     dim: Callable[[nn.Module], int]
     features: str
     surplus: Tuple[str, ...]
     linears: Dict[str, Tuple[str, ...]]
-    weight_readers: Tuple[str, ...]
+    weight_readers: Tuple[str, ...] = ()
+    convolutions: Callable[[nn.Module], Sequence[nn.Module]] = lambda model: ()
+    unsupported: Callable[[Any], Optional[str]] = lambda cfg: None
+    batch_first: bool = False
+    extra_frames: Callable[[nn.Module], int] = lambda model: 0
 
 
-def _extract_wav2vec2(model, source, padding_mask, mask):
+def kind_of(cfg: Any) -> Kind:
+    """The kind that a pre-training model's configuration describes. Raises ValueError, saying
+    what it is and what is supported."""
+    name = cfg.get("_name")
+    if name == "wav2vec2" and cfg.get("layer_type") == "conformer":
+        return CONFORMER
+    if name not in KINDS:
+        raise ValueError(
+            f"holds a model of kind {name!r}; supported are {', '.join(sorted(KINDS))}"
+        )
+    problem = KINDS[name].unsupported(cfg)
+    if problem is not None:
+        raise ValueError(f"holds a model of kind {name!r} {problem}")
+    return KINDS[name]
+
+
+def _build_by_task(pretraining: Any) -> nn.Module:
+    task = tasks.setup_task(pretraining.task)
+    model = task.build_model(pretraining.model, from_checkpoint=True)
+    model.remove_pretraining_modules()
+    return model
+
+
+def _build_hubert(pretraining: Any) -> nn.Module:
+    task = tasks.setup_task(pretraining.task)
+    # It would look for the pre-training labels' dictionaries; without them the model builds
+    # no label embeddings, which fine-tuning has no use for.
+    task.load_state_dict({"dictionaries": [None]})
+    model = task.build_model(pretraining.model, from_checkpoint=True)
+    model.remove_pretraining_modules()
+    return model
+
+
+def _build_conformer(pretraining: Any) -> nn.Module:
+    with conformer_buildable():
+        return _build_by_task(pretraining)
+
+
+def _build_data2vec(pretraining: Any) -> nn.Module:
+    data2vec.register("data2vec_audio")
+    return _build_by_task(pretraining)
+
+
+def _build_data2vec2(pretraining: Any) -> nn.Module:
+    data2vec.register("data2vec_multi")
+    with data2vec.without_timm():
+        task = tasks.setup_task(pretraining.task)
+        model = task.build_model(pretraining.model, from_checkpoint=True)
+    model.remove_pretraining_modules(modality="audio")
+    return model
+
+
+def _extract(model, source, padding_mask, mask):
     result = model.extract_features(source=source, padding_mask=padding_mask, mask=mask)
     return result["x"], result["padding_mask"]
 
@@ -38,28 +112,115 @@ def _extract_hubert(model, source, padding_mask, mask):
     return model.extract_features(source=source, padding_mask=padding_mask, mask=mask)
 
 
-# wav2vec 2.0 and HuBERT share fairseq's TransformerEncoder.
-_TRANSFORMER = dict(
+def _extract_data2vec2(model, source, padding_mask, mask):
+    result = model.extract_features(
+        source=source, padding_mask=padding_mask, mask=mask, mode="AUDIO"
+    )
+    return result["x"], result["padding_mask"]
+
+
+def _stacked_positional(model: nn.Module) -> Sequence[nn.Module]:
+    """The positional convolutions, if there are several (a single one reads silence)."""
+    convolutions = _convolutions(model.encoder.pos_conv)
+    return convolutions if len(convolutions) > 1 else ()
+
+
+def _convolutions(module: nn.Module) -> Sequence[nn.Module]:
+    return [child for child in module.modules() if isinstance(child, nn.Conv1d)]
+
+
+def _needs_transformer(cfg: Any) -> Optional[str]:
+    layer_type = cfg.get("layer_type", "transformer")
+    return None if layer_type == "transformer" else f"with layer_type={layer_type}"
+
+
+def _needs_audio(cfg: Any) -> Optional[str]:
+    modality = cfg.get("supported_modality")
+    return None if modality in (None, "AUDIO") else f"for {modality}, wanted AUDIO"
+
+
+_FFN = ("encoder.layers.*.fc1", "encoder.layers.*.fc2")
+_ATTENTION = tuple(f"encoder.layers.*.self_attn.{x}_proj" for x in ("q", "k", "v", "out"))
+
+# wav2vec 2.0 and what shares fairseq's TransformerEncoder with it.
+_WAV2VEC2 = Kind(
+    title="wav2vec 2.0",
+    build=_build_by_task,
     blocks=lambda model: model.encoder.layers,
+    extract=_extract,
     final_norm=lambda model: model.encoder.layer_norm if model.encoder.layer_norm_first else None,
+    raw_states=lambda model: model.encoder.layer_norm_first,
     dim=lambda model: model.encoder.embedding_dim,
     features="feature_extractor.",
+    surplus=("quantizer.", "project_q.", "target_glu.", "final_proj."),
+    linears={"ffn": _FFN, "attention": _ATTENTION},
+    weight_readers=_ATTENTION,
+    convolutions=_stacked_positional,
+    unsupported=_needs_transformer,
+)
+
+# A block ends in a LayerNorm of its own. Its attention is fairseq's or ESPnet's.
+CONFORMER = _WAV2VEC2._replace(
+    title="wav2vec 2.0 Conformer",
+    build=_build_conformer,
+    raw_states=lambda model: False,
     linears={
-        "ffn": ("encoder.layers.*.fc1", "encoder.layers.*.fc2"),
-        "attention": tuple(f"encoder.layers.*.self_attn.{x}_proj" for x in ("q", "k", "v", "out")),
+        "ffn": ("encoder.layers.*.ffn?.w_?",),
+        "attention": ("encoder.layers.*.self_attn.*",),
     },
-    weight_readers=("attention",),
+    convolutions=lambda model: [block.conv_module.depthwise_conv for block in model.encoder.layers],
 )
 
 KINDS: Dict[str, Kind] = {
-    "wav2vec2": Kind(
-        extract=_extract_wav2vec2,
-        surplus=("quantizer.", "project_q.", "target_glu.", "final_proj."),
-        **_TRANSFORMER,
-    ),
-    "hubert": Kind(
+    "wav2vec2": _WAV2VEC2,
+    "hubert": _WAV2VEC2._replace(
+        title="HuBERT",
+        build=_build_hubert,
         extract=_extract_hubert,
         surplus=("label_embs_concat", "target_glu.", "final_proj."),
-        **_TRANSFORMER,
+    ),
+    "wavlm": _WAV2VEC2._replace(
+        title="WavLM",
+        build=lambda pretraining: WavLM(pretraining.model),
+        surplus=(),
+        weight_readers=(),
+    ),
+    "data2vec_audio": _WAV2VEC2._replace(
+        title="data2vec",
+        build=_build_data2vec,
+        surplus=("_ema", "final_proj."),
+    ),
+    # The context encoder's blocks, then the main ones.
+    "data2vec_multi": Kind(
+        title="data2vec 2.0",
+        build=_build_data2vec2,
+        blocks=lambda model: [
+            *model.modality_encoders["AUDIO"].context_encoder.blocks,
+            *model.blocks,
+        ],
+        extract=_extract_data2vec2,
+        final_norm=lambda model: model.norm,
+        raw_states=lambda model: model.cfg.layer_norm_first,
+        dim=lambda model: model.cfg.embed_dim,
+        features="modality_encoders.AUDIO.local_encoder.",
+        surplus=(
+            "_ema",
+            "shared_decoder.",
+            "recon_proj.",
+            "modality_encoders.AUDIO.decoder.",
+            "modality_encoders.AUDIO.encoder_mask",
+            "modality_encoders.IMAGE.",
+            "modality_encoders.TEXT.",
+        ),
+        linears={
+            "ffn": ("*blocks.*.mlp.fc1", "*blocks.*.mlp.fc2"),
+            "attention": ("*blocks.*.attn.qkv", "*blocks.*.attn.proj"),
+        },
+        convolutions=lambda model: _convolutions(
+            model.modality_encoders["AUDIO"].relative_positional_encoder
+        ),
+        unsupported=_needs_audio,
+        batch_first=True,
+        extra_frames=lambda model: model.modality_encoders["AUDIO"].modality_cfg.num_extra_tokens,
     ),
 }

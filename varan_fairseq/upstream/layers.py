@@ -48,7 +48,11 @@ class Encoder(nn.Module):
         self.num_updates = 0
         self.num_layers = len(kind.blocks(w2v_model))
         self.dim = kind.dim(w2v_model)
-        self.pre_norm = kind.final_norm(w2v_model) is not None
+        self.raw_states = kind.raw_states(w2v_model)
+        self.valid_frames = None  # [B] of the last batch; recomputation needs it too
+        self.silenced = list(kind.convolutions(w2v_model))
+        for convolution in self.silenced:
+            convolution.register_forward_pre_hook(self._silence_padding)
 
     def freeze(self) -> None:
         """From now on the model runs without a graph, and as in evaluation, while training
@@ -67,6 +71,8 @@ class Encoder(nn.Module):
 
     def forward(self, source: Tensor, padding_mask: Optional[Tensor]) -> EncoderOutput:
         """source: [B, samples] waveform. padding_mask: [B, samples] bool or None."""
+        if self.silenced:
+            self.valid_frames = self._count_frames(source, padding_mask)
         frozen = self.frozen or self.num_updates < self.freeze_finetune_updates
         with torch.no_grad() if frozen else contextlib.nullcontext():
             with _Recorder(self.w2v_model, self.kind) as record:
@@ -80,6 +86,22 @@ class Encoder(nn.Module):
             lengths = (~padding_mask).sum(1)
         return EncoderOutput(states, output.transpose(0, 1), padding_mask, lengths)
 
+    def _count_frames(self, source: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
+        """[B] frames that the feature encoder makes of each utterance's samples."""
+        frames = source.new_full((len(source),), source.shape[1], dtype=torch.long)
+        if padding_mask is not None:
+            frames = (~padding_mask).sum(1)
+        for module in self.w2v_model.get_submodule(self.kind.features.rstrip(".")).modules():
+            if isinstance(module, nn.Conv1d):
+                frames = (frames - module.kernel_size[0]) // module.stride[0] + 1
+        return frames
+
+    def _silence_padding(self, _, inputs: Tuple[Tensor]) -> Tensor:
+        """Makes a batch's convolutions [B, C, T'] see what they see in an utterance alone, and
+        saw in pre-training, which crops and so has no padding: zeros outside."""
+        frame = torch.arange(inputs[0].shape[-1], device=inputs[0].device)
+        return inputs[0].masked_fill(frame >= self.valid_frames[:, None, None], 0)
+
 
 class _Recorder:
     """Records, while active, what enters and leaves each block.
@@ -89,7 +111,9 @@ class _Recorder:
     """
 
     def __init__(self, model: nn.Module, kind: Kind):
+        self.kind = kind
         self.blocks = list(kind.blocks(model))
+        self.extra_frames = kind.extra_frames(model)
         self.final_norm = kind.final_norm(model)
         self.entered = [None] * len(self.blocks)
         self.left = [None] * len(self.blocks)
@@ -122,14 +146,25 @@ class _Recorder:
 
     def states(self, output: Tensor) -> List[Tensor]:
         """The L states [T, B, D], cut to the T frames of `output` [B, T, D]."""
-        top = output if self.top is None else self.top
         ran = [state for state in self.entered if state is not None]
-        below = ran[0] if ran else top.transpose(0, 1)
+        if ran:
+            below = self._utterance(ran[0], output, self.kind.batch_first)
+        elif self.top is not None:
+            below = self._utterance(self.top, output, True)
+        else:
+            below = output.transpose(0, 1)
         states = []
         for left in self.left:
-            below = below if left is None else left
-            states.append(below[: output.shape[1]])
+            if left is not None:
+                below = self._utterance(left, output, self.kind.batch_first)
+            states.append(below)
         return states
+
+    def _utterance(self, state: Tensor, output: Tensor, batch_first: bool) -> Tensor:
+        """A state's frames that `output` has too, [T, B, D]."""
+        if batch_first:
+            state = state.transpose(0, 1)
+        return state[self.extra_frames : self.extra_frames + output.shape[1]]
 
 
 def _grad_for_recomputation(block: nn.Module, inputs: Tuple) -> Optional[Tuple]:

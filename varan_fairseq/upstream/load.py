@@ -1,50 +1,24 @@
 """A checkpoint of a pre-trained model -> `Encoder`."""
 
-import hashlib
 import logging
-import os
 from argparse import Namespace
-from typing import Any, Container, Dict, Tuple
+from typing import Any, Container, Dict
 
-from fairseq import checkpoint_utils, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..compat import fit_task_config
-from .kinds import KINDS
+from .kinds import kind_of
 from .layers import Encoder
+from .read import read_pretrained
 
 logger = logging.getLogger(__name__)
 
-# Keys of fairseq's fine-tuning config that replace the pre-training key of the same name.
-_OVERRIDES = (
-    "dropout",
-    "activation_dropout",
-    "dropout_input",
-    "attention_dropout",
-    "mask_length",
-    "mask_prob",
-    "mask_selection",
-    "mask_other",
-    "no_mask_overlap",
-    "require_same_masks",
-    "mask_dropout",
-    "mask_channel_length",
-    "mask_channel_prob",
-    "mask_channel_before",
-    "mask_channel_selection",
-    "mask_channel_other",
-    "no_mask_channel_overlap",
-    "feature_grad_mult",
-    "checkpoint_activations",
-    "offload_activations",
-    "min_params_to_wrap",
-)
-
 # Keys of fairseq's fine-tuning config that no encoder here can honour, with the value
 # that asks for nothing.
-_UNSUPPORTED = {"load_ema": False, "layer_decay": 1, "adp_num": -1, "layer_type": "transformer"}
+_UNSUPPORTED = {"load_ema": False, "layer_decay": 1, "adp_num": -1}
 
 
 def load_encoder(cfg: Any) -> Encoder:
@@ -57,8 +31,8 @@ def load_encoder(cfg: Any) -> Encoder:
     every fine-tuned checkpoint, nothing is read and weights stay random until the caller
     loads them.
 
-    Raises FileNotFoundError or ValueError, naming the option or file, what was found and
-    what is wanted.
+    Raises FileNotFoundError, ModuleNotFoundError or ValueError, naming the option or file,
+    what was found and what is wanted.
     """
     for key, neutral in _UNSUPPORTED.items():
         if getattr(cfg, key, neutral) != neutral:
@@ -78,19 +52,17 @@ def load_encoder(cfg: Any) -> Encoder:
     elif not OmegaConf.is_config(cfg.w2v_args):
         cfg.w2v_args = OmegaConf.create(cfg.w2v_args)
     pretraining = cfg.w2v_args
-    name = pretraining.model._name
-    kind = KINDS[name]
+    kind = kind_of(pretraining.model)
+    _check_layer_type(cfg, pretraining.model)
 
     with open_dict(pretraining):
         pretraining.task.data = cfg.data
     fit_task_config(pretraining.task)
-    task = tasks.setup_task(pretraining.task)
-    if name == "hubert":
-        # Its task would look for the pre-training labels' dictionaries; without them the
-        # model builds no label embeddings, which fine-tuning has no use for.
-        task.load_state_dict({"dictionaries": [None]})
-    model = task.build_model(pretraining.model, from_checkpoint=True)
-    model.remove_pretraining_modules()
+    model = kind.build(pretraining)
+    if cfg.checkpoint_activations:
+        for block in kind.blocks(model):
+            if not hasattr(block, "precheckpoint_forward"):  # of a model that lacks the option
+                checkpoint_wrapper(block, offload_to_cpu=cfg.offload_activations)
     encoder = Encoder(
         model,
         kind,
@@ -102,74 +74,39 @@ def load_encoder(cfg: Any) -> Encoder:
     return encoder
 
 
-def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
-    """Reads `cfg.w2v_path`: (weights, configuration of the pre-training with the overrides
-    that `cfg` asks for). cfg and errors: see `load_encoder`."""
-    path = None if OmegaConf.is_missing(cfg, "w2v_path") else cfg.w2v_path
-    if not path:
-        raise ValueError(
-            "model.w2v_path is not set: give the file of a pre-trained "
-            f"{' or '.join(KINDS)} checkpoint"
-        )
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"model.w2v_path={path}: no such file (working directory {os.getcwd()})"
-        )
-    overrides = {key: getattr(cfg, key) for key in _OVERRIDES if hasattr(cfg, key)}
-    overrides["encoder_layerdrop"] = cfg.layerdrop
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
-        pretraining = state.get("cfg") or convert_namespace_to_omegaconf(state["args"])
-        name = pretraining.model.get("_name")
-        state["model"].keys()
-    except Exception as error:
-        raise ValueError(
-            f"model.w2v_path={path} is no fairseq checkpoint ({type(error).__name__}: {error})"
-        ) from error
-    if name not in KINDS:
-        raise ValueError(
-            f"model.w2v_path={path} holds a model of kind {name!r}; supported are "
-            f"{', '.join(sorted(KINDS))}"
-        )
-    normalized = pretraining.task.get("normalize", pretraining.model.get("normalize", False))
-    if normalized != cfg.normalize:
-        want, found = (str(bool(value)).lower() for value in (normalized, cfg.normalize))
-        raise ValueError(
-            f"task.normalize={found}, but model.w2v_path={path} was pre-trained with "
-            f"normalize={want}: set task.normalize={want}"
-        )
-
-    with open_dict(pretraining):
-        pretraining.source = {"file": os.path.basename(path), "sha256": sha256(path)}
-        pretraining.criterion = None
-        pretraining.lr_scheduler = None
-        # checkpoints older than these keys have nothing to override
-        for key in ("require_same_masks", "mask_dropout", "checkpoint_activations"):
-            if key in overrides:
-                pretraining.model[key] = overrides[key]
-    logger.info("encoder: %s from %s", name, path)
-    return state["model"], pretraining
-
-
-def sha256(path: str) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(2**22), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def load_weights(
     encoder: Encoder, weights: Dict[str, Tensor], path: str, added: Container[str] = ()
 ) -> None:
     """Loads what `read_pretrained` read. added: parameters of the model that the file cannot
-    have, such as adapters. Raises ValueError if other weights are missing, or surplus."""
+    have, such as adapters. Raises ValueError if other weights are missing, surplus, or of
+    another shape."""
     kept = {k: value for k, value in weights.items() if not k.startswith(encoder.kind.surplus)}
-    missing, unexpected = encoder.w2v_model.load_state_dict(kept, strict=False)
-    missing = [key for key in missing if key not in added]
-    if missing or unexpected:
+    own = encoder.w2v_model.state_dict()
+    missing = [key for key in own if key not in kept and key not in added]
+    surplus = [key for key in kept if key not in own]
+    shapes = [
+        f"{key} {tuple(value.shape)}, wanted {tuple(own[key].shape)}"
+        for key, value in kept.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    if missing or surplus or shapes:
         raise ValueError(
             f"the weights in {path} do not fit their own configuration: missing "
-            f"{missing or 'none'}, surplus {unexpected or 'none'}"
+            f"{_some(missing)}, surplus {_some(surplus)}, of another shape {_some(shapes)}"
         )
+    encoder.w2v_model.load_state_dict(kept, strict=False)
+
+
+def _check_layer_type(cfg: Any, model: Any) -> None:
+    """fairseq's key may repeat what the checkpoint says (its default says nothing)."""
+    wanted, found = getattr(cfg, "layer_type", "transformer"), model.get("layer_type")
+    if wanted not in ("transformer", found):
+        raise ValueError(
+            f"model.layer_type={wanted}, but the checkpoint has layer_type={found}: leave it out"
+        )
+
+
+def _some(names) -> str:
+    """At most five of them."""
+    listed = ", ".join(names[:5]) or "none"
+    return f"{listed} and {len(names) - 5} more" if len(names) > 5 else listed

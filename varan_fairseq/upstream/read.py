@@ -1,0 +1,191 @@
+"""A checkpoint file -> weights of an encoder and the configuration of its pre-training."""
+
+import hashlib
+import logging
+import os
+from argparse import Namespace
+from collections import Counter
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from fairseq import checkpoint_utils
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
+from omegaconf import OmegaConf, open_dict
+from torch import Tensor
+
+from ..compat import peek
+from ..lora import is_lora
+from . import wavlm
+from .kinds import KINDS, Kind, kind_of
+
+logger = logging.getLogger(__name__)
+
+# Keys of fairseq's fine-tuning config that replace the pre-training key of the same name.
+_OVERRIDES = (
+    "dropout",
+    "activation_dropout",
+    "dropout_input",
+    "attention_dropout",
+    "mask_length",
+    "mask_prob",
+    "mask_selection",
+    "mask_other",
+    "no_mask_overlap",
+    "require_same_masks",
+    "mask_dropout",
+    "mask_channel_length",
+    "mask_channel_prob",
+    "mask_channel_before",
+    "mask_channel_selection",
+    "mask_channel_other",
+    "no_mask_channel_overlap",
+    "feature_grad_mult",
+    "checkpoint_activations",
+    "offload_activations",
+    "min_params_to_wrap",
+)
+
+# The same under the names that data2vec 2.0 has for them.
+_RENAMED = {
+    "encoder_layerdrop": "layerdrop",
+    "layerdrop": "layerdrop",
+    "prenet_layerdrop": "layerdrop",
+    "encoder_dropout": "dropout",
+    "prenet_dropout": "dropout",
+    "post_mlp_drop": "dropout",
+    "local_grad_mult": "feature_grad_mult",
+    "encoder_zero_mask": "zero_mask",
+    "learned_alibi_scale": "update_alibi",
+}
+
+# Of data2vec 2.0: as fairseq fine-tunes it, and without a teacher, which would be built only
+# to be dropped.
+_CONSTANT = {"inverse_mask": False, "skip_ema": True}
+
+
+class Pretrained(NamedTuple):
+    """What a checkpoint file holds of an encoder. weights: by the names of the pre-training
+    model. config: of its pre-training, in fairseq's layout. finetuned: name of the model
+    that it was the encoder of, or None. dropped: how many weights of each part of that
+    model are left out."""
+
+    weights: Dict[str, Tensor]
+    config: Any
+    kind: Kind
+    finetuned: Optional[str]
+    dropped: Dict[str, int]
+
+
+def read_checkpoint(path: str) -> Pretrained:
+    """Reads a pre-trained checkpoint of fairseq (with `cfg`, or `args` as until 2020), a
+    fine-tuned one with the configuration of its encoder, or a released WavLM.
+
+    All are pickles: only load checkpoints you trust. Raises ValueError, naming the file,
+    what it holds and what is supported.
+    """
+    try:
+        state = peek(path)
+        if wavlm.is_released_format(state):
+            weights, config = wavlm.read_released(state)
+        else:
+            state = checkpoint_utils.load_checkpoint_to_cpu(path)
+            weights, config = state["model"], state["cfg"]
+        OmegaConf.set_struct(config, False)
+        finetuned, dropped = None, {}
+        if config.model.get("w2v_args") is not None:
+            finetuned = config.model._name
+            weights, config, dropped = _encoder_of(weights, config.model.w2v_args)
+        elif "w2v_path" in config.model:
+            raise ValueError(
+                f"fine-tuned with model {config.model._name!r} and without the configuration of "
+                "its encoder, as task hubert_pretraining does: use the checkpoint it started from"
+            )
+        weights.keys()
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"{path} is no checkpoint that can be read ({type(error).__name__}: {reason})"
+        ) from error
+    try:
+        kind = kind_of(config.model)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+    return Pretrained(weights, config, kind, finetuned, dropped)
+
+
+def _encoder_of(
+    weights: Dict[str, Tensor], config: Any
+) -> Tuple[Dict[str, Tensor], Any, Dict[str, int]]:
+    """Of a fine-tuned model: weights of the encoder, its configuration, and numbers of other
+    weights by part."""
+    kept, dropped = {}, Counter()
+    for name, tensor in weights.items():
+        outside, found, inside = name.partition("w2v_model.")
+        if found:
+            kept[inside] = tensor
+        else:
+            dropped[".".join(outside.split(".")[:2])] += tensor.numel()
+    if any(is_lora(name) for name in kept):
+        raise ValueError(
+            "fine-tuned with LoRA, whose weights are apart: make it one with varan-export --merge"
+        )
+    if isinstance(config, Namespace):
+        config = convert_namespace_to_omegaconf(config)
+    return kept, OmegaConf.create(config), dropped
+
+
+def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
+    """Reads `cfg.w2v_path`: (weights, configuration of the pre-training with the overrides
+    that `cfg` asks for). cfg and errors: see `load_encoder`."""
+    path = None if OmegaConf.is_missing(cfg, "w2v_path") else cfg.w2v_path
+    if not path:
+        raise ValueError(
+            "model.w2v_path is not set: give the file of a pre-trained checkpoint "
+            f"({', '.join(kind.title for kind in KINDS.values())})"
+        )
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"model.w2v_path={path}: no such file (working directory {os.getcwd()})"
+        )
+    try:
+        read = read_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(f"model.w2v_path={error}") from error
+    config = read.config
+    normalized = config.task.get("normalize", config.model.get("normalize", False))
+    if normalized != cfg.normalize:
+        want, found = (str(bool(value)).lower() for value in (normalized, cfg.normalize))
+        raise ValueError(
+            f"task.normalize={found}, but model.w2v_path={path} was pre-trained with "
+            f"normalize={want}: set task.normalize={want}"
+        )
+    overrides = {key: getattr(cfg, key) for key in _OVERRIDES if hasattr(cfg, key)}
+    for theirs, ours in _RENAMED.items():
+        if hasattr(cfg, ours):
+            overrides[theirs] = getattr(cfg, ours)
+    overwrite_args_by_name(config, {**overrides, **_CONSTANT})
+    with open_dict(config):
+        config.source = {"file": os.path.basename(path), "sha256": sha256(path)}
+        config.criterion = None
+        config.lr_scheduler = None
+        # checkpoints older than these keys have nothing to override
+        for key in ("require_same_masks", "mask_dropout", "checkpoint_activations"):
+            if key in overrides:
+                config.model[key] = overrides[key]
+    logger.info("encoder: %s (%s) from %s", read.kind.title, config.model._name, path)
+    if read.finetuned is not None:
+        parts = ", ".join(f"{name} ({count:,})" for name, count in read.dropped.items())
+        logger.info(
+            "fine-tuned with model %s: its encoder is kept, its other weights are not: %s",
+            read.finetuned,
+            parts or "none",
+        )
+    return read.weights, config
+
+
+def sha256(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(2**22), b""):
+            digest.update(block)
+    return digest.hexdigest()
