@@ -1,24 +1,20 @@
-"""The layer contract: always L states, equal to fairseq's own."""
+"""The layer contract: always L states, equal to the model's own, for every kind."""
 
 import numpy as np
 import pytest
 import torch
 from build import build_model, setup_task
-from conftest import save_pretrained
+from conftest import ENCODERS, save_pretrained
 
-KINDS = [("wav2vec2", False), ("wav2vec2", True), ("hubert", False), ("hubert", True)]
+KINDS = [(kind, pre_norm) for kind in ENCODERS for pre_norm in (False, True)]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda p: p[0] + ("-pre" if p[1] else "-post"))
 def checkpoint(request, tmp_path_factory):
     kind, pre_norm = request.param
     path = tmp_path_factory.mktemp("pre") / "checkpoint.pt"
-    return save_pretrained(
-        path,
-        kind,
-        layer_norm_first=pre_norm,
-        extractor_mode="layer_norm" if pre_norm else "default",
-    )
+    changes = {"extractor_mode": "layer_norm" if pre_norm else "default"}
+    return save_pretrained(path, kind, layer_norm_first=pre_norm, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -36,37 +32,71 @@ def waves(seconds=(1.0, 0.7)):
     return source, mask
 
 
-def fairseq_states(w2v_model, source, mask):
-    """fairseq's own answer, one block more at a time: its output with the tower cut."""
-    encoder, states = w2v_model.encoder, []
-    every, norm = encoder.layers, encoder.layer_norm
-    for count in range(1, len(every) + 1):
-        encoder.layers = torch.nn.ModuleList(list(every)[:count])
-        if encoder.layer_norm_first:  # read the raw residual stream
-            encoder.layer_norm = torch.nn.Identity()
-        result = w2v_model.extract_features(source=source, padding_mask=mask, mask=False)
-        encoder.layer_norm = norm
-        states.append((result["x"] if isinstance(result, dict) else result[0]).transpose(0, 1))
-    encoder.layers = every
+def own_states(encoder, source, mask):
+    """The model's own answer, one block more at a time: its output with the tower cut, and
+    without the final norm."""
+    model, states = encoder.w2v_model, []
+    if hasattr(model, "modality_encoders"):
+        audio = model.modality_encoders["AUDIO"]
+        lower, upper = audio.context_encoder.blocks, model.blocks
+
+        def cut(count):
+            audio.context_encoder.blocks = lower[:count]
+            model.blocks = upper[: max(count - len(lower), 0)]
+    else:
+        every = model.encoder.layers
+
+        def cut(count):
+            model.encoder.layers = every[:count]
+
+    for count in range(1, encoder.num_layers + 1):
+        cut(count)
+        norm = encoder.kind.final_norm(model)
+        handle = norm and norm.register_forward_hook(lambda _, inputs, output: inputs[0])
+        states.append(encoder.kind.extract(model, source, mask, False)[0].transpose(0, 1))
+        if handle:
+            handle.remove()
     return states
 
 
-def test_states_are_fairseqs_own(checkpoint, task):
+def test_states_are_the_models_own(checkpoint, task):
     encoder = build_model(checkpoint, task).eval().w2v_encoder
     source, mask = waves()
     with torch.no_grad():
         found = encoder(source, mask)
-        expected = fairseq_states(encoder.w2v_model, source, mask)
-        result = encoder.w2v_model.extract_features(source=source, padding_mask=mask, mask=False)
-    assert len(found.states) == 4
+        output, padding = encoder.kind.extract(encoder.w2v_model, source, mask, False)
+        expected = own_states(encoder, source, mask)
+    assert len(found.states) == len(expected) == 4
     for one, other in zip(found.states, expected):
         assert torch.equal(one, other)
-    output, padding = result if isinstance(result, tuple) else (result["x"], result["padding_mask"])
     assert torch.equal(found.output, output.transpose(0, 1))
     assert torch.equal(found.padding_mask, padding)
     assert found.lengths.tolist() == (~padding).sum(1).tolist()
-    assert encoder.pre_norm == encoder.w2v_model.encoder.layer_norm_first
-    assert torch.equal(found.states[-1], found.output) == (not encoder.pre_norm)
+    normed = encoder.kind.final_norm(encoder.w2v_model) is not None
+    assert torch.equal(found.states[-1], found.output) == (not normed)
+
+
+@pytest.mark.parametrize("case", KINDS, ids=lambda p: p[0] + ("-pre" if p[1] else "-post"))
+def test_padding_does_not_change_the_states(case, task, tmp_path):
+    """Layer norm in the feature encoder: fairseq's group norm averages over the padding."""
+    kind, pre_norm = case
+    path = save_pretrained(
+        tmp_path / "c.pt", kind, layer_norm_first=pre_norm, extractor_mode="layer_norm"
+    )
+    encoder = build_model(path, task).eval().w2v_encoder
+    torch.manual_seed(7)
+    # HuBERT counts valid frames another way than wav2vec 2.0; they agree on these lengths.
+    long, short = torch.randn(16399), torch.randn(6480)
+    source = torch.stack([long, torch.nn.functional.pad(short, (0, len(long) - len(short)))])
+    mask = torch.arange(len(long)) >= torch.tensor([[len(long)], [len(short)]])
+    with torch.no_grad():
+        together = encoder(source, mask)
+        for row, wave in enumerate((long, short)):
+            alone = encoder(wave.unsqueeze(0), None)
+            frames = alone.output.shape[0]
+            assert together.lengths[row] == frames and alone.lengths.tolist() == [frames]
+            for one, other in zip(together.states, alone.states):
+                assert torch.allclose(one[:frames, row], other[:, 0], atol=2e-5)
 
 
 def test_layerdrop_never_shortens_the_list(checkpoint, task):
@@ -91,7 +121,7 @@ def test_all_blocks_skipped_gives_the_encoders_input(checkpoint, task):
     found = encoder(waves((1.0, 1.0))[0], None)
     assert len(found.states) == 4
     assert all(torch.equal(state, found.states[0]) for state in found.states)
-    if not encoder.pre_norm:
+    if encoder.kind.final_norm(encoder.w2v_model) is None:
         assert torch.equal(found.states[-1], found.output)
 
 
@@ -117,21 +147,23 @@ def test_activation_checkpointing_changes_nothing(checkpoint, task):
         encoder = build_model(checkpoint, task, checkpoint_activations=enabled).train().w2v_encoder
         found = encoder(source, mask)
         assert len(found.states) == 4
-        sum(state.square().mean() for state in found.states).backward()
+        sum(state.pow(3).mean() for state in found.states).backward()
         gradients.append({n: p.grad for n, p in encoder.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 20
     for name, gradient in gradients[0].items():
-        assert torch.allclose(gradient, gradients[1][name], atol=1e-6), name
+        assert torch.allclose(gradient, gradients[1][name], rtol=1e-4, atol=2e-6), name
 
 
 def test_no_hooks_stay_behind(checkpoint, task):
     encoder = build_model(checkpoint, task).w2v_encoder
     encoder(*waves())
-    assert not any(
-        m._forward_hooks or m._forward_pre_hooks
-        for m in encoder.modules()
-        if type(m).__name__ == "TransformerSentenceEncoderLayer"
-    )
+    blocks = encoder.kind.blocks(encoder.w2v_model)
+    assert not any(block._forward_hooks or block._forward_pre_hooks for block in blocks)
+
+
+def features(model):
+    prefix = model.w2v_encoder.kind.features.rstrip(".")
+    return model.w2v_encoder.w2v_model.get_submodule(prefix).parameters()
 
 
 def test_freezing(checkpoint, task):
@@ -142,9 +174,7 @@ def test_freezing(checkpoint, task):
         assert model.w2v_encoder(source, mask).output.requires_grad != frozen
     out = model(source, mask)["layer_logits"][0]
     out.sum().backward()
-    assert all(p.grad is None for p in model.w2v_encoder.w2v_model.feature_extractor.parameters())
+    assert all(p.grad is None for p in features(model))
     model = build_model(checkpoint, task, feature_grad_mult=1.0).train()
     model(source, mask)["layer_logits"][0].sum().backward()
-    assert all(
-        p.grad is not None for p in model.w2v_encoder.w2v_model.feature_extractor.parameters()
-    )
+    assert all(p.grad is not None for p in features(model))
