@@ -115,7 +115,9 @@ def save_wavlm(path, normalize=False, leave_out=(), **changes):
     for name, weight in weights.items():  # as after training
         if "grep" in name or "relative" in name:
             weight.add_(torch.randn(weight.shape))
-    torch.save({"cfg": {k: v for k, v in cfg.items() if k not in leave_out}, "model": weights}, path)
+    torch.save(
+        {"cfg": {k: v for k, v in cfg.items() if k not in leave_out}, "model": weights}, path
+    )
     return str(path)
 
 

@@ -11,6 +11,7 @@ import soundfile
 import torch
 from build import batch, build_criterion, build_model, setup_task
 from conftest import REPO, save_pretrained, write_corpus
+from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig
 
 from varan_fairseq.cli import infer, layers
 from varan_fairseq.manifest import check_split, read_manifest
@@ -38,7 +39,9 @@ def check(folder, **options):
 
 
 def test_no_w2v_path(task):
-    with raises("model.w2v_path is not set.*wav2vec2 or hubert"):
+    with raises(
+        r"model.w2v_path is not set: .*\(wav2vec 2.0, HuBERT, WavLM, data2vec, data2vec 2.0\)"
+    ):
         build_model("???", task)
     with raises("model.w2v_path is not set"):
         build_model("", task)
@@ -53,13 +56,13 @@ def test_missing_checkpoint(task):
 def test_no_checkpoint(tmp_path, task, content):
     path = tmp_path / "text.pt"
     path.write_bytes(content)
-    with raises("text.pt is no fairseq checkpoint"):
+    with raises("text.pt is no checkpoint that can be read"):
         build_model(str(path), task)
 
 
 def test_a_pickle_of_something_else(tmp_path, task):
     torch.save({"weights": 1}, str(tmp_path / "other.pt"))
-    with raises("other.pt is no fairseq checkpoint"):
+    with raises("other.pt is no checkpoint that can be read"):
         build_model(str(tmp_path / "other.pt"), task)
 
 
@@ -67,7 +70,7 @@ def test_truncated_checkpoint(tmp_path, task, wav2vec2):
     path = tmp_path / "cut.pt"
     with open(wav2vec2, "rb") as file:
         path.write_bytes(file.read()[:20000])
-    with raises("cut.pt is no fairseq checkpoint"):
+    with raises("cut.pt is no checkpoint that can be read"):
         build_model(str(path), task)
 
 
@@ -75,8 +78,52 @@ def test_unsupported_model(tmp_path, task, wav2vec2):
     state = torch.load(wav2vec2)
     state["cfg"]["model"]["_name"] = "wav2vec"
     torch.save(state, str(tmp_path / "old.pt"))
-    with raises("holds a model of kind 'wav2vec'; supported are hubert, wav2vec2"):
+    with raises("old.pt holds a model of kind 'wav2vec'; supported are data2vec_audio, .*, wavlm"):
         build_model(str(tmp_path / "old.pt"), task)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"_name": "data2vec_text"}, "kind 'data2vec_text'; supported are data2vec_audio, "),
+        (
+            {"_name": "data2vec_multi", "supported_modality": "IMAGE"},
+            "kind 'data2vec_multi' for IMAGE, wanted AUDIO",
+        ),
+        ({"layer_type": "trf_adp"}, "kind 'wav2vec2' with layer_type=trf_adp"),
+    ],
+)
+def test_a_relative_of_a_supported_model(tmp_path, task, wav2vec2, change, words):
+    state = torch.load(wav2vec2)
+    state["cfg"]["model"].update(change)
+    torch.save(state, str(tmp_path / "other.pt"))
+    with raises(f"other.pt holds a model of {words}"):
+        build_model(str(tmp_path / "other.pt"), task)
+
+
+def test_data2vec_without_its_code(tmp_path, task, wav2vec2, monkeypatch):
+    """As on fairseq 0.12.2, which has data2vec 1 only."""
+    from fairseq.models import MODEL_REGISTRY
+
+    from varan_fairseq.upstream import data2vec
+
+    monkeypatch.delitem(MODEL_REGISTRY, "data2vec_multi", raising=False)
+    monkeypatch.setattr(data2vec, "find_example", lambda name: None)
+    state = torch.load(wav2vec2)
+    state["cfg"]["model"].update(_name="data2vec_multi", supported_modality="AUDIO")
+    torch.save(state, str(tmp_path / "d2v2.pt"))
+    with raises(
+        "without examples/data2vec/models/data2vec2.py, .*install ve-fairseq==0.12.3",
+        ModuleNotFoundError,
+    ):
+        build_model(str(tmp_path / "d2v2.pt"), task)
+
+
+def test_layer_type_of_another_encoder(task, wav2vec2):
+    if not hasattr(Wav2Vec2CtcConfig, "layer_type"):
+        pytest.skip("fairseq 0.12.2 has no such key")
+    with raises("model.layer_type=conformer, but the checkpoint has layer_type=transformer"):
+        build_model(wav2vec2, task, layer_type="conformer")
 
 
 def test_weights_that_do_not_fit(tmp_path, task, wav2vec2):

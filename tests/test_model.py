@@ -3,14 +3,17 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from build import batch, build_criterion, build_model, setup_task
-from conftest import save_pretrained
+from conftest import ENCODERS, save_pretrained
+from omegaconf import OmegaConf
 from test_objective import divergence_by_hand
 from test_posterior import reference
 
 from varan_fairseq.method.prior import layer_prior
+from varan_fairseq.upstream.data2vec import without_timm
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,35 @@ def stock_model(kind, path, task):
     assert state["task_state"]
     torch.manual_seed(1)
     return HubertCtc(cfg, HubertEncoder(cfg, task))
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in ("data2vec_audio", "data2vec_multi") if kind in ENCODERS]
+)
+def test_last_layer_equals_stock_data2vec(tmp_path, corpus, kind):
+    """Without padding, which fairseq's positional convolutions of data2vec carry into the
+    utterance; fine-tuning options mean the same."""
+    task = setup_task(corpus, normalize=True)
+    path = save_pretrained(tmp_path / "c.pt", kind, normalize=True)
+    options = {"layerdrop": 0.3, "dropout": 0.2, "mask_prob": 0.4, "mask_length": 3}
+    with without_timm():
+        stock = build_model(path, task, "wav2vec_ctc", **options)
+    ours = build_model(path, task, aggregation="last_layer", **options)
+    ours.aggregation.heads[0][1].load_state_dict(stock.w2v_encoder.proj.state_dict())
+    sample, losses = batch(task, indices=[0]), []
+    for model in (stock, ours):
+        torch.manual_seed(3)
+        np.random.seed(3)
+        losses.append(build_criterion(task, "ctc")(model.train(), sample)[0])
+    assert torch.allclose(*losses, rtol=1e-5)
+    theirs, found = (
+        OmegaConf.to_container(OmegaConf.create(model.w2v_encoder.w2v_model.cfg), enum_to_str=True)
+        for model in (stock, ours)
+    )
+    differ = {key for key in theirs if found[key] != theirs[key]}
+    assert (
+        differ <= {"skip_ema"} and found["mask_length" if "mask_length" in found else "depth"] == 3
+    )
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])

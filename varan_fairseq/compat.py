@@ -1,6 +1,7 @@
 """Everything that differs between versions of fairseq, torch and Python: in one place."""
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 import importlib
@@ -10,6 +11,7 @@ import types
 from typing import Any, Optional
 
 import fairseq
+import omegaconf
 import torch
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
@@ -17,12 +19,15 @@ from torch.nn import functional as F
 
 
 def allow_checkpoint_classes() -> None:
-    """Lets torch >= 2.6, which unpickles known classes only, read fairseq's checkpoints:
-    they carry the label dictionary, and old ones an argparse namespace."""
+    """Lets torch >= 2.6, which unpickles known classes only, read fairseq's checkpoints: they
+    carry the label dictionary, and old ones an argparse namespace or omegaconf's objects."""
     if hasattr(torch.serialization, "add_safe_globals"):
         from fairseq.data.dictionary import Dictionary
 
-        torch.serialization.add_safe_globals([Dictionary, argparse.Namespace])
+        objects = [omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode]
+        objects += [omegaconf.base.ContainerMetadata, omegaconf.base.Metadata]
+        builtin = [Any, dict, list, int, collections.defaultdict]
+        torch.serialization.add_safe_globals([Dictionary, argparse.Namespace, *objects, *builtin])
 
 
 def import_infer():

@@ -58,18 +58,17 @@ class LoraLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        output = F.linear(input, self.frozen_weight, self.bias)
-        low = F.linear(F.dropout(input, self.lora_dropout, self.training), self.lora_A)
+        flat = input.reshape(-1, input.shape[-1])
+        output = F.linear(flat, self.frozen_weight, self.bias)
+        low = F.linear(F.dropout(flat, self.lora_dropout, self.training), self.lora_A)
         # in place, since a sum beside the output would be a second copy of it
-        output.view(-1, output.shape[-1]).addmm_(
-            low.reshape(-1, low.shape[-1]), self.lora_B.t().to(output.dtype), alpha=self.lora_scale
-        )
+        output.addmm_(low, self.lora_B.t().to(output.dtype), alpha=self.lora_scale)
         if self.lora_magnitude is not None:
             with torch.no_grad():
                 direction = self._direction()
             plain = output if self.bias is None else output - self.bias
             output = torch.addcmul(output, plain, self._stretch(direction))
-        return output
+        return output.view(*input.shape[:-1], output.shape[-1])
 
     def _direction(self) -> Tensor:
         """V = W + (alpha / r) B A."""
