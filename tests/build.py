@@ -1,6 +1,9 @@
 """Builds our models and criterions, and fairseq's own, in-process for tests."""
 
+import os
+
 import torch
+from conftest import REPO
 from fairseq import criterions, tasks
 from fairseq.tasks.audio_finetuning import AudioFinetuningConfig
 from omegaconf import OmegaConf
@@ -51,3 +54,29 @@ def batch(task, split="train", indices=None, num_samples=None):
         task.load_dataset(split)
     dataset = task.dataset(split)
     return dataset.collater([dataset[i] for i in (indices or range(num_samples or len(dataset)))])
+
+
+def train(recipe, data, out, w2v_path, updates=3, **changes):
+    """What `fairseq-hydra-train` does with a recipe's file, in this process, small and on the
+    CPU. changes: by section. Returns the checkpoint's path."""
+    from fairseq.dataclass.configs import FairseqConfig
+    from fairseq_cli.hydra_train import _hydra_main
+
+    cfg = OmegaConf.load(recipe)
+    del cfg["hydra"]
+    small = {
+        "common": {
+            "fp16": False,
+            "cpu": True,
+            "user_dir": os.path.join(REPO, "varan_fairseq"),
+            "tensorboard_logdir": None,
+        },
+        "checkpoint": {"save_dir": str(out)},
+        "task": {"data": str(data)},
+        "dataset": {"num_workers": 0, "max_tokens": 40000, "validate_after_updates": 0},
+        "optimization": {"max_update": updates, "update_freq": [1]},
+        # fairseq fails where masking selects nothing: 32 channels need a likely mask
+        "model": {"w2v_path": w2v_path, "mask_channel_length": 8, "mask_channel_prob": 0.5},
+    }
+    _hydra_main(OmegaConf.merge(OmegaConf.structured(FairseqConfig), cfg, small, changes))
+    return os.path.join(str(out), "checkpoint_last.pt")

@@ -6,7 +6,8 @@ import re
 
 import pytest
 import torch
-from conftest import REPO, save_pretrained, write_corpus, write_labelled_corpus
+from build import train
+from conftest import ENCODERS, REPO, save_pretrained, write_corpus, write_labelled_corpus
 from omegaconf import OmegaConf
 
 RECIPES = sorted(glob.glob(os.path.join(REPO, "examples", "*.yaml")))
@@ -32,11 +33,19 @@ def test_no_two_recipes_share_a_folder():
     assert len(folders) >= 34 and len(set(folders)) == len(folders)
 
 
+def encoder_of(name):
+    """The kind of encoder that a recipe's name says; the demo's are wav2vec 2.0."""
+    prefixes = {
+        "hubert": "hubert",
+        "wavlm": "wavlm",
+        "data2vec2": "data2vec_multi",
+        "data2vec": "data2vec_audio",
+    }
+    return next((kind for prefix, kind in prefixes.items() if name.startswith(prefix)), "wav2vec2")
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=[os.path.basename(path) for path in RECIPES])
 def test_recipe(tmp_path, data, path):
-    from fairseq.dataclass.configs import FairseqConfig
-    from fairseq_cli.hydra_train import _hydra_main
-
     name = os.path.basename(path)[: -len(".yaml")]
     with open(path) as file:
         text = file.read()
@@ -45,44 +54,27 @@ def test_recipe(tmp_path, data, path):
     cfg = OmegaConf.load(path)
     plain = OmegaConf.to_container(cfg)  # a fold's save_dir waits for task.data
     assert plain["hydra"]["run"]["dir"] == "." and plain["checkpoint"]["save_dir"]
-    # encoders that are not supported yet are stood in for
-    kind = "hubert" if "hubert" in name or "wavlm" in name else "wav2vec2"
+    kind = encoder_of(name)
+    if kind not in ENCODERS:
+        pytest.skip(f"this fairseq has no code for {kind}")
     classifies = cfg.task._name == "utterance_classification"
     pretrained = save_pretrained(
         tmp_path / "pretrained.pt",
         kind,
         normalize=cfg.task.normalize,
-        layer_norm_first="large" in name,
+        layer_norm_first="large" in name or "xls_r" in name,
         encoder_attention_heads=4,
         encoder_embed_dim=32,
     )
-    del cfg["hydra"]
-    overrides = {
-        "common": {
-            "fp16": False,
-            "cpu": True,
-            "user_dir": os.path.join(REPO, "varan_fairseq"),
-            "tensorboard_logdir": None,
-        },
-        "checkpoint": {"save_dir": str(tmp_path / "out")},
-        "task": {"data": data[cfg.task._name]},
-        "dataset": {
-            "num_workers": 0,
-            "max_tokens": 40000,
-            "validate_after_updates": 0,
-            "valid_subset": "valid" if classifies else "dev_other",
-        },
-        "optimization": {"max_update": 3, "update_freq": [1]},
-        # fairseq fails where masking selects nothing: 32 channels need a likely mask
-        "model": {
-            "w2v_path": pretrained,
-            "freeze_finetune_updates": 0 if classifies else 1,
-            "mask_channel_length": 8,
-            "mask_channel_prob": 0.5,
-        },
-    }
-    _hydra_main(OmegaConf.merge(OmegaConf.structured(FairseqConfig), cfg, overrides))
-    state = torch.load(str(tmp_path / "out" / "checkpoint_last.pt"))
+    checkpoint = train(
+        path,
+        data[cfg.task._name],
+        tmp_path / "out",
+        pretrained,
+        dataset={"valid_subset": "valid" if classifies else "dev_other"},
+        model={"freeze_finetune_updates": 0 if classifies else 1},
+    )
+    state = torch.load(checkpoint)
     assert state["optimizer_history"][-1]["num_updates"] == 3
     assert state["cfg"]["model"]["w2v_args"]["model"]["_name"] == kind
     linears = sum(key.endswith(".weight") and "heads" in key for key in state["model"])
