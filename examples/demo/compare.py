@@ -11,7 +11,6 @@ already is not made again.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -21,8 +20,10 @@ from runs import (
     AGGREGATIONS,
     add_run_options,
     call,
+    decode,
     folder_of,
     log_figures,
+    pretrain,
     run_all,
     spread,
     train,
@@ -59,17 +60,6 @@ FINETUNE = {
 }
 
 
-def pretrain(work, data, base, overrides, jobs):
-    """The checkpoint to fine-tune. wav2vec2 takes a minute and learns little; hubert takes
-    some, and its layers carry phones."""
-    if base == "wav2vec2":
-        return train(f"{work}/pretrain", "pretrain", [f"task.data={data}", *overrides], jobs)
-    if not os.path.exists(f"{data}/dict.km.txt"):
-        call(["python", "examples/demo/kmeans.py", data], f"{work}/kmeans.log", jobs)
-    where = [f"task.data={data}", f"task.label_dir={data}"]
-    return train(f"{work}/pretrain_hubert", "pretrain_hubert", [*where, *overrides], jobs)
-
-
 def finetune_and_decode(name, data, pretrained, finetune, aggregation, seed, overrides):
     """One run of the table."""
     where = [f"task.data={data}", f"model.w2v_path={pretrained}"]
@@ -77,17 +67,7 @@ def finetune_and_decode(name, data, pretrained, finetune, aggregation, seed, ove
     options += [*FINETUNE[finetune], *overrides]
     last = dict(option.split("=", 1) for option in options)
     checkpoint = train(name, "finetune", where + [f"{key}={last[key]}" for key in last])
-    call(
-        [
-            "varan-infer",
-            f"common_eval.path={checkpoint}",
-            f"task.data={data}",
-            "dataset.gen_subset=test",
-        ],
-        os.path.join(name, "decode.log"),
-    )
-    with open(os.path.join(name, "decode-test-viterbi", "scores.json"), encoding="utf-8") as file:
-        scores = json.load(file)
+    scores = decode(checkpoint, data, "test")
     return {
         "finetune": finetune,
         "aggregation": aggregation,
@@ -143,7 +123,7 @@ def main():
     os.makedirs(work, exist_ok=True)
     if not os.path.exists(f"{data}/dict.ltr.txt"):
         call(["python", corpus["script"], data], f"{work}/data.log")
-    pretrained = pretrain(work, data, args.base, options["pretrain"], args.jobs)
+    pretrained = pretrain(f"{work}/pretrain", data, args.base, options["pretrain"], args.jobs)
     # Results and runs of the second base beside those of the first.
     runs, overrides = work, options["finetune"]
     if args.base == "hubert":

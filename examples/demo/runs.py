@@ -51,6 +51,29 @@ def train(name, config, overrides, threads=None):
     return checkpoint
 
 
+def pretrain(name, data, base, overrides, jobs):
+    """The checkpoint to fine-tune, in a folder that begins with `name`. wav2vec2 takes a
+    minute and learns little; hubert takes some, and its layers carry phones."""
+    if base == "wav2vec2":
+        return train(name, "pretrain", [f"task.data={data}", *overrides], jobs)
+    if not os.path.exists(f"{data}/dict.km.txt"):
+        call(
+            ["python", "examples/demo/kmeans.py", data], f"{os.path.dirname(data)}/kmeans.log", jobs
+        )
+    where = [f"task.data={data}", f"task.label_dir={data}"]
+    return train(f"{name}_hubert", "pretrain_hubert", [*where, *overrides], jobs)
+
+
+def decode(checkpoint, data, split):
+    """What `varan-infer` wrote to scores.json for a split: uer, wer, .."""
+    folder = os.path.dirname(checkpoint)
+    where = [f"common_eval.path={checkpoint}", f"task.data={data}", f"dataset.gen_subset={split}"]
+    call(["varan-infer", *where], os.path.join(folder, "decode.log"))
+    path = os.path.join(folder, f"decode-{split}-viterbi", "scores.json")
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
 def log_figures(log):
     """updates, seconds an update, trained parameters: from the log of fairseq-hydra-train."""
     with open(log, encoding="utf-8") as file:

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""What `model.layer_norm=auto` changes for an encoder that normalises before the block, as
+every large one does: with it (a LayerNorm a layer before pooling and head) and without.
+
+    python examples/demo/pre_norm.py --seeds 1 2 3
+
+A tiny pre-norm HuBERT on synthetic digit strings, the same budget for all, UER on the
+validation set. Run from the root of the repository; everything goes to work/digits.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+from runs import (
+    add_run_options,
+    call,
+    decode,
+    folder_of,
+    pretrain,
+    run_all,
+    spread,
+    train,
+    write_results,
+)
+
+WORK = "work/digits"
+DATA = f"{WORK}/data"
+READINGS = {
+    "auto": [],
+    "false": ["+model.layer_norm=false"],
+}
+WAYS = {
+    "full": ["model.feature_grad_mult=0", "optimization.max_update=300"],
+    "probe": ["model.finetune=probe", "optimization.lr=[0.03]", "optimization.max_update=300"],
+}
+AGGREGATIONS = ["varan", "weighted_sum"]
+
+
+def uer(runs, pretrained, way, aggregation, layer_norm, seed, settings):
+    """One run: UER on the validation set."""
+    name = f"{runs}/{way}-{aggregation}-{layer_norm}-{seed}"
+    options = [f"task.data={DATA}", "task.normalize=true", f"model.w2v_path={pretrained}"]
+    options += [f"model.aggregation={aggregation}", f"common.seed={seed}"]
+    options += [*WAYS[way], *READINGS[layer_norm], *settings]
+    scores = decode(train(name, "finetune", options), DATA, "valid")
+    return {
+        "way": way,
+        "aggregation": aggregation,
+        "layer_norm": layer_norm,
+        "seed": seed,
+        "uer": scores["uer"],
+    }
+
+
+def table(rows):
+    """Markdown: a line a way of fine-tuning and an aggregation."""
+    yield (
+        "| fine-tuning | aggregation | " + " | ".join(f"`layer_norm: {x}`" for x in READINGS) + " |"
+    )
+    yield "| --- | --- | --- | --- |"
+    for way in WAYS:
+        for aggregation in AGGREGATIONS:
+            cells = [
+                spread([r for r in rows if _key(r) == (way, aggregation, reading)], "uer")
+                for reading in READINGS
+            ]
+            yield f"| {way} | {aggregation} | {' | '.join(cells)} |"
+
+
+def _key(row):
+    return row["way"], row["aggregation"], row["layer_norm"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add_run_options(parser)
+    args = parser.parse_args()
+    if not os.path.isdir("examples/demo"):
+        sys.exit("pre_norm.py: run it from the root of the repository")
+
+    start = time.time()
+    os.makedirs(WORK, exist_ok=True)
+    if not os.path.exists(f"{DATA}/dict.ltr.txt"):
+        call(["python", "manifests/digits.py", DATA], f"{WORK}/data.log")
+    large = ["+model.layer_norm_first=true", "+model.extractor_mode=layer_norm"]
+    large += ["task.normalize=true"]
+    pretrained = pretrain(f"{WORK}/pretrain_pre_norm", DATA, "hubert", large, args.jobs)
+    runs = folder_of(f"{WORK}/pre_norm", args.set)
+    every = [
+        (runs, pretrained, way, aggregation, reading, seed, args.set)
+        for seed in args.seeds
+        for way in WAYS
+        for aggregation in AGGREGATIONS
+        for reading in READINGS
+    ]
+    rows = run_all(args.jobs, uer, every)
+    write_results(runs, rows, list(table(rows)))
+    print(f"\nUER % on {DATA}/valid.tsv, seeds {args.seeds}")
+    print(f"{time.time() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
