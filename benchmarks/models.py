@@ -1,36 +1,100 @@
-"""Base-size models with random weights and batches of noise, shared by the benchmarks."""
+"""Models of released sizes with random weights and batches of noise, shared by the benchmarks."""
 
 import os
 import tempfile
 
 import torch
 from fairseq import criterions, tasks
-from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
+from fairseq.models import MODEL_DATACLASS_REGISTRY
+from fairseq.models.hubert import HubertModel  # noqa: F401  registers it
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
 import varan_fairseq  # noqa: F401
+from varan_fairseq.compat import find_example
+from varan_fairseq.upstream import data2vec
+from varan_fairseq.upstream.wavlm import WavLMConfig
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 
+_LARGE = {
+    "encoder_layers": 24,
+    "encoder_embed_dim": 1024,
+    "encoder_ffn_embed_dim": 4096,
+    "encoder_attention_heads": 16,
+    "layer_norm_first": True,
+    "extractor_mode": "layer_norm",
+}
+_POSITIONS = {"pos_conv_depth": 5, "conv_pos": 95}
+# data2vec 2.0 as examples/data2vec/config/v2/base_audio_only_task.yaml has it
+_DATA2VEC2 = {
+    "depth": 12,
+    "norm_eps": 1e-5,
+    "modalities": {
+        "audio": {
+            "prenet_depth": 0,
+            "use_alibi_encoder": True,
+            "learned_alibi_scale": True,
+            "learned_alibi_scale_per_head": True,
+        }
+    },
+    "supported_modality": "AUDIO",
+    "skip_ema": True,
+}
+# fairseq's relative positions are a table for any length up to max_positions, made at once
+_CONFORMER = {
+    "layer_type": "conformer",
+    "attn_type": "espnet",
+    "pos_enc_type": "rel_pos",
+    "max_positions": 6000,
+}
+# name -> (fairseq's model, what differs from its defaults, which are base size)
+ENCODERS = {
+    "wav2vec2_base": ("wav2vec2", {"quantize_targets": True, "final_dim": 256}),
+    "hubert_base": ("hubert", {"label_rate": 50}),
+    "wavlm_base": ("wavlm", {}),
+    "data2vec_base": ("data2vec_audio", {"extractor_mode": "layer_norm", **_POSITIONS}),
+    "conformer_base": ("wav2vec2", _CONFORMER),
+    "wav2vec2_large": ("wav2vec2", {**_LARGE, "conv_bias": True}),
+    "hubert_large": ("hubert", {**_LARGE, "label_rate": 50}),
+    "wavlm_large": ("wavlm", {**_LARGE, "normalize": True}),
+    "data2vec_large": (
+        "data2vec_audio",
+        {**_LARGE, "layer_norm_first": False, **_POSITIONS},
+    ),
+}
+if find_example("data2vec.models.data2vec2"):
+    ENCODERS["data2vec2_base"] = ("data2vec_multi", _DATA2VEC2)
 
-def pretraining():
-    """wav2vec 2.0 Base as its checkpoint describes it."""
-    model = OmegaConf.structured(Wav2Vec2Config(quantize_targets=True, final_dim=256))
-    task = {"_name": "audio_pretraining", "data": "", "normalize": False, "tpu": False, "seed": 1}
-    model = OmegaConf.to_container(model, enum_to_str=True)
-    return OmegaConf.create({"task": task, "model": {**model, "_name": "wav2vec2"}})
+
+def pretraining(encoder: str):
+    """The configuration of one of `ENCODERS`, as its checkpoint has it."""
+    name, changes = ENCODERS[encoder]
+    if name.startswith("data2vec"):
+        data2vec.register(name)
+    known = WavLMConfig if name == "wavlm" else MODEL_DATACLASS_REGISTRY[name]
+    model = OmegaConf.merge(OmegaConf.structured(known), changes)
+    task = {"_name": "audio_pretraining", "data": "", "normalize": False}
+    if name == "hubert":
+        task.update(_name="hubert_pretraining", labels=["km"], label_rate=50)
+    task = OmegaConf.merge(OmegaConf.structured(TASK_DATACLASS_REGISTRY[task["_name"]]), task)
+    whole = {"task": task, "model": model, "common": {"seed": 1, "tpu": False}}
+    whole["optimization"] = {"max_update": 1}
+    whole = OmegaConf.to_container(OmegaConf.create(whole), resolve=True, enum_to_str=True)
+    whole["model"]["_name"] = name
+    return OmegaConf.create(whole)
 
 
-def build(name: str, **options):
-    """A task and a model `name` on wav2vec 2.0 Base, in training mode; fp16 on a GPU."""
+def build(name: str, encoder: str = "wav2vec2_base", **options):
+    """A task and a model `name` on one of `ENCODERS`, in training mode; fp16 on a GPU."""
     folder = tempfile.mkdtemp()
     with open(os.path.join(folder, "dict.ltr.txt"), "w") as file:
         file.writelines(f"{letter} 1\n" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ'|")
     base = {"_name": "audio_finetuning", "data": folder, "labels": "ltr", "tpu": False, "seed": 1}
     task = tasks.setup_task(OmegaConf.create(base))
     cfg = {
-        "_name": name, "w2v_path": "", "w2v_args": pretraining(), "data": folder,
+        "_name": name, "w2v_path": "", "w2v_args": pretraining(encoder), "data": folder,
         "normalize": False, "ddp_backend": "legacy_ddp", "apply_mask": True, "mask_prob": 0.65,
         "layerdrop": 0.0, "mask_channel_prob": 0.5, "mask_channel_length": 64,
         "activation_dropout": 0.1, **options,

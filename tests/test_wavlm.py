@@ -6,12 +6,13 @@ import torch
 from build import build_model, setup_task
 from conftest import save_wavlm
 from torch.nn import functional as F
+from wavlm_transformers import our_names, transformers_wavlm
 
 from varan_fairseq.upstream import wavlm
 
 CONFIGURATIONS = {
-    "base": {"layer_norm_first": False, "extractor_mode": "default", "conv_bias": False},
-    "large": {"layer_norm_first": True, "extractor_mode": "layer_norm", "conv_bias": False},
+    "base": {"layer_norm_first": False, "extractor_mode": "default"},
+    "large": {"layer_norm_first": True, "extractor_mode": "layer_norm"},
 }
 BUCKETS = {"num_buckets": 320, "max_distance": 800}
 
@@ -21,62 +22,12 @@ def task(corpus):
     return setup_task(corpus)
 
 
-def reference(cfg):
-    """transformers' model of this size, and its names for our weights."""
-    from transformers import WavLMConfig, WavLMModel
-
-    torch.manual_seed(3)
-    layers = eval(cfg["conv_feature_layers"])
-    model = WavLMModel(
-        WavLMConfig(
-            hidden_size=cfg["encoder_embed_dim"],
-            num_hidden_layers=cfg["encoder_layers"],
-            num_attention_heads=cfg["encoder_attention_heads"],
-            intermediate_size=cfg["encoder_ffn_embed_dim"],
-            feat_extract_norm="layer" if cfg["extractor_mode"] == "layer_norm" else "group",
-            do_stable_layer_norm=cfg["layer_norm_first"],
-            conv_dim=[layer[0] for layer in layers],
-            conv_kernel=[layer[1] for layer in layers],
-            conv_stride=[layer[2] for layer in layers],
-            num_conv_pos_embeddings=cfg["conv_pos"],
-            num_conv_pos_embedding_groups=cfg["conv_pos_groups"],
-            num_buckets=cfg["num_buckets"],
-            max_bucket_distance=cfg["max_distance"],
-            apply_spec_augment=False,
-        )
-    ).eval()
-    norm = "2.1" if cfg["extractor_mode"] == "layer_norm" else "2"
-    renamed = {}
-    for name in model.state_dict():
-        ours = name
-        for theirs, mine in (
-            ("masked_spec_embed", "mask_emb"),
-            ("feature_projection.layer_norm", "layer_norm"),
-            ("feature_projection.projection", "post_extract_proj"),
-            ("encoder.pos_conv_embed.conv.", "encoder.pos_conv.0."),
-            ("parametrizations.weight.original0", "weight_g"),
-            ("parametrizations.weight.original1", "weight_v"),
-            (".attention.rel_attn_embed", ".self_attn.relative_attention_bias"),
-            (".attention.gru_rel_pos_linear", ".self_attn.grep_linear"),
-            (".attention.gru_rel_pos_const", ".self_attn.grep_a"),
-            (".attention.", ".self_attn."),
-            (".feed_forward.intermediate_dense", ".fc1"),
-            (".feed_forward.output_dense", ".fc2"),
-        ):
-            ours = ours.replace(theirs, mine)
-        if ours.startswith("feature_extractor"):
-            ours = ours.replace(".conv.", ".0.").replace(".layer_norm.", f".{norm}.")
-        elif ".layers." in ours:
-            ours = ours.replace(".layer_norm.", ".self_attn_layer_norm.")
-        renamed[name] = ours
-    return model, renamed
-
-
 @pytest.mark.parametrize("size", sorted(CONFIGURATIONS))
 def test_every_hidden_state_and_gradient_equals_transformers(tmp_path, task, size):
     path = save_wavlm(tmp_path / "wavlm.pt", **BUCKETS, **CONFIGURATIONS[size])
     state = torch.load(path)
-    theirs, names = reference(state["cfg"])
+    theirs = transformers_wavlm(state["cfg"]).eval()
+    names = our_names(theirs)
     assert sorted(names.values()) == sorted(state["model"])
     theirs.load_state_dict({name: state["model"][ours] for name, ours in names.items()})
     encoder = build_model(path, task, feature_grad_mult=1.0).eval().w2v_encoder

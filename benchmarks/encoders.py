@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""What VARAN costs on each kind of encoder, and WavLM against transformers' own.
+
+    python benchmarks/encoders.py            # base sizes, a few minutes
+    python benchmarks/encoders.py --sizes    # one training step of each released size
+
+Random weights; fp16 on a GPU, float32 on a CPU. Time: medians, interleaved in one process.
+Memory: peak that the first two steps add to the model, each in a fresh process (with --sizes:
+of one step, weights and optimizer included).
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import time
+
+import torch
+from measure import in_fresh_process, interleaved_seconds, keep_freed_memory, peak_megabytes
+from models import CUDA, DEVICE, ENCODERS, build, pretraining, training_step, waveforms
+from wavlm_transformers import our_names, transformers_wavlm
+
+from varan_fairseq.upstream.wavlm import WavLM
+
+BATCH, SECONDS, LABELS = (16, 15, 200) if CUDA else (2, 8, 100)
+READINGS = ("last_layer", "varan")
+
+
+def stepper(encoder: str, aggregation: str):
+    """A function that does one training step of `varan_ctc`."""
+    task, model = build("varan_ctc", encoder, aggregation=aggregation)
+    return training_step(task, model, "varan_ctc", BATCH, SECONDS, LABELS)
+
+
+def memory_of(encoder: str, aggregation: str) -> float:
+    """MB that the first two steps add."""
+    step = stepper(encoder, aggregation)
+    return peak_megabytes(lambda: (step(), step()))
+
+
+def size_of(encoder: str) -> float:
+    """MB of one step of one utterance, counted from before the model is there."""
+    torch.nn.Linear(64, 64)(torch.randn(64, 64)).sum().backward()  # loads torch's libraries
+
+    def work():
+        task, model = build("varan_ctc", encoder)
+        training_step(task, model, "varan_ctc", 1, SECONDS, LABELS)()
+
+    return peak_megabytes(work)
+
+
+def compare_readings(rounds: int) -> None:
+    print("| encoder | last_layer | varan | time | memory |\n| --- | --- | --- | --- | --- |")
+    for encoder in (name for name in ENCODERS if name.endswith("base")):
+        steps = {name: stepper(encoder, name) for name in READINGS}
+        seconds = interleaved_seconds(steps, rounds)
+        del steps
+        memory = {
+            name: statistics.median(in_fresh_process(__file__, encoder, name) for _ in range(3))
+            for name in READINGS
+        }
+        cells = [f"{seconds[name]:.3f} s, {memory[name]:.0f} MB" for name in READINGS]
+        ratios = [f"{values['varan'] / values['last_layer']:.3f}" for values in (seconds, memory)]
+        print("| " + " | ".join([encoder, *cells, *ratios]) + " |", flush=True)
+    print("wanted: time 1.05, memory 1.10")
+
+
+def compare_wavlm(rounds: int) -> None:
+    """Forward and backward, the same weights and input, no dropout."""
+    cfg = pretraining("wavlm_base").model
+    for key in ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"):
+        cfg[key] = 0.0
+    ours, theirs = WavLM(cfg).train().to(DEVICE), transformers_wavlm(cfg).train().to(DEVICE)
+    weights = ours.state_dict()
+    theirs.load_state_dict({name: weights[our] for name, our in our_names(theirs).items()})
+    source = waveforms(BATCH, SECONDS)
+    if CUDA:
+        ours, theirs = ours.half(), theirs.half()
+    padding = torch.zeros(source.shape, dtype=torch.bool, device=DEVICE)
+    padding[1:, int(0.8 * source.shape[1]) :] = True
+    source = source.masked_fill(padding, 0)
+
+    def run_ours():
+        output = ours.extract_features(source, padding)["x"]
+        output.float().square().mean().backward()
+
+    def run_theirs():
+        output = theirs(source, attention_mask=(~padding).long()).last_hidden_state
+        output.float().square().mean().backward()
+
+    seconds = interleaved_seconds({"transformers": run_theirs, "ours": run_ours}, rounds)
+    print(
+        f"WavLM Base, forward and backward: transformers {seconds['transformers']:.3f} s, ours "
+        f"{seconds['ours']:.3f} s, ratio {seconds['ours'] / seconds['transformers']:.3f} "
+        "(wanted 1)"
+    )
+
+
+def print_sizes() -> None:
+    print(f"one training step, {SECONDS} s of audio\n\n| encoder | parameters | seconds | MB |")
+    print("| --- | --- | --- | --- |")
+    for encoder in ENCODERS:
+        memory = in_fresh_process(__file__, encoder)
+        task, model = build("varan_ctc", encoder)
+        parameters = sum(parameter.numel() for parameter in model.w2v_encoder.parameters())
+        step = training_step(task, model, "varan_ctc", 1, SECONDS, LABELS)
+        start = time.perf_counter()
+        step()
+        print(
+            f"| {encoder} | {parameters / 1e6:.1f} M | {time.perf_counter() - start:.1f} | "
+            f"{memory:.0f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=20 if CUDA else 7)
+    parser.add_argument("--sizes", action="store_true", help="one step of each released size")
+    parser.add_argument("--memory", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(os.cpu_count())
+    if args.memory:
+        print((memory_of if len(args.memory) > 1 else size_of)(*args.memory))
+        return
+    print(f"{torch.cuda.get_device_name() if CUDA else 'CPU, float32'}, torch {torch.__version__}")
+    if args.sizes:
+        print_sizes()
+        return
+    keep_freed_memory()
+    print(f"{BATCH} utterances of {SECONDS} s")
+    compare_readings(args.rounds)
+    compare_wavlm(args.rounds)
+
+
+if __name__ == "__main__":
+    main()
