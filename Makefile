@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup-demo demo demo-emotion human lora test test-stock bench setup clean
+.PHONY: setup-demo demo demo-emotion human lora pre-norm test test-stock bench setup clean
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
@@ -32,8 +32,12 @@ lora: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/compare.py digits --base hubert --finetune full lora dora probe --seeds 1 2 3
 	$(VENV)/bin/python -W ignore examples/demo/compare.py human --base hubert --finetune full lora dora probe --seeds 1 2 3
 
+# what layer_norm=auto changes for a pre-norm encoder: half an hour on 2 cores
+pre-norm: setup-demo
+	$(VENV)/bin/python -W ignore examples/demo/pre_norm.py --seeds 1 2 3
+
 test: setup
-	$(VENV)/bin/python -m pytest -q tests
+	$(VENV)/bin/python -m pytest -q -n auto --dist loadscope tests
 
 test-stock:
 	@test -n "$(STOCK)" || { echo "the stock lane (fairseq 0.12.2) needs Python 3.8, 3.9 or 3.10: name one with PYTHON=/path/to/python3.10" >&2; exit 1; }
@@ -43,6 +47,8 @@ bench: setup
 	$(VENV)/bin/python benchmarks/heads.py
 	$(VENV)/bin/python benchmarks/step.py
 	$(VENV)/bin/python benchmarks/lora.py
+	$(VENV)/bin/python benchmarks/encoders.py
+	$(VENV)/bin/python benchmarks/encoders.py --sizes
 
 clean:
 	rm -rf .venv-* work

@@ -51,27 +51,31 @@ def load_encoder(cfg: Any) -> Encoder:
         cfg.w2v_args = convert_namespace_to_omegaconf(cfg.w2v_args)
     elif not OmegaConf.is_config(cfg.w2v_args):
         cfg.w2v_args = OmegaConf.create(cfg.w2v_args)
-    pretraining = cfg.w2v_args
-    kind = kind_of(pretraining.model)
-    _check_layer_type(cfg, pretraining.model)
-
-    with open_dict(pretraining):
-        pretraining.task.data = cfg.data
-    fit_task_config(pretraining.task)
-    model = kind.build(pretraining)
-    if cfg.checkpoint_activations:
-        for block in kind.blocks(model):
-            if not hasattr(block, "precheckpoint_forward"):  # of a model that lacks the option
-                checkpoint_wrapper(block, offload_to_cpu=cfg.offload_activations)
-    encoder = Encoder(
-        model,
-        kind,
+    _check_layer_type(cfg, cfg.w2v_args.model)
+    encoder = build_encoder(
+        cfg.w2v_args,
+        cfg.data,
         apply_mask=cfg.apply_mask,
         freeze_finetune_updates=cfg.freeze_finetune_updates,
     )
+    if cfg.checkpoint_activations:
+        for block in encoder.kind.blocks(encoder.w2v_model):
+            if not hasattr(block, "precheckpoint_forward"):  # of a model that lacks the option
+                checkpoint_wrapper(block, offload_to_cpu=cfg.offload_activations)
     if weights is not None and not cfg.no_pretrained_weights:
         load_weights(encoder, weights, cfg.w2v_path)
     return encoder
+
+
+def build_encoder(pretraining: Any, data: str = "", **options: Any) -> Encoder:
+    """An encoder with random weights. pretraining: what `read_checkpoint` returns as `config`
+    (changed in place). data: folder for its task. options: of `Encoder`. Raises ValueError or
+    ModuleNotFoundError for a kind that is not supported."""
+    kind = kind_of(pretraining.model)
+    with open_dict(pretraining):
+        pretraining.task.data = data
+    fit_task_config(pretraining.task)
+    return Encoder(kind.build(pretraining), kind, **options)
 
 
 def load_weights(
