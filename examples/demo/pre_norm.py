@@ -31,9 +31,10 @@ READINGS = {
     "auto": [],
     "false": ["+model.layer_norm=false"],
 }
+BUDGET = ["model.feature_grad_mult=0", "optimization.max_update=300"]
 WAYS = {
-    "full": ["model.feature_grad_mult=0", "optimization.max_update=300"],
-    "probe": ["model.finetune=probe", "optimization.lr=[0.03]", "optimization.max_update=300"],
+    "full": BUDGET,
+    "probe": [*BUDGET, "model.finetune=probe", "optimization.lr=[0.03]"],
 }
 AGGREGATIONS = ["varan", "weighted_sum"]
 
