@@ -39,12 +39,14 @@ def tiny_model(kind="wav2vec2", **changes):
     quantizer = {"quantize_targets": True, "final_dim": 16, "latent_vars": 8}
     conformer = {"layer_type": "conformer", "depthwise_conv_kernel_size": 7}
     relative = {"attn_type": "espnet", "pos_enc_type": "rel_pos", "max_positions": 500}
+    rotary = {"attn_type": "espnet", "pos_enc_type": "rope"}
     if kind == "data2vec_multi":
         return tiny_data2vec2(**changes)
     model = {
         "wav2vec2": {"_name": "wav2vec2", **shape, **quantizer},
         "conformer": {"_name": "wav2vec2", **shape, **quantizer, **conformer},
         "conformer_relative": {"_name": "wav2vec2", **shape, **quantizer, **conformer, **relative},
+        "conformer_rotary": {"_name": "wav2vec2", **shape, **quantizer, **conformer, **rotary},
         "hubert": {"_name": "hubert", **shape, "final_dim": 16, "label_rate": 50},
         "data2vec_audio": {
             "_name": "data2vec_audio",

@@ -14,7 +14,7 @@ from conftest import ENCODERS, REPO, command, save_pretrained, shell, tiny_model
 from omegaconf import OmegaConf
 
 import varan_fairseq
-from varan_fairseq.cli import infer, layers
+from varan_fairseq.cli import export, infer, layers
 from varan_fairseq.manifest import read_manifest
 
 # fairseq has no WavLM, and main's relative Conformer cannot be built by its own command.
@@ -131,3 +131,22 @@ def test_from_pretraining_to_the_layer_report(kind, tmp_path, capsys):
     )
     # the report's batch has padding, this utterance has none; group norm feels the difference
     assert [float(value) for value in rows[1][1:5]] == pytest.approx(posterior.tolist(), abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_adapters_travel(kind, tmp_path, corpus):
+    """Trained, exported, put on the same base again: every number, batch norm's too."""
+    base = save_pretrained(tmp_path / "base.pt", kind)
+    recipe = os.path.join(REPO, "examples", "wav2vec2_base_libri_10m.yaml")
+    changes = {
+        "dataset": {"valid_subset": "valid"},
+        "model": {"posterior_heads": 4, "freeze_finetune_updates": 0, "lora_rank": 2},
+    }
+    checkpoint = train(recipe, corpus, tmp_path / "out", base, **changes)
+    folder, restored = str(tmp_path / "adapter"), str(tmp_path / "restored.pt")
+    assert export.main(["adapter", checkpoint, folder]) == 0
+    assert export.main(["restore", folder, base, restored]) == 0
+    one, other = torch.load(checkpoint)["model"], torch.load(restored)["model"]
+    assert one.keys() == other.keys() and any("lora_A" in name for name in one)
+    for name in one:
+        assert torch.equal(one[name], other[name]), name

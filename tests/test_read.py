@@ -1,5 +1,7 @@
 """Checkpoint formats: fairseq's new and old one, and fine-tuned models as a start."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 from build import build_model, setup_task
@@ -110,6 +112,24 @@ def test_a_fine_tuned_model_as_a_start(finetuned, task, caplog, name):
     assert said in caplog.text
     for part in dropped[name].split("), "):
         assert part in caplog.text
+
+
+def test_a_model_fine_tuned_in_the_old_format(finetuned, task, tmp_path):
+    """argparse's `args`, and those of the encoder inside."""
+    model, path = finetuned("wav2vec_ctc")
+    state = torch.load(path)
+    cfg = state["cfg"]["model"]
+    inner = {**cfg["w2v_args"]["task"], **cfg["w2v_args"]["model"]}
+    inner.update(arch="wav2vec2", task="audio_pretraining", criterion="wav2vec")
+    inner.pop("_name")
+    outer = {**cfg, "arch": "wav2vec_ctc", "task": "audio_pretraining", "criterion": "ctc"}
+    outer.pop("_name")
+    state.update(cfg=None, args=Namespace(**{**outer, "w2v_args": Namespace(**inner)}))
+    torch.save(state, str(tmp_path / "old.pt"))
+    ours = build_model(str(tmp_path / "old.pt"), task).w2v_encoder.state_dict()
+    theirs = model.w2v_encoder.state_dict()
+    assert len(ours) > 50 and set(theirs) - set(ours) == {"proj.weight", "proj.bias"}
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_a_model_fine_tuned_with_lora_has_to_be_merged_first(finetuned, task):

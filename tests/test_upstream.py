@@ -7,6 +7,7 @@ from build import build_model, setup_task
 from conftest import ENCODERS, save_pretrained
 
 KINDS = [(kind, pre_norm) for kind in ENCODERS for pre_norm in (False, True)]
+KINDS.append(("conformer_rotary", False))
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda p: p[0] + ("-pre" if p[1] else "-post"))

@@ -84,17 +84,23 @@ def read_checkpoint(path: str) -> Pretrained:
     """
     try:
         state = peek(path)
+        finetuned, dropped = None, {}
         if wavlm.is_released_format(state):
             weights, config = wavlm.read_released(state)
+        elif isinstance(getattr(state.get("args"), "w2v_args", None), Namespace):
+            # fairseq main cannot convert one namespace in another
+            finetuned, inner = state["args"].arch, state["args"].w2v_args
+            weights, config, dropped = _encoder_of(
+                state["model"], convert_namespace_to_omegaconf(inner)
+            )
         else:
             state = checkpoint_utils.load_checkpoint_to_cpu(path)
             weights, config = state["model"], state["cfg"]
-        OmegaConf.set_struct(config, False)
-        finetuned, dropped = None, {}
-        if config.model.get("w2v_args") is not None:
-            finetuned = config.model._name
-            weights, config, dropped = _encoder_of(weights, config.model.w2v_args)
-        elif "w2v_path" in config.model:
+            OmegaConf.set_struct(config, False)
+            if config.model.get("w2v_args") is not None:
+                finetuned = config.model._name
+                weights, config, dropped = _encoder_of(weights, config.model.w2v_args)
+        if finetuned is None and "w2v_path" in config.model:
             raise ValueError(
                 f"fine-tuned with model {config.model._name!r} and without the configuration of "
                 "its encoder, as task hubert_pretraining does: use the checkpoint it started from"
@@ -128,9 +134,9 @@ def _encoder_of(
         raise ValueError(
             "fine-tuned with LoRA, whose weights are apart: make it one with varan-export --merge"
         )
-    if isinstance(config, Namespace):
-        config = convert_namespace_to_omegaconf(config)
-    return kept, OmegaConf.create(config), dropped
+    config = OmegaConf.create(config)
+    OmegaConf.set_struct(config, False)
+    return kept, config, dropped
 
 
 def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:

@@ -179,13 +179,12 @@ class GatedAttention(nn.Module):
         bias = self.gate(x) * bias
         if padding_mask is not None:
             bias = bias.masked_fill_(padding_mask[:, None, None], float("-inf"))
-        attended = scaled_dot_product_attention(
-            self._heads(self.q_proj(x)),
-            self._heads(self.k_proj(x)),
-            self._heads(self.v_proj(x)),
-            bias,
-            self.dropout if self.training else 0.0,
+        query, key, value = (
+            self._heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj)
         )
+        dropout = self.dropout if self.training else 0.0
+        bias = bias.to(query.dtype)  # they differ under autocast
+        attended = scaled_dot_product_attention(query, key, value, bias, dropout)
         return self.out_proj(attended.permute(2, 0, 1, 3).reshape(x.shape))
 
     def gate(self, x: Tensor) -> Tensor:
