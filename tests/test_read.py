@@ -134,7 +134,7 @@ def test_a_model_fine_tuned_in_the_old_format(finetuned, task, tmp_path):
 
 def test_a_model_fine_tuned_with_lora_has_to_be_merged_first(finetuned, task):
     _, path = finetuned("varan_ctc", lora_rank=2)
-    with pytest.raises(ValueError, match="fine-tuned with LoRA, .* varan-export --merge"):
+    with pytest.raises(ValueError, match="fine-tuned with LoRA, .* varan-export merge"):
         build_model(path, task)
 
 

@@ -132,7 +132,7 @@ def _encoder_of(
             dropped[".".join(outside.split(".")[:2])] += tensor.numel()
     if any(is_lora(name) for name in kept):
         raise ValueError(
-            "fine-tuned with LoRA, whose weights are apart: make it one with varan-export --merge"
+            "fine-tuned with LoRA, whose weights are apart: fold them in with varan-export merge"
         )
     config = OmegaConf.create(config)
     OmegaConf.set_struct(config, False)
