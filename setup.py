@@ -56,7 +56,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "varan-inspect=varan_fairseq.cli.inspect:main",
+            "varan-inspect=varan_fairseq.cli.inspect_checkpoint:main",
             "varan-infer=varan_fairseq.cli.infer:main",
             "varan-layers=varan_fairseq.cli.layers:main",
             "varan-export=varan_fairseq.cli.export:main",

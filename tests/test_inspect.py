@@ -8,7 +8,7 @@ from build import build_model, setup_task, train
 from conftest import ENCODERS, REPO, save_pretrained, write_labelled_corpus
 from test_read import save_finetuned
 
-from varan_fairseq.cli import export, inspect
+from varan_fairseq.cli import export, inspect_checkpoint
 
 RECIPE = os.path.join(REPO, "examples", "wav2vec2_base_libri_10m.yaml")
 
@@ -16,7 +16,7 @@ RECIPE = os.path.join(REPO, "examples", "wav2vec2_base_libri_10m.yaml")
 def lines(path, capsys):
     """{name: value} of what is printed; of names that come twice, the last."""
     capsys.readouterr()  # fairseq's wav2vec_ctc prints itself
-    assert inspect.main([str(path)]) == 0
+    assert inspect_checkpoint.main([str(path)]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == str(path)
     return dict(line.strip().split(None, 1) for line in rest if not line.startswith("  train with"))
@@ -83,7 +83,7 @@ def test_errors(tmp_path, capsys, wav2vec2):
         ("hole.pt", "missing mask_emb, surplus none"),
         ("empty", "no adapter "),
     ):
-        assert inspect.main([str(tmp_path / name)]) == 2
+        assert inspect_checkpoint.main([str(tmp_path / name)]) == 2
         captured = capsys.readouterr()
         assert captured.out == "" and words in captured.err
         assert captured.err.startswith("varan-inspect: error: ") and captured.err.count("\n") == 1

@@ -99,6 +99,8 @@ class Encoder(nn.Module):
     def _silence_padding(self, _, inputs: Tuple[Tensor]) -> Tensor:
         """Makes a batch's convolutions [B, C, T'] see what they see in an utterance alone, and
         saw in pre-training, which crops and so has no padding: zeros outside."""
+        if self.valid_frames is None:  # the model is used without this encoder
+            return inputs[0]
         frame = torch.arange(inputs[0].shape[-1], device=inputs[0].device)
         return inputs[0].masked_fill(frame >= self.valid_frames[:, None, None], 0)
 
