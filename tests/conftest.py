@@ -72,6 +72,10 @@ def tiny_data2vec2(encoder_embed_dim=32, encoder_attention_heads=4, encoder_laye
         "learned_alibi_scale": True,
         "learned_alibi_scale_per_head": True,
         "mask_prob": 0.5,
+        "mask_prob_adjust": 0.05,
+        "mask_length": 5,
+        "mask_dropout": 0.0,
+        "inverse_mask": False,
         "decoder": {"decoder_dim": 16, "decoder_groups": 4, "decoder_layers": 2},
     }
     for key in ("extractor_mode", "num_extra_tokens"):
@@ -84,6 +88,7 @@ def tiny_data2vec2(encoder_embed_dim=32, encoder_attention_heads=4, encoder_laye
         "num_heads": encoder_attention_heads,
         "mlp_ratio": 2,
         "average_top_k_layers": 2,
+        "clone_batch": 2,
         "supported_modality": "AUDIO",
         "modalities": {"audio": audio},
         **changes,

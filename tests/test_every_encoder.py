@@ -56,6 +56,8 @@ def pretrain(kind, data, folder):
             labels.writelines(f"{label} 1\n" for label in range(5))
         task.update(_name="hubert_pretraining", label_dir=data, labels=["km"], label_rate=50)
         task.update(sample_rate=16000, max_sample_size=16000)
+    if kind == "data2vec_multi":
+        task["precompute_mask_config"] = {}  # as fairseq's own recipe has it
     recipe = {
         "hydra": {"run": {"dir": "."}, "output_subdir": None},
         "common": {"user_dir": str(folder / "found"), "cpu": True, "log_interval": 1},

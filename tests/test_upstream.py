@@ -155,6 +155,26 @@ def test_activation_checkpointing_changes_nothing(checkpoint, task):
         assert torch.allclose(gradient, gradients[1][name], rtol=1e-4, atol=2e-6), name
 
 
+@pytest.mark.skipif("data2vec_multi" not in ENCODERS, reason="fairseq 0.12.2 has no data2vec 2.0")
+def test_data2vec2_with_all_it_can_have(tmp_path, task):
+    """Tokens before the first frame are no frames; other modalities' weights are left out."""
+    path = save_pretrained(tmp_path / "c.pt", "data2vec_multi", num_extra_tokens=2)
+    state = torch.load(path)
+    assert any(name.startswith("_ema") for name in state["model"])
+    state["cfg"]["model"]["supported_modality"] = None
+    state["model"]["modality_encoders.TEXT.local_encoder.weight"] = torch.ones(1)
+    torch.save(state, path)
+    encoder = build_model(path, task).eval().w2v_encoder
+    source, mask = waves()
+    with torch.no_grad():
+        found = encoder(source, mask)
+        expected = own_states(encoder, source, mask)
+    assert found.lengths.tolist() == [49, 34] and found.output.shape == (49, 2, 32)
+    for one, other in zip(found.states, expected):
+        assert torch.equal(one, other)
+    assert torch.equal(found.states[-1], found.output)
+
+
 def test_no_hooks_stay_behind(checkpoint, task):
     encoder = build_model(checkpoint, task).w2v_encoder
     encoder(*waves())

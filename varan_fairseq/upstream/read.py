@@ -57,9 +57,9 @@ _RENAMED = {
     "learned_alibi_scale": "update_alibi",
 }
 
-# Of data2vec 2.0: as fairseq fine-tunes it, and without a teacher, which would be built only
-# to be dropped.
-_CONSTANT = {"inverse_mask": False, "skip_ema": True}
+# Of data2vec 2.0: as fairseq fine-tunes it, and without a teacher and other modalities, which
+# would be built only to be dropped.
+_CONSTANT = {"inverse_mask": False, "skip_ema": True, "supported_modality": "AUDIO"}
 
 
 class Pretrained(NamedTuple):
