@@ -12,7 +12,6 @@ of one step, weights and optimizer included).
 import argparse
 import logging
 import os
-import statistics
 import time
 
 import torch
@@ -55,10 +54,7 @@ def compare_readings(rounds: int) -> None:
         steps = {name: stepper(encoder, name) for name in READINGS}
         seconds = interleaved_seconds(steps, rounds)
         del steps
-        memory = {
-            name: statistics.median(in_fresh_process(__file__, encoder, name) for _ in range(3))
-            for name in READINGS
-        }
+        memory = {name: in_fresh_process(__file__, encoder, name) for name in READINGS}
         cells = [f"{seconds[name]:.3f} s, {memory[name]:.0f} MB" for name in READINGS]
         ratios = [f"{values['varan'] / values['last_layer']:.3f}" for values in (seconds, memory)]
         print("| " + " | ".join([encoder, *cells, *ratios]) + " |", flush=True)
