@@ -104,9 +104,8 @@ class WavLMEncoder(TransformerEncoder):
 
     def __init__(self, cfg: Any):
         super().__init__(cfg)
-        if len(self.layers):
-            buckets = nn.Embedding(cfg.num_buckets, cfg.encoder_attention_heads)
-            self.layers[0].self_attn.relative_attention_bias = buckets
+        biases = nn.Embedding(cfg.num_buckets, cfg.encoder_attention_heads)
+        self.layers[0].self_attn.relative_attention_bias = biases
         self.max_distance = cfg.max_distance
         self.apply(init_bert_params)
 
