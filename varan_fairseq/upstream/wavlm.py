@@ -188,9 +188,10 @@ class GatedAttention(nn.Module):
 
     def gate(self, x: Tensor) -> Tensor:
         """[T, B, D] -> [B, H, T, 1], between 1 and 2 + grep_a."""
-        gates = self.grep_linear(self._heads(x))
-        gates = gates.view(*gates.shape[:-1], 2, 4).sum(-1).sigmoid()
-        a, b = gates.split(1, dim=-1)
+        frames, batch, _ = x.shape
+        gates = self.grep_linear(x.reshape(frames, batch, self.num_heads, -1))
+        gates = gates.view(frames, batch, self.num_heads, 2, 4).sum(-1).sigmoid()
+        a, b = gates.permute(1, 2, 0, 3).split(1, dim=-1)
         return a * (b * self.grep_a - 1) + 2
 
     def _heads(self, x: Tensor) -> Tensor:
