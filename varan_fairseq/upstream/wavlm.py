@@ -117,7 +117,7 @@ class WavLMEncoder(TransformerEncoder):
         x = x + self.pos_conv(x.transpose(1, 2)).transpose(1, 2)
         if not self.layer_norm_first:
             x = self.layer_norm(x)
-        x = F.dropout(x, self.dropout, self.training).transpose(0, 1)
+        x = F.dropout(x, self.dropout, self.training).transpose(0, 1).contiguous()
         table = self.layers[0].self_attn.relative_attention_bias.weight
         bias = position_bias(table, len(x), self.max_distance)
         for block in self.layers:
