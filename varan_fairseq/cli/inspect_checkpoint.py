@@ -10,13 +10,14 @@ import argparse
 import logging
 import os
 import sys
+from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..adapter import read_adapter
 from ..checkpoint import TASKS, model_from_state, read_state
 from ..compat import peek
 from ..models.finetune import finetune_mode
-from ..upstream import Encoder, build_encoder, load_weights, read_checkpoint
+from ..upstream import Encoder, build_encoder, load_weights, normalizes, read_checkpoint
 from . import run
 
 Lines = Iterator[Tuple[str, str]]
@@ -48,9 +49,9 @@ def _pretrained(path: str) -> Lines:
     load_weights(encoder, read.weights, path)
     yield from _encoder(encoder, read.config)
     if read.finetuned is not None:
-        parts = ", ".join(f"{name} ({count:,})" for name, count in read.dropped.items())
-        yield "fine-tuned", f"model {read.finetuned}; as a start for training, without {parts}"
-    normalize = str(_normalize(read.config)).lower()
+        without = f"as a start for training, without {read.left_out}"
+        yield "fine-tuned", f"model {read.finetuned}; {without}"
+    normalize = str(normalizes(read.config)).lower()
     yield "train with", f"model.w2v_path={path} task.normalize={normalize}"
 
 
@@ -91,12 +92,8 @@ def _encoder(encoder: Encoder, config: Any) -> Lines:
     auto = "with" if encoder.raw_states else "without"
     yield "normalisation", f"{order}; model.layer_norm=auto reads layers {auto} a LayerNorm each"
     rate = config.task.get("sample_rate", 16000)
-    yield "audio", f"{rate} Hz, task.normalize={str(_normalize(config)).lower()}"
+    yield "audio", f"{rate} Hz, task.normalize={str(normalizes(config)).lower()}"
     yield "parameters", f"{parameters / 1e6:.2f} M in the encoder"
-
-
-def _normalize(config: Any) -> bool:
-    return bool(config.task.get("normalize", config.model.get("normalize", False)))
 
 
 def _source(source: Optional[Dict[str, Any]]) -> Lines:
@@ -108,7 +105,7 @@ def _reading(model: Any, criterion: Any, prior: Sequence[float]) -> Lines:
     """From the configurations of model and criterion."""
     options = (f"{key} {model[key]}" for key in ("aggregation", "combine", "layer_norm"))
     yield "model", ", ".join([model["_name"], *options])
-    mode = finetune_mode(_Attributes(model))
+    mode = finetune_mode(SimpleNamespace(**model))
     if mode == "lora":
         kind = "DoRA" if model["lora_magnitude"] else "LoRA"
         mode = f"{kind}, rank {model['lora_rank']}, on {model['lora_targets']}"
@@ -118,13 +115,6 @@ def _reading(model: Any, criterion: Any, prior: Sequence[float]) -> Lines:
         said = [f"{key} {criterion[key]}" for key in options if key in (criterion or {})]
         yield "objective", ", ".join(said) or "another criterion's"
         yield "prior", " ".join(f"{value:.3f}" for value in prior)
-
-
-class _Attributes:
-    """Keys of a configuration as attributes."""
-
-    def __init__(self, config: Any):
-        self.__dict__.update(config)
 
 
 def _labels(extension: str, symbols: Sequence[str]) -> Lines:

@@ -67,21 +67,21 @@ def kind_of(cfg: Any) -> Kind:
     return KINDS[name]
 
 
-def _build_by_task(pretraining: Any) -> nn.Module:
+def _build_by_task(
+    pretraining: Any, task_state: Optional[Dict[str, Any]] = None, **kept: Any
+) -> nn.Module:
+    """task_state: for its task. kept: options of `remove_pretraining_modules`."""
     task = tasks.setup_task(pretraining.task)
+    task.load_state_dict(task_state or {})
     model = task.build_model(pretraining.model, from_checkpoint=True)
-    model.remove_pretraining_modules()
+    model.remove_pretraining_modules(**kept)
     return model
 
 
 def _build_hubert(pretraining: Any) -> nn.Module:
-    task = tasks.setup_task(pretraining.task)
-    # It would look for the pre-training labels' dictionaries; without them the model builds
-    # no label embeddings, which fine-tuning has no use for.
-    task.load_state_dict({"dictionaries": [None]})
-    model = task.build_model(pretraining.model, from_checkpoint=True)
-    model.remove_pretraining_modules()
-    return model
+    # The task would look for the pre-training labels' dictionaries; without them the model
+    # builds no label embeddings, which fine-tuning has no use for.
+    return _build_by_task(pretraining, {"dictionaries": [None]})
 
 
 def _build_conformer(pretraining: Any) -> nn.Module:
@@ -97,10 +97,7 @@ def _build_data2vec(pretraining: Any) -> nn.Module:
 def _build_data2vec2(pretraining: Any) -> nn.Module:
     data2vec.register("data2vec_multi")
     with data2vec.without_timm():
-        task = tasks.setup_task(pretraining.task)
-        model = task.build_model(pretraining.model, from_checkpoint=True)
-    model.remove_pretraining_modules(modality="audio")
-    return model
+        return _build_by_task(pretraining, modality="audio")
 
 
 def _extract(model, source, padding_mask, mask):

@@ -1,6 +1,5 @@
 """A checkpoint of a pre-trained model -> `Encoder`."""
 
-import logging
 from argparse import Namespace
 from typing import Any, Container, Dict
 
@@ -13,8 +12,6 @@ from ..compat import fit_task_config
 from .kinds import kind_of
 from .layers import Encoder
 from .read import read_pretrained
-
-logger = logging.getLogger(__name__)
 
 # Keys of fairseq's fine-tuning config that no encoder here can honour, with the value
 # that asks for nothing.

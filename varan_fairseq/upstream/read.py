@@ -74,6 +74,17 @@ class Pretrained(NamedTuple):
     finetuned: Optional[str]
     dropped: Dict[str, int]
 
+    @property
+    def left_out(self) -> str:
+        """`dropped` in words."""
+        return ", ".join(f"{name} ({count:,})" for name, count in self.dropped.items()) or "none"
+
+
+def normalizes(config: Any) -> bool:
+    """Whether a pre-training normalised waveforms: its `task.normalize`, or in old files the
+    model's key."""
+    return bool(config.task.get("normalize", config.model.get("normalize", False)))
+
 
 def read_checkpoint(path: str) -> Pretrained:
     """Reads a pre-trained checkpoint of fairseq (with `cfg`, or `args` as until 2020), a
@@ -157,7 +168,7 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
     except ValueError as error:
         raise ValueError(f"model.w2v_path={error}") from error
     config = read.config
-    normalized = config.task.get("normalize", config.model.get("normalize", False))
+    normalized = normalizes(config)
     if normalized != cfg.normalize:
         want, found = (str(bool(value)).lower() for value in (normalized, cfg.normalize))
         raise ValueError(
@@ -179,11 +190,10 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
                 config.model[key] = overrides[key]
     logger.info("encoder: %s (%s) from %s", read.kind.title, config.model._name, path)
     if read.finetuned is not None:
-        parts = ", ".join(f"{name} ({count:,})" for name, count in read.dropped.items())
         logger.info(
             "fine-tuned with model %s: its encoder is kept, its other weights are not: %s",
             read.finetuned,
-            parts or "none",
+            read.left_out,
         )
     return read.weights, config
 
