@@ -16,7 +16,7 @@ from . import compat
 from .adapter import read_adapter
 from .lora import lora_parameters
 from .models.adapters import adapter_labels, load_adapter
-from .models.reading import ReadingModel
+from .models.layerwise import LayerwiseModel
 from .upstream import load_weights, read_pretrained
 
 # Our models, and the task whose needs an adapter holds. It may name no other: adapters are
@@ -59,7 +59,7 @@ def load_model(
     data: Optional[str] = None,
     base: Optional[str] = None,
     models: Sequence[str] = tuple(TASKS),
-) -> Tuple[ReadingModel, Any, Any]:
+) -> Tuple[LayerwiseModel, Any, Any]:
     """(model in evaluation mode, cfg, task). data: folder to use as `task.data`; path,
     overrides, base, models: see `read_state`."""
     state = read_state(path, overrides, base, models)
@@ -71,7 +71,7 @@ def load_model(
 
 def model_from_state(
     state: Dict[str, Any], path: str, task: Any = None
-) -> Tuple[ReadingModel, Any, Any]:
+) -> Tuple[LayerwiseModel, Any, Any]:
     """What `load_model` returns, from what `read_state` returned for this path. task: one to
     use instead of the checkpoint's own."""
     # fairseq wants the path to exist although it does not read it again

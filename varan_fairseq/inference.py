@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .models.reading import ReadingModel
+from .models.layerwise import LayerwiseModel
 
 Audio = Union[str, os.PathLike, np.ndarray]
 
@@ -16,7 +16,7 @@ class FinetunedModel:
     """model, cfg, task: what `checkpoint.load_model` returns. Runs on the GPU if there is
     one. `model` is the underlying fairseq model."""
 
-    def __init__(self, model: ReadingModel, cfg: Any, task: Any):
+    def __init__(self, model: LayerwiseModel, cfg: Any, task: Any):
         self.model, self.cfg = model, cfg
         self.labels = task.target_dictionary
         self.sample_rate = cfg.task.sample_rate

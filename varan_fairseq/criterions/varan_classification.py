@@ -11,7 +11,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from ..method.classification import layerwise_cross_entropy
 from ..metrics import confusion_matrix
 from .confusion import log_confusion
-from .objective import (
+from .layerwise import (
     LayerObjective,
     ObjectiveConfig,
     blame_audio,

@@ -10,7 +10,7 @@ from fairseq.logging import metrics
 from fairseq.logging.meters import safe_round
 
 from ..method.ctc import ctc_feasible, layerwise_ctc
-from .objective import (
+from .layerwise import (
     LayerObjective,
     ObjectiveConfig,
     blame_audio,

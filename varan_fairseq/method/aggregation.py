@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .heads import ProbingHeads
 from .posterior import LayerPosterior, masked_mean
-from .reading import read_layer, valid_frames
+from .fused import read_layer, valid_frames
 
 AGGREGATIONS = ("last_layer", "weighted_sum", "varan")
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from ..method.combine import RULES
 from ..tasks.utterance_classification import UtteranceClassificationTask
 from ..upstream import Encoder
-from .reading import ReadingConfig, ReadingModel
+from .layerwise import LayerwiseConfig, LayerwiseModel
 
 
 @dataclass
-class VaranClassificationConfig(ReadingConfig, Wav2Vec2AsrConfig):
-    """fairseq's fine-tuning keys with their names and meaning, and those of `ReadingConfig`."""
+class VaranClassificationConfig(LayerwiseConfig, Wav2Vec2AsrConfig):
+    """fairseq's fine-tuning keys with their names and meaning, and those of `LayerwiseConfig`."""
 
     head_dim: int = field(
         default=256, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
@@ -28,8 +28,8 @@ class VaranClassificationConfig(ReadingConfig, Wav2Vec2AsrConfig):
 
 
 @register_model("varan_classification", dataclass=VaranClassificationConfig)
-class VaranClassification(ReadingModel):
-    """`ReadingModel` with a prediction an utterance, read from the mean of its frames
+class VaranClassification(LayerwiseModel):
+    """`LayerwiseModel` with a prediction an utterance, read from the mean of its frames
     (method.md, "Utterance classification").
 
     cfg: `VaranClassificationConfig`. num_classes: C.

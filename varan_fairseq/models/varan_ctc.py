@@ -13,15 +13,15 @@ from torch import Tensor
 
 from ..manifest import check_split
 from ..upstream import Encoder
-from .reading import ReadingConfig, ReadingModel
+from .layerwise import LayerwiseConfig, LayerwiseModel
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class VaranCtcConfig(ReadingConfig, Wav2Vec2CtcConfig):
+class VaranCtcConfig(LayerwiseConfig, Wav2Vec2CtcConfig):
     """fairseq's CTC fine-tuning keys with their names and meaning, those of
-    `ReadingConfig`, and the key below."""
+    `LayerwiseConfig`, and the key below."""
 
     check_audio: bool = field(
         default=True,
@@ -30,8 +30,8 @@ class VaranCtcConfig(ReadingConfig, Wav2Vec2CtcConfig):
 
 
 @register_model("varan_ctc", dataclass=VaranCtcConfig)
-class VaranCtc(ReadingModel):
-    """`ReadingModel` with a prediction a frame.
+class VaranCtc(LayerwiseModel):
+    """`LayerwiseModel` with a prediction a frame.
 
     cfg: `VaranCtcConfig`. num_classes: labels of the dictionary, blank included. blank:
     index of the blank.

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..compat import fit_task_config
 from .kinds import kind_of
 from .layers import Encoder
-from .read import read_pretrained
+from .checkpoint import read_pretrained
 
 # Keys of fairseq's fine-tuning config that no encoder here can honour, with the value
 # that asks for nothing.

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class ReadingConfig(FinetuneConfig):
+class LayerwiseConfig(FinetuneConfig):
     """Keys of any model that reads an encoder's layers; a model adds fairseq's own
     fine-tuning keys, with their names and meaning."""
 
@@ -60,10 +60,10 @@ class ReadingConfig(FinetuneConfig):
     valid_subset: str = II("dataset.valid_subset")
 
 
-class ReadingModel(BaseFairseqModel):
+class LayerwiseModel(BaseFairseqModel):
     """An `upstream.Encoder`, a `method.aggregation` and the prior they were trained with.
 
-    cfg: extends `ReadingConfig` and fairseq's `Wav2Vec2AsrConfig`. num_classes: outputs of a
+    cfg: extends `LayerwiseConfig` and fairseq's `Wav2Vec2AsrConfig`. num_classes: outputs of a
     head. pooled: one prediction an utterance instead of one a frame.
     """
 
@@ -96,7 +96,7 @@ class ReadingModel(BaseFairseqModel):
         self.prior = LayerPrior(self.num_predictions)
 
     @classmethod
-    def build_model(cls, cfg: Any, task: Any) -> "ReadingModel":
+    def build_model(cls, cfg: Any, task: Any) -> "LayerwiseModel":
         """Checks options and data, then reads the encoder and adapts it. Raises ValueError
         or FileNotFoundError with one line that names what is wrong."""
         check_rule(cfg.combine)
@@ -122,7 +122,7 @@ class ReadingModel(BaseFairseqModel):
         return model
 
     @classmethod
-    def on_encoder(cls, cfg: Any, encoder: Encoder, task: Any) -> "ReadingModel":
+    def on_encoder(cls, cfg: Any, encoder: Encoder, task: Any) -> "LayerwiseModel":
         """The model that cfg and task ask for, on an encoder."""
         raise NotImplementedError
 
