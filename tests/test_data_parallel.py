@@ -51,8 +51,7 @@ def worker(rank, path, data, options, results):
     ids=["weighted_sum", "varan", "dora", "probe"],
 )
 def test_two_processes(tmp_path, corpus, options):
-    # feature encoder without statistics over the batch's padding
-    path = save_pretrained(tmp_path / "c.pt", extractor_mode="layer_norm")
+    path = save_pretrained(tmp_path / "c.pt")
     results = str(tmp_path / "gradients.pt")
     torch.multiprocessing.spawn(worker, (path, corpus, options, results), nprocs=2)
     found = torch.load(results)

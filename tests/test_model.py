@@ -1,6 +1,7 @@
 """Model and criterion `varan_ctc`: against fairseq's own, and against float64 by hand."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -76,17 +77,42 @@ def test_last_layer_equals_stock_data2vec(tmp_path, corpus, kind):
     )
 
 
+def where_counts_agree(task):
+    """Two utterances that HuBERT, which divides samples by frames and rounds up, gives as many
+    frames as the convolutions do."""
+    batch(task)
+    sizes = {index: task.dataset("train").size(index)[0] for index in range(6)}
+
+    def frames(samples):
+        return (samples - 400) // 320 + 1
+
+    for longest, one in itertools.permutations(sizes, 2):
+        total = sizes[longest]
+        per_frame = total // frames(total)
+        if sizes[one] < total and -(-sizes[one] // per_frame) == frames(sizes[one]):
+            return [longest, one]
+    raise AssertionError("no such pair in the corpus")
+
+
 @pytest.mark.parametrize("pre_norm", [False, True])
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
 def test_last_layer_equals_stock(tmp_path, task, kind, pre_norm):
+    """With mask_group_norm=false in a padded batch, which HuBERT's own count of frames would
+    read beyond its end for some lengths; as it is for an utterance alone."""
     path = save_pretrained(tmp_path / "c.pt", kind, layer_norm_first=pre_norm)
     stock = stock_model(kind, path, task)
-    ours = build_model(path, task, aggregation="last_layer")
+    ours = build_model(path, task, aggregation="last_layer", mask_group_norm=False)
+    default = build_model(path, task, aggregation="last_layer")
     stock.w2v_encoder.proj.weight.data.normal_()
     ours.aggregation.heads[0][1].load_state_dict(stock.w2v_encoder.proj.state_dict())
-    sample = batch(task)
-    for model in (stock, ours):
+    default.load_state_dict(ours.state_dict())
+    sample = batch(task, indices=where_counts_agree(task))
+    alone = batch(task, indices=[3])
+    for model in (stock, ours, default):
         model.eval()
+    emissions = [model.get_normalized_probs(model(**alone["net_input"]), True)
+                 for model in (stock, default)]
+    assert torch.allclose(*emissions, atol=1e-6)
     expected = stock(**sample["net_input"])
     found = ours(**sample["net_input"])
     mask = found["padding_mask"]
@@ -127,7 +153,7 @@ def by_hand(model, criterion, sample):
         frames = int(encoded.lengths[b])
         states = [state[:frames, b] for state in encoded.states]
         pooled = torch.stack([state.sum(0) / frames for state in states]).unsqueeze(0)
-        q = reference(model.aggregation.posterior, pooled)[0].exp()
+        q = reference(model.aggregation.posterior, pooled, model.prior.probs)[0].exp()
         target = [int(t) for t in sample["target"][b] if t > 3]
         for layer, state in enumerate(states):
             head = model.aggregation.heads[layer][1]
@@ -207,7 +233,7 @@ def test_every_parameter_trains(checkpoint, task):
         assert idle == [], aggregation
 
 
-@pytest.mark.parametrize("combine", ["mixture", "log_linear", "best_layer"])
+@pytest.mark.parametrize("combine", ["mixture", "log_linear", "best_layer", "consensus"])
 def test_trains_under_fairseqs_own_criterion(checkpoint, task, combine):
     model = build_model(checkpoint, task, combine=combine).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
@@ -318,12 +344,21 @@ def test_gradients_accumulate_over_parts_of_a_batch(tmp_path, task):
 
 
 def test_prior_is_in_the_checkpoint(checkpoint, task):
-    model = build_model(checkpoint, task).half()
+    model = build_model(checkpoint, task)
     criterion = build_criterion(task, prior="chi2_reversed", prior_df=35.0)
-    log_q = torch.zeros(1, 4)
-    expected = layer_prior("chi2_reversed", 4, df=35.0)
-    criterion.objective(model, torch.zeros(1, 4), log_q)
-    assert torch.equal(model.state_dict()["prior.probs"], expected)
+    expected, seen = layer_prior("chi2_reversed", 4, df=35.0), []
+    model.register_forward_pre_hook(lambda *_: seen.append(model.prior.probs.clone()))
+    criterion(model, batch(task))
+    assert torch.equal(seen[0], expected)  # before the first pass: the posterior is centred on it
+    assert torch.equal(model.half().state_dict()["prior.probs"], expected)
+    criterion(build_model(checkpoint, task), batch(task))  # and each model that comes along
+    assert torch.equal(criterion.objective.kept.probs, expected)
+
+
+def test_the_prior_is_uniform_under_fairseqs_own_criterion(checkpoint, task):
+    model = build_model(checkpoint, task, combine="mixture")
+    build_criterion(task, "ctc")(model, batch(task))
+    assert torch.equal(model.prior.probs, torch.full((4,), 0.25))
 
 
 def test_half_precision(checkpoint, task):

@@ -77,27 +77,64 @@ def test_states_are_the_models_own(checkpoint, task):
     assert torch.equal(found.states[-1], found.output) == (not normed)
 
 
-@pytest.mark.parametrize("case", KINDS, ids=lambda p: p[0] + ("-pre" if p[1] else "-post"))
-def test_padding_does_not_change_the_states(case, task, tmp_path):
-    """Layer norm in the feature encoder: fairseq's group norm averages over the padding."""
-    kind, pre_norm = case
-    path = save_pretrained(
-        tmp_path / "c.pt", kind, layer_norm_first=pre_norm, extractor_mode="layer_norm"
-    )
-    encoder = build_model(path, task).eval().w2v_encoder
-    torch.manual_seed(7)
-    # HuBERT counts valid frames another way than wav2vec 2.0; they agree on these lengths.
-    long, short = torch.randn(16399), torch.randn(6480)
-    source = torch.stack([long, torch.nn.functional.pad(short, (0, len(long) - len(short)))])
-    mask = torch.arange(len(long)) >= torch.tensor([[len(long)], [len(short)]])
+LENGTHS = [(16399, 6480), (16000, 9000), (12345, 11999), (15999, 12321)]
+QUIET = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout", "dropout_input"), 0.0)
+
+
+def in_a_batch(lengths, seed=7):
+    """Noise padded with noise, which nothing may read, and its mask."""
+    torch.manual_seed(seed)
+    source = torch.randn(len(lengths), max(lengths))
+    return source, torch.arange(max(lengths)) >= torch.tensor(lengths).unsqueeze(1)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_does_not_change_the_emissions(checkpoint, task, training):
+    """Of no kind, for any length, with group norm or layer norm in the feature encoder. A
+    Conformer's batch norm averages over the batch while training; see below."""
+    model = build_model(checkpoint, task, apply_mask=False, **QUIET).train(training)
+    if training and model.w2v_encoder.batch_norms:
+        model.w2v_encoder.w2v_model.encoder.eval()
+    for lengths in LENGTHS:
+        source, mask = in_a_batch(lengths)
+        with torch.no_grad():
+            together = model(source, mask)
+            emissions = model.get_logits(together)
+            for row, samples in enumerate(lengths):
+                alone = model(source[row : row + 1, :samples], None)
+                single = model.get_logits(alone)[:, 0]
+                frames = len(single)
+                assert together["lengths"][row] == frames
+                assert (emissions[:frames, row] - single).abs().max() < 1e-4
+                assert torch.allclose(together["log_q"][row], alone["log_q"][0], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["conformer", "conformer_relative"])
+def test_batch_norm_does_not_see_padding(kind, task, tmp_path):
+    path = save_pretrained(tmp_path / "c.pt", kind)
+    model = build_model(path, task, apply_mask=False, **QUIET).train()
+    source, mask = in_a_batch((9000, 6480))
+    longer = torch.cat([source, torch.randn(2, 5000)], dim=1)
+    padded = torch.cat([mask, torch.ones(2, 5000, dtype=torch.bool)], dim=1)
     with torch.no_grad():
-        together = encoder(source, mask)
-        for row, wave in enumerate((long, short)):
-            alone = encoder(wave.unsqueeze(0), None)
-            frames = alone.output.shape[0]
-            assert together.lengths[row] == frames and alone.lengths.tolist() == [frames]
-            for one, other in zip(together.states, alone.states):
-                assert torch.allclose(one[:frames, row], other[:, 0], atol=2e-5)
+        short, long = model(source, mask), model(longer, padded)
+    for row, frames in enumerate(short["lengths"].tolist()):
+        for one, other in zip(short["layer_logits"], long["layer_logits"]):
+            assert torch.allclose(one[:frames, row], other[:frames, row], atol=1e-4)
+
+
+def test_fairseqs_group_norm_is_an_option_away(task, tmp_path):
+    """It reads the padding."""
+    path = save_pretrained(tmp_path / "c.pt")
+    source, mask = in_a_batch((16000, 9000))
+    found = []
+    for option in (True, False):
+        encoder = build_model(path, task, mask_group_norm=option).eval().w2v_encoder
+        with torch.no_grad():
+            found.append(encoder(source, mask).output[:27, 1])
+            alone = encoder(source[1:, :9000], None).output[:, 0]
+    assert torch.allclose(found[0], alone, atol=1e-4)
+    assert not torch.allclose(found[1], alone, atol=1e-2)
 
 
 def test_layerdrop_never_shortens_the_list(checkpoint, task):

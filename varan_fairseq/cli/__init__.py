@@ -5,9 +5,9 @@ import contextlib
 import os
 import shutil
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
-from ..method.combine import RULES, check_rule
+from ..method.combine import check_rule
 
 
 def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[List[str]]) -> int:
@@ -38,17 +38,18 @@ def written_whole(folder: str) -> Iterator[str]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def add_reading_options(parser: argparse.ArgumentParser) -> None:
-    """Options that read the layers otherwise than the model was trained to."""
+def add_reading_options(parser: argparse.ArgumentParser, rules: Sequence[str]) -> None:
+    """Options that read the layers otherwise than the model was trained to. rules: of its
+    kind of model."""
     parser.add_argument(
-        "--combine", help=f"how the layers' predictions become one: {', '.join(RULES)}"
+        "--combine", help=f"how the layers' predictions become one: {', '.join(rules)}"
     )
     parser.add_argument("--layer", type=int, help="read this layer alone, 1 (lowest) .. L")
 
 
-def reading_overrides(args: argparse.Namespace) -> Dict[str, Any]:
+def reading_overrides(args: argparse.Namespace, rules: Sequence[str]) -> Dict[str, Any]:
     """Those options as overrides of the model's configuration. Raises ValueError."""
     if args.combine is not None:
-        check_rule(args.combine)
+        check_rule(args.combine, rules)
     options = {"combine": args.combine, "decode_layer": args.layer}
     return {key: value for key, value in options.items() if value is not None}

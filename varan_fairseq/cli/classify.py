@@ -23,6 +23,7 @@ from ..checkpoint import load_model
 from ..inference import Classifier
 from ..labels import read_labels
 from ..manifest import read_manifest, write_lines
+from ..method.combine import RULES
 from ..metrics import METRICS, confusion_matrix, recalls, summary
 from . import add_reading_options, reading_overrides, run, written_whole
 from .split import add_split_options, check_complete, load_audio, outputs, pyplot, save_picture
@@ -116,7 +117,7 @@ def write_results(folder: str, found: Predictions, classes: Sequence[str], about
 def classify_split(args: argparse.Namespace) -> None:
     data, subset = args.audio
     # What is left out in training with a warning would make scores incomparable here.
-    overrides = {**reading_overrides(args), "check_audio": True, "max_unreadable": 0.0}
+    overrides = {**reading_overrides(args, RULES), "check_audio": True, "max_unreadable": 0.0}
     manifest = read_manifest(os.path.join(data, f"{subset}.tsv"))
     model, cfg, task = load_model(
         args.checkpoint, overrides, data, args.base, ("varan_classification",)
@@ -140,7 +141,7 @@ def classify_split(args: argparse.Namespace) -> None:
     about = {
         "checkpoint": args.checkpoint,
         "subset": subset,
-        "reading": reading_overrides(args) or "as trained",
+        "reading": reading_overrides(args, RULES) or "as trained",
     }
     names = [name for name, _ in manifest.entries]
     found = Predictions(names, probs, posterior, labels)
@@ -161,7 +162,7 @@ def classify_files(args: argparse.Namespace) -> None:
     model = Classifier(
         *load_model(
             args.checkpoint,
-            reading_overrides(args),
+            reading_overrides(args, RULES),
             base=args.base,
             models=("varan_classification",),
         )
@@ -187,7 +188,7 @@ def classify(argv: Optional[List[str]]) -> None:
         "audio", nargs="+", help="folder with the manifests and a manifest's name, or audio files"
     )
     parser.add_argument("--out", help="folder for the results; default: beside the checkpoint")
-    add_reading_options(parser)
+    add_reading_options(parser, RULES)
     add_split_options(parser)
     args = parser.parse_args(argv)
     if not os.path.isdir(args.audio[0]):

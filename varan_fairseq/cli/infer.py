@@ -20,6 +20,7 @@ import varan_fairseq  # noqa: F401  (registers the models)
 from .. import compat
 from ..checkpoint import model_from_state, read_state
 from ..manifest import check_split, write_lines
+from ..method.combine import CTC_RULES
 from . import add_reading_options, reading_overrides, run, written_whole
 
 USAGE = """\
@@ -40,13 +41,13 @@ DEFAULTS = {
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="varan-infer", usage=USAGE, description=__doc__)
-    add_reading_options(parser)
+    add_reading_options(parser, CTC_RULES)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
     args = parser.parse_intermixed_args(argv)  # overrides before and after options
     for override in args.overrides:
         if "=" not in override:
             raise ValueError(f"{override!r} is no override: wanted key=value")
-    reading_overrides(args)  # a bad one is said first
+    reading_overrides(args, CTC_RULES)  # a bad one is said first
     return args
 
 
@@ -66,7 +67,7 @@ def build_config(infer: Any, args: argparse.Namespace) -> Tuple[Any, str, Dict[s
     defaults.common.cpu = not torch.cuda.is_available()
     try:
         config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
-        overrides = {**_literal(given), **reading_overrides(args)}
+        overrides = {**_literal(given), **reading_overrides(args, CTC_RULES)}
         state = read_state(path, overrides, base, ("varan_ctc",))
         config.task = OmegaConf.create(OmegaConf.to_container(state["cfg"].task, resolve=True))
         config = OmegaConf.merge(config, given)
@@ -195,7 +196,7 @@ def decode(argv: Optional[List[str]]) -> None:
             "checkpoint": path,
             "subset": subset,
             "decoder": _plain(config.decoding.type),
-            "reading": reading_overrides(args) or "as trained",
+            "reading": reading_overrides(args, CTC_RULES) or "as trained",
             "utterances": scored,
             "wer": 100 * processor.total_errors / max(processor.total_length, 1),
             "words": processor.total_length,

@@ -44,31 +44,29 @@ class LayerObjective:
         self.direction = cfg.divergence
         self.prior_options = dict(df=cfg.prior_df, nc=cfg.prior_nc, p=cfg.prior_p)
         self.prior_kind = cfg.prior
-        self.prior = None
+        self.kept = None  # where the model keeps the prior
         check_objective(cfg.beta, cfg.divergence)
         layer_prior(cfg.prior, 1, **self.prior_options)
 
-    def __call__(
-        self, model: nn.Module, nll: Tensor, log_q: Tensor
-    ) -> Tuple[Tensor, Tensor, Tensor]:
-        """nll, log_q: [B, K] -> (total, expected_nll, divergence), each [B]."""
-        if self.prior is None:
-            kept = unwrapped(model).prior
-            kept.set(layer_prior(self.prior_kind, log_q.shape[1], **self.prior_options))
-            self.prior = kept.probs
-        return variational_objective(nll, log_q, self.prior, self.beta, self.direction)
+    def run(self, name: str, model: nn.Module, sample: Dict[str, Any]) -> Dict[str, Any]:
+        """The forward pass of a model that is read layer by layer, which has the prior then;
+        ValueError for another model. name: the criterion's and its model's."""
+        inner = unwrapped(model)
+        if not hasattr(inner, "num_predictions"):
+            raise ValueError(
+                f"criterion {name} needs a model with a posterior over layers (model._name={name})"
+                f", got {type(inner).__name__}: use a criterion of fairseq's"
+            )
+        if inner.prior is not self.kept:
+            self.kept = inner.prior
+            self.kept.set(
+                layer_prior(self.prior_kind, inner.num_predictions, **self.prior_options)
+            )
+        return model(**sample["net_input"])
 
-
-def run_model(name: str, model: nn.Module, sample: Dict[str, Any]) -> Dict[str, Any]:
-    """The forward pass of a model that is read layer by layer; ValueError for another one.
-    name: the criterion's and its model's."""
-    inner = unwrapped(model)
-    if not hasattr(inner, "num_predictions"):
-        raise ValueError(
-            f"criterion {name} needs a model with a posterior over layers (model._name={name}), "
-            f"got {type(inner).__name__}: use a criterion of fairseq's"
-        )
-    return model(**sample["net_input"])
+    def __call__(self, nll: Tensor, log_q: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """nll, log_q: [B, K] of the last `run` -> (total, expected_nll, divergence), each [B]."""
+        return variational_objective(nll, log_q, self.kept.probs, self.beta, self.direction)
 
 
 @torch.no_grad()

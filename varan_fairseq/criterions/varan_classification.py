@@ -16,7 +16,6 @@ from .layerwise import (
     ObjectiveConfig,
     blame_audio,
     log_objective,
-    run_model,
     summarise,
     unwrapped,
 )
@@ -59,16 +58,14 @@ class VaranClassificationCriterion(FairseqCriterion):
 
     def forward(self, model, sample: Dict[str, Any], reduce: bool = True, **unused):
         """Returns (loss, number of utterances, logging output)."""
-        net_output = run_model("varan_classification", model, sample)
+        net_output = self.objective.run("varan_classification", model, sample)
         log_q, target = net_output["log_q"], sample["target"]
         if self.class_weights is not None:
             self.class_weights = self.class_weights.to(log_q.device)
         nll = layerwise_cross_entropy(
             net_output["layer_logits"], target, self.class_weights, self.label_smoothing
         )
-        objective, expected, divergence = (
-            value.sum() for value in self.objective(model, nll, log_q)
-        )
+        objective, expected, divergence = (value.sum() for value in self.objective(nll, log_q))
         sums = {"loss": objective, "expected_nll": expected, "divergence": divergence}
         logging_output = summarise(sums, nll, log_q)
         if math.isnan(logging_output["loss"]):

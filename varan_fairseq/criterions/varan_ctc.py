@@ -1,13 +1,18 @@
 """Criterion `varan_ctc`: the variational objective over CTC, logged layer by layer."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
+import editdistance
+import torch
 from fairseq.criterions import register_criterion
 from fairseq.criterions.ctc import CtcCriterion, CtcCriterionConfig
+from fairseq.data.data_utils import post_process
 from fairseq.logging import metrics
 from fairseq.logging.meters import safe_round
+from torch import Tensor
 
 from ..method.ctc import ctc_feasible, layerwise_ctc
 from .layerwise import (
@@ -15,7 +20,6 @@ from .layerwise import (
     ObjectiveConfig,
     blame_audio,
     log_objective,
-    run_model,
     summarise,
     total,
 )
@@ -40,7 +44,7 @@ class VaranCtcCriterion(CtcCriterion):
 
     def forward(self, model, sample: Dict[str, Any], reduce: bool = True, **unused):
         """Returns (loss, number of utterances, logging output)."""
-        net_output = run_model("varan_ctc", model, sample)
+        net_output = self.objective.run("varan_ctc", model, sample)
         log_q, lengths = net_output["log_q"], net_output["lengths"]
         target = sample["target"]
         labels = (target != self.pad_idx) & (target != self.eos_idx)
@@ -54,7 +58,7 @@ class VaranCtcCriterion(CtcCriterion):
             self.blank_idx,
             self.zero_infinity,
         ) / lengths.unsqueeze(1)
-        sums = self.objective(model, nll, log_q)
+        sums = self.objective(nll, log_q)
         feasible = ctc_feasible(target, lengths, target_lengths)
         if self.zero_infinity:
             sums = [value.masked_fill(~feasible, 0) for value in sums]
@@ -77,11 +81,39 @@ class VaranCtcCriterion(CtcCriterion):
             logging_output.update(self._errors(model, net_output, sample))
         return objective, len(target), logging_output
 
-    def _errors(self, model, net_output, sample) -> Dict[str, Any]:
-        """Error counts from fairseq's own `ctc` criterion, on the forward pass done."""
-        _, _, counts = super().forward(_AlreadyRun(model, net_output), sample)
-        keys = ("wv_errors", "w_errors", "w_total", "c_errors", "c_total")
-        return {key: counts[key] for key in keys}
+    @torch.no_grad()
+    def _errors(self, model, net_output, sample) -> Dict[str, int]:
+        """Errors and totals of labels (c) and words (w), under the names and by the rules of
+        fairseq's `ctc` criterion. wv: without the language model that `wer_args` may name."""
+        log_probs = model.get_normalized_probs(net_output, log_probs=True)
+        log_probs = log_probs.float().transpose(0, 1).cpu()
+        lengths = net_output["lengths"].tolist()
+        targets = sample["target_label"] if "target_label" in sample else sample["target"]
+        labels, counts = self.task.target_dictionary, Counter()
+        for emission, frames, target in zip(log_probs, lengths, targets.cpu()):
+            emission = emission[:frames]
+            spoken = target[(target != self.pad_idx) & (target != self.eos_idx)]
+            best = emission.argmax(-1).unique_consecutive()
+            best = best[best != self.blank_idx]
+            words, read = (
+                post_process(labels.string(each), self.post_process).split()
+                for each in (spoken, best)
+            )
+            plain = editdistance.eval(read, words)
+            by_model = self._words_by_language_model(emission)
+            counts["wv_errors"] += plain
+            counts["w_errors"] += plain if by_model is None else editdistance.eval(by_model, words)
+            counts["w_total"] += len(words)
+            counts["c_errors"] += editdistance.eval(best.tolist(), spoken.tolist())
+            counts["c_total"] += len(spoken)
+        return dict(counts)
+
+    def _words_by_language_model(self, emission: Tensor) -> Optional[List[str]]:
+        """[T, V] -> words, if `wer_args` names a language model and it finds some."""
+        if self.w2l_decoder is None:
+            return None
+        found = self.w2l_decoder.decode(emission.unsqueeze(0))
+        return found[0][0].get("words") if found and found[0] else None
 
     @staticmethod
     def reduce_metrics(logging_outputs: List[Dict[str, Any]]) -> None:
@@ -110,16 +142,3 @@ class _Rate:
     def __call__(self, meters) -> float:
         count = meters[self.total].sum
         return safe_round(100 * meters[self.errors].sum / count, 3) if count else float("nan")
-
-
-class _AlreadyRun:
-    """A model in evaluation whose output is known: spares a second forward pass."""
-
-    training = False
-
-    def __init__(self, model, net_output):
-        self.net_output = net_output
-        self.get_normalized_probs = model.get_normalized_probs
-
-    def __call__(self, **net_input):
-        return self.net_output

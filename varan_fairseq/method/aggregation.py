@@ -1,8 +1,9 @@
 """Three ways of reading an encoder's layers behind one interface.
 
-An aggregation takes the hidden states and returns the logits of K predictions with the
-log-probability of each. VARAN has K = L. The baselines have K = 1 and log_q = 0, so the
-same objective and the same combination serve all three, and only aggregation differs.
+An aggregation takes the hidden states, and the prior over its K predictions, and returns
+their logits with the log-probability of each. VARAN has K = L. The baselines have K = 1
+and log_q = 0, so the same objective and the same combination serve all three, and only
+aggregation differs.
 """
 
 from typing import List, NamedTuple, Optional
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .fused import read_layer, valid_frames
 from .heads import ProbingHeads
 from .posterior import LayerPosterior, masked_mean
-from .fused import read_layer, valid_frames
 
 AGGREGATIONS = ("last_layer", "weighted_sum", "varan")
 
@@ -38,6 +39,8 @@ def build_aggregation(
     layer_norm: bool = False,
     posterior_heads: int = 16,
     layer_embedding: bool = False,
+    posterior_lr_multiplier: float = 0.1,
+    posterior_centred: bool = True,
     pooled: bool = False,
 ) -> nn.Module:
     """An aggregation by name (one of `AGGREGATIONS`, else ValueError).
@@ -45,8 +48,9 @@ def build_aggregation(
     num_layers: L. dim: width D. num_classes: V. shared_head, head_dim, dropout: see
     `heads`. layer_norm: give layers 1 .. L-1 a LayerNorm each before anything reads
     them; layer L has passed the encoder's own last norm already. posterior_heads,
-    layer_embedding: see `LayerPosterior`. pooled: heads read the mean over valid frames, one
-    prediction an utterance (classification), instead of every frame (CTC).
+    layer_embedding, posterior_lr_multiplier, posterior_centred: see `LayerPosterior`.
+    pooled: heads read the mean over valid frames, one prediction an utterance
+    (classification), instead of every frame (CTC).
     """
     if name not in AGGREGATIONS:
         raise ValueError(f"unknown aggregation {name!r}: choose one of {', '.join(AGGREGATIONS)}")
@@ -58,7 +62,13 @@ def build_aggregation(
         return WeightedSum(num_layers, norms, ProbingHeads(dim, num_classes, 1, **head), pooled)
     return Varan(
         norms,
-        LayerPosterior(dim, posterior_heads, num_layers if layer_embedding else 0),
+        LayerPosterior(
+            dim,
+            posterior_heads,
+            num_layers if layer_embedding else 0,
+            lr_multiplier=posterior_lr_multiplier,
+            centred=posterior_centred,
+        ),
         ProbingHeads(dim, num_classes, num_layers, shared=shared_head, **head),
         pooled,
     )
@@ -114,7 +124,9 @@ class LastLayer(nn.Module):
         self.heads = heads
         self.pooled = pooled
 
-    def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
+    def forward(
+        self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
+    ) -> Reading:
         read = masked_mean if self.pooled else _without_padding
         logits = self.heads(read(states[-1], padding_mask), 0)
         return Reading([logits], _certain(logits))
@@ -134,7 +146,9 @@ class WeightedSum(nn.Module):
         """w [L], at least float32."""
         return self.scalars.softmax(0, dtype=torch.promote_types(self.scalars.dtype, torch.float32))
 
-    def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
+    def forward(
+        self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
+    ) -> Reading:
         total = 0
         for layer, (state, weight) in enumerate(zip(states, self.weights().to(states[0].dtype))):
             if self.pooled:
@@ -161,10 +175,12 @@ class Varan(nn.Module):
         self.heads = heads
         self.pooled = pooled
 
-    def forward(self, states: List[Tensor], padding_mask: Optional[Tensor]) -> Reading:
+    def forward(
+        self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
+    ) -> Reading:
         read = self._reader(padding_mask)
         pooled, logits = zip(*(read(state, layer) for layer, state in enumerate(states)))
-        return Reading(list(logits), self.posterior(torch.stack(pooled, dim=1)))
+        return Reading(list(logits), self.posterior(torch.stack(pooled, dim=1), prior))
 
     def _reader(self, padding_mask: Optional[Tensor]):
         """A function (state [T, B, D], layer) -> (mean [B, D], logits [T, B, V] or [B, V])."""

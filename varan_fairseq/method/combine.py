@@ -1,15 +1,18 @@
 """One prediction from the predictions of all layers (method.md, "Prediction")."""
 
+from typing import Sequence
+
 import torch
 from torch import Tensor
 
 RULES = ("mixture", "log_linear", "best_layer")
+CTC_RULES = (*RULES, "consensus")
 
 
-def check_rule(rule: str) -> None:
-    """Raises ValueError for an unknown rule."""
-    if rule not in RULES:
-        raise ValueError(f"unknown combination rule {rule!r}: choose one of {', '.join(RULES)}")
+def check_rule(rule: str, rules: Sequence[str] = RULES) -> None:
+    """Raises ValueError for a rule that is none of `rules`."""
+    if rule not in rules:
+        raise ValueError(f"unknown combination rule {rule!r}: choose one of {', '.join(rules)}")
 
 
 def combine(log_probs: Tensor, log_q: Tensor, rule: str) -> Tensor:
@@ -31,5 +34,12 @@ def combine(log_probs: Tensor, log_q: Tensor, rule: str) -> Tensor:
         # 0 * -inf: a layer of no weight has no say, whatever it forbids
         weighted = weighted.masked_fill(log_weight == float("-inf"), 0)
         return weighted.sum(0).log_softmax(-1)
-    best = log_weight.argmax(0, keepdim=True).expand(1, *log_probs.shape[1:])
-    return log_probs.gather(0, best).squeeze(0)
+    return pick_layer(log_probs, log_q.argmax(1))
+
+
+def pick_layer(values: Sequence[Tensor], layer: Tensor) -> Tensor:
+    """Of L tensors [..., B, C], for each utterance the one with its index in `layer` [B]."""
+    picked = values[0]
+    for index, value in enumerate(values):
+        picked = torch.where((layer == index).unsqueeze(-1), value, picked)
+    return picked

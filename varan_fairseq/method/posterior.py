@@ -1,10 +1,12 @@
 """The posterior q(l|x): how much each layer counts for this utterance."""
 
-from typing import Optional
+from typing import Dict, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .prior import ExactBuffers
 
 
 def masked_mean(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
@@ -24,40 +26,97 @@ def masked_mean(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
     return (total / frames).to(state.dtype)
 
 
-class LayerPosterior(nn.Module):
-    """Pooled states [B, L, D] -> log q(l|x) [B, L], at least float32 (method.md, "Posterior").
+class LayerPosterior(ExactBuffers):
+    """Pooled states [B, L, D] -> log q(l|x) [B, L] (method.md, "Posterior").
 
-    A linear map to queries, keys and values, self-attention over the L layers, a score
-    per layer, log-softmax: 7 D^2 + 5 D + 1 parameters.
+    A linear map to queries, keys and values, self-attention over the L layers, a score f
+    per layer, q = softmax(f + log p): 7 D^2 + 5 D + 1 parameters. In float32 whatever the
+    model runs in (float64 stays): at the start of training its gradients are too small for
+    half precision.
 
     dim: width D. num_heads: attention heads, must divide D, else ValueError.
     layer_embedding: number of layers L to learn one added vector each for, so that the
     otherwise permutation-equivariant attention knows depth; 0 (default) adds none.
+    lr_multiplier: how far the optimizer moves this network compared with the rest of the
+    model: weights are stored divided by it and multiplied when used (the equalised learning
+    rate of arXiv 1812.04948). centred: whether f is added to log p, so that f = 0 means the
+    prior; else to 0, so that it means 1/L. Both are buffers, as stored weights mean nothing
+    without them; 1 and False are the method's release.
     """
 
-    def __init__(self, dim: int, num_heads: int = 16, layer_embedding: int = 0):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 16,
+        layer_embedding: int = 0,
+        *,
+        lr_multiplier: float = 0.1,
+        centred: bool = True,
+    ):
         super().__init__()
         if num_heads < 1 or dim % num_heads:
             raise ValueError(
                 f"posterior heads must divide the encoder width: {num_heads} heads, width {dim}"
             )
+        if not 0 < lr_multiplier < float("inf"):
+            raise ValueError(
+                f"posterior_lr_multiplier={lr_multiplier}: wanted a finite number > 0 (1 for the "
+                "step of the rest of the model)"
+            )
+        self.num_heads = num_heads
+        self.register_buffer("lr_multiplier", torch.tensor(float(lr_multiplier)))
+        self.register_buffer("centred", torch.tensor(float(centred)))
         self.embedding = None
         if layer_embedding:
             self.embedding = nn.Parameter(torch.zeros(layer_embedding, dim))
             nn.init.normal_(self.embedding, std=0.02)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.attention = nn.MultiheadAttention(dim, num_heads, batch_first=True)
+        self.attention = nn.MultiheadAttention(dim, num_heads)  # holds weights, is not called
         self.score = nn.Linear(dim, 1)
         for weight in (self.qkv.weight, self.attention.out_proj.weight, self.score.weight):
             nn.init.normal_(weight, std=0.02)
         nn.init.xavier_uniform_(self.attention.in_proj_weight)
         for bias in (self.attention.in_proj_bias, self.attention.out_proj.bias, self.score.bias):
             nn.init.zeros_(bias)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.div_(lr_multiplier)
 
-    def forward(self, pooled: Tensor) -> Tensor:
+    def forward(self, pooled: Tensor, prior: Optional[Tensor] = None) -> Tensor:
+        """pooled: [B, L, D]. prior: [L], or None for a uniform one. Returns [B, L]."""
+        dtype = torch.promote_types(pooled.dtype, torch.float32)
+        with torch.autocast(pooled.device.type, enabled=False):
+            score = self._score(pooled.to(dtype))
+            if prior is not None:
+                tiny = torch.finfo(prior.dtype).tiny
+                score = score + self.centred * prior.clamp(min=tiny).log()
+            return score.log_softmax(-1)
+
+    def _score(self, pooled: Tensor) -> Tensor:
+        """[B, L, D] -> [B, L]."""
+        batch, layers, dim = pooled.shape
         if self.embedding is not None:
-            pooled = pooled + self.embedding
-        query, key, value = self.qkv(pooled).chunk(3, dim=-1)
-        mixed, _ = self.attention(query, key, value, need_weights=False)
-        score = self.score(mixed).squeeze(-1)
-        return F.log_softmax(score.to(torch.promote_types(score.dtype, torch.float32)), dim=-1)
+            pooled = pooled + self.lr_multiplier * self.embedding.to(pooled.dtype)
+        inputs = self._linear(pooled, self.qkv.weight).chunk(3, dim=-1)
+        weights = self.attention.in_proj_weight.chunk(3)
+        biases = self.attention.in_proj_bias.chunk(3)
+        query, key, value = (
+            self._linear(*each).view(batch, layers, self.num_heads, -1).transpose(1, 2)
+            for each in zip(inputs, weights, biases)
+        )
+        attention = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(-1)
+        mixed = (attention @ value).transpose(1, 2).reshape(batch, layers, dim)
+        mixed = self._linear(mixed, self.attention.out_proj.weight, self.attention.out_proj.bias)
+        return self._linear(mixed, self.score.weight, self.score.bias).squeeze(-1)
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
+        """With the weights as they are used, at the cost of scaling the (small) output."""
+        bias = None if bias is None else bias.to(x.dtype)
+        return self.lr_multiplier * F.linear(x, weight.to(x.dtype), bias)
+
+
+def as_released(state: Dict[str, Tensor], prefix: str) -> None:
+    """Gives the weights of a `LayerPosterior` from before it had `lr_multiplier` and `centred`
+    the values they were trained with, in place. prefix: of its names in the state dict."""
+    state.setdefault(f"{prefix}lr_multiplier", torch.tensor(1.0))
+    state.setdefault(f"{prefix}centred", torch.tensor(0.0))

@@ -58,9 +58,20 @@ def _chi2(num_layers: int, df: float, nc: float) -> Tensor:
     return probs
 
 
-class LayerPrior(nn.Module):
-    """Holds p(l) as a float32 buffer `probs` [L]: it moves with the module and is saved
-    with it, but `half()` does not round it. Uniform until `set` is called."""
+class ExactBuffers(nn.Module):
+    """A module whose own buffers move with it, but are never rounded by `half()`."""
+
+    def _apply(self, fn, *args, **kwargs):
+        exact = dict(self._buffers)
+        super()._apply(fn, *args, **kwargs)
+        for name, value in exact.items():
+            self._buffers[name] = value.to(self._buffers[name].device)
+        return self
+
+
+class LayerPrior(ExactBuffers):
+    """Holds p(l) as a float32 buffer `probs` [L], saved with the module. Uniform until `set`
+    is called."""
 
     def __init__(self, num_layers: int):
         super().__init__()
@@ -68,9 +79,3 @@ class LayerPrior(nn.Module):
 
     def set(self, probs: Tensor) -> None:
         self.probs.copy_(probs)
-
-    def _apply(self, fn, *args, **kwargs):
-        exact = self.probs
-        super()._apply(fn, *args, **kwargs)
-        self.probs = exact.to(self.probs.device)
-        return self

@@ -54,6 +54,7 @@ def load_adapter(model: nn.Module, adapter: Adapter, labels: Dictionary) -> None
         )
     _check_labels(adapter, labels)
     _check_options(adapter, model.cfg)
+    model.upgrade_state_dict(adapter.tensors)
     own = model.state_dict()
     surplus = [key for key in adapter.tensors if key not in own]
     missing = [

@@ -13,6 +13,7 @@ from ..adapter import read_adapter
 from ..compat import forget_last_run
 from ..method.aggregation import AGGREGATIONS, build_aggregation
 from ..method.combine import RULES, check_rule, combine
+from ..method.posterior import as_released
 from ..method.prior import LayerPrior
 from ..upstream import Encoder, load_encoder
 from .adapters import load_adapter
@@ -37,6 +38,14 @@ class LayerwiseConfig(FinetuneConfig):
     layer_embedding: bool = field(
         default=False, metadata={"help": "tell the posterior which layer is which"}
     )
+    posterior_lr_multiplier: float = field(
+        default=0.1,
+        metadata={"help": "step of the posterior, as a multiple of the learning rate"},
+    )
+    posterior_centred: bool = field(
+        default=True,
+        metadata={"help": "a posterior that has learned nothing is the prior, not uniform"},
+    )
     head_dim: int = field(
         default=0, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
     )
@@ -48,8 +57,15 @@ class LayerwiseConfig(FinetuneConfig):
             "which means true for encoders whose blocks return the raw residual stream"
         },
     )
+    mask_group_norm: bool = field(
+        default=True,
+        metadata={
+            "help": "leave padding out of the statistics of the feature encoder's group norm, as "
+            "no padding was in pre-training (false: as fairseq fine-tunes)"
+        },
+    )
     combine: str = field(
-        default="best_layer",
+        default="mixture",
         metadata={"help": f"how predictions of the layers become one: {', '.join(RULES)}"},
     )
     decode_layer: int = field(
@@ -67,6 +83,8 @@ class LayerwiseModel(BaseFairseqModel):
     head. pooled: one prediction an utterance instead of one a frame.
     """
 
+    rules = RULES  # what `cfg.combine` may be
+
     def __init__(self, cfg: Any, encoder: Encoder, num_classes: int, pooled: bool):
         super().__init__()
         self.cfg = cfg
@@ -83,6 +101,8 @@ class LayerwiseModel(BaseFairseqModel):
             layer_norm=_layer_norm(cfg.layer_norm, encoder),
             posterior_heads=cfg.posterior_heads,
             layer_embedding=cfg.layer_embedding,
+            posterior_lr_multiplier=cfg.posterior_lr_multiplier,
+            posterior_centred=cfg.posterior_centred,
             pooled=pooled,
         )
         self.num_predictions = encoder.num_layers if cfg.aggregation == "varan" else 1
@@ -92,14 +112,15 @@ class LayerwiseModel(BaseFairseqModel):
                 f"{encoder.num_layers} layers has predictions 1 .. {self.num_predictions} "
                 "(0 for all)"
             )
-        # Set by the criterion, which owns its kind; kept here so that checkpoints carry it.
+        # Set by the criterion, which owns its kind, before the first forward pass; kept here
+        # because the posterior is centred on it, and so that checkpoints carry it.
         self.prior = LayerPrior(self.num_predictions)
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "LayerwiseModel":
         """Checks options and data, then reads the encoder and adapts it. Raises ValueError
         or FileNotFoundError with one line that names what is wrong."""
-        check_rule(cfg.combine)
+        check_rule(cfg.combine, cls.rules)
         finetune_mode(cfg)
         if cfg.aggregation not in AGGREGATIONS:
             raise ValueError(
@@ -131,6 +152,26 @@ class LayerwiseModel(BaseFairseqModel):
         """Checks the data before the (long) work begins."""
         raise NotImplementedError
 
+    def upgrade_state_dict_named(self, state_dict: Dict[str, Tensor], name: str) -> None:
+        """fairseq calls this before it loads weights. Those of a posterior keep the meaning
+        they were trained with, whatever this model's options say."""
+        super().upgrade_state_dict_named(state_dict, name)
+        if self.cfg.aggregation != "varan":
+            return
+        prefix = "aggregation.posterior."
+        as_released(state_dict, prefix)
+        for option in ("lr_multiplier", "centred"):
+            found = float(state_dict[prefix + option])
+            own = float(getattr(self.aggregation.posterior, option))
+            if found != own:
+                logger.warning(
+                    "the weights were trained with model.posterior_%s=%g, which stays so: %g is "
+                    "for new runs",
+                    option,
+                    found,
+                    own,
+                )
+
     def forward(
         self, source: Tensor, padding_mask: Optional[Tensor] = None, **unused
     ) -> Dict[str, Any]:
@@ -139,7 +180,9 @@ class LayerwiseModel(BaseFairseqModel):
         [B, T] or None; lengths: [B], valid frames. K is the number of layers for `varan`,
         else 1."""
         encoded = self.w2v_encoder(source, padding_mask)
-        reading = self.aggregation(encoded.states[:-1] + [encoded.output], encoded.padding_mask)
+        reading = self.aggregation(
+            encoded.states[:-1] + [encoded.output], encoded.padding_mask, self.prior.probs
+        )
         return {
             "layer_logits": reading.logits,
             "log_q": reading.log_q,
@@ -153,17 +196,19 @@ class LayerwiseModel(BaseFairseqModel):
         logits = net_output["layer_logits"]
         if self.cfg.decode_layer or len(logits) == 1:
             return logits[max(self.cfg.decode_layer, 1) - 1].float().log_softmax(-1)
-        if self.training and torch.is_grad_enabled() and self.cfg.combine == "best_layer":
-            self._warn_once()
+        if self.cfg.combine == "best_layer":
+            self.warn_of_no_gradient()
         each = torch.stack([layer.float().log_softmax(-1) for layer in logits])
         return combine(each, net_output["log_q"], self.cfg.combine)
 
-    def _warn_once(self) -> None:
-        if not self.warned:
+    def warn_of_no_gradient(self) -> None:
+        """Once, if a rule that picks a layer is trained on, as by fairseq's own criterion."""
+        if self.training and torch.is_grad_enabled() and not self.warned:
             self.warned = True
             logger.warning(
-                "training on the combined prediction with model.combine=best_layer gives the "
-                "posterior no gradient: use model.combine=mixture, or criterion._name=%s",
+                "training on the combined prediction with model.combine=%s gives the posterior no "
+                "gradient: use model.combine=mixture, or criterion._name=%s",
+                self.cfg.combine,
                 self.cfg._name,
             )
 

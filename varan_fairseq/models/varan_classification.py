@@ -8,7 +8,6 @@ from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2AsrConfig
 from torch import Tensor
 
-from ..method.combine import RULES
 from ..tasks.utterance_classification import UtteranceClassificationTask
 from ..upstream import Encoder
 from .layerwise import LayerwiseConfig, LayerwiseModel
@@ -20,10 +19,6 @@ class VaranClassificationConfig(LayerwiseConfig, Wav2Vec2AsrConfig):
 
     head_dim: int = field(
         default=256, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
-    )
-    combine: str = field(
-        default="mixture",
-        metadata={"help": f"how predictions of the layers become one: {', '.join(RULES)}"},
     )
 
 

@@ -12,6 +12,8 @@ from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 from torch import Tensor
 
 from ..manifest import check_split
+from ..method.combine import CTC_RULES, pick_layer
+from ..method.consensus import consensus_layer
 from ..upstream import Encoder
 from .layerwise import LayerwiseConfig, LayerwiseModel
 
@@ -21,7 +23,12 @@ logger = logging.getLogger(__name__)
 @dataclass
 class VaranCtcConfig(LayerwiseConfig, Wav2Vec2CtcConfig):
     """fairseq's CTC fine-tuning keys with their names and meaning, those of
-    `LayerwiseConfig`, and the key below."""
+    `LayerwiseConfig`, and those below."""
+
+    combine: str = field(
+        default="consensus",
+        metadata={"help": f"how predictions of the layers become one: {', '.join(CTC_RULES)}"},
+    )
 
     check_audio: bool = field(
         default=True,
@@ -36,6 +43,8 @@ class VaranCtc(LayerwiseModel):
     cfg: `VaranCtcConfig`. num_classes: labels of the dictionary, blank included. blank:
     index of the blank.
     """
+
+    rules = CTC_RULES
 
     def __init__(self, cfg: VaranCtcConfig, encoder: Encoder, num_classes: int, blank: int = 0):
         super().__init__(cfg, encoder, num_classes, pooled=False)
@@ -65,6 +74,15 @@ class VaranCtc(LayerwiseModel):
                 check_split(
                     task.cfg.data, split, task.cfg.labels, task.cfg.sample_rate, cfg.check_audio
                 )
+
+    def combined(self, net_output: Dict[str, Any]) -> Tensor:
+        logits = net_output["layer_logits"]
+        if self.cfg.combine != "consensus" or self.cfg.decode_layer or len(logits) == 1:
+            return super().combined(net_output)
+        self.warn_of_no_gradient()
+        each = [layer.float().log_softmax(-1) for layer in logits]
+        layer = consensus_layer(each, net_output["log_q"], net_output["lengths"], self.blank)
+        return pick_layer(each, layer)
 
     def get_logits(self, net_output: Dict[str, Any], normalize: bool = False) -> Tensor:
         """The combined prediction, log-probabilities [T, B, V] (`normalize` asks for what

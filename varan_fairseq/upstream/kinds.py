@@ -6,6 +6,7 @@ pre-training model with (`cfg.model._name` of its checkpoint).
 
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
+import torch
 from fairseq import tasks
 from torch import Tensor, nn
 
@@ -67,6 +68,19 @@ def kind_of(cfg: Any) -> Kind:
     return KINDS[name]
 
 
+def count_frames(
+    features: nn.Module, samples: Tensor, before: Optional[nn.Module] = None
+) -> Tensor:
+    """Frames that a feature encoder makes of each utterance's samples, both [B] long; at least
+    1. before: count those that enter this part of it."""
+    for module in features.modules():
+        if module is before:
+            break
+        if isinstance(module, nn.Conv1d):
+            samples = (samples - module.kernel_size[0]) // module.stride[0] + 1
+    return samples.clamp(min=1)
+
+
 def _build_by_task(
     pretraining: Any, task_state: Optional[Dict[str, Any]] = None, **kept: Any
 ) -> nn.Module:
@@ -106,6 +120,13 @@ def _extract(model, source, padding_mask, mask):
 
 
 def _extract_hubert(model, source, padding_mask, mask):
+    if padding_mask is not None:
+        # HuBERT's own count of frames can be one too many, which would read padding: a mask
+        # of frames instead of samples passes through it unchanged.
+        samples = source.new_full((1,), source.shape[1], dtype=torch.long)
+        longest = int(count_frames(model.feature_extractor, samples))
+        frames = count_frames(model.feature_extractor, (~padding_mask).sum(1))
+        padding_mask = torch.arange(longest, device=source.device) >= frames.unsqueeze(1)
     return model.extract_features(source=source, padding_mask=padding_mask, mask=mask)
 
 

@@ -6,7 +6,8 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .kinds import Kind
+from .kinds import Kind, count_frames
+from .norms import ValidBatchNorm, ValidGroupNorm
 
 
 class EncoderOutput(NamedTuple):
@@ -28,7 +29,8 @@ class Encoder(nn.Module):
     weights and `freeze_regex` patterns carry over.
 
     apply_mask: mask spans of the features while training. freeze_finetune_updates: run
-    the model without a graph for so many updates.
+    the model without a graph for so many updates. mask_group_norm: leave padding out of the
+    statistics of the feature encoder's group norm (fairseq does not).
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Encoder(nn.Module):
         *,
         apply_mask: bool = False,
         freeze_finetune_updates: int = 0,
+        mask_group_norm: bool = True,
     ):
         super().__init__()
         self.w2v_model = w2v_model
@@ -49,9 +52,13 @@ class Encoder(nn.Module):
         self.num_layers = len(kind.blocks(w2v_model))
         self.dim = kind.dim(w2v_model)
         self.raw_states = kind.raw_states(w2v_model)
+        self.features = w2v_model.get_submodule(kind.features.rstrip("."))
+        self.group_norms = []
+        if mask_group_norm:
+            self.group_norms = _become(self.features, nn.GroupNorm, ValidGroupNorm)
+        self.batch_norms = _become(w2v_model, nn.BatchNorm1d, ValidBatchNorm)
         self.valid_frames = None  # [B] of the last batch; recomputation needs it too
-        self.silenced = list(kind.convolutions(w2v_model))
-        for convolution in self.silenced:
+        for convolution in kind.convolutions(w2v_model):
             convolution.register_forward_pre_hook(self._silence_padding)
 
     def freeze(self) -> None:
@@ -71,8 +78,7 @@ class Encoder(nn.Module):
 
     def forward(self, source: Tensor, padding_mask: Optional[Tensor]) -> EncoderOutput:
         """source: [B, samples] waveform. padding_mask: [B, samples] bool or None."""
-        if self.silenced:
-            self.valid_frames = self._count_frames(source, padding_mask)
+        self._say_what_is_valid(source, padding_mask)
         frozen = self.frozen or self.num_updates < self.freeze_finetune_updates
         with torch.no_grad() if frozen else contextlib.nullcontext():
             with _Recorder(self.w2v_model, self.kind) as record:
@@ -86,15 +92,20 @@ class Encoder(nn.Module):
             lengths = (~padding_mask).sum(1)
         return EncoderOutput(states, output.transpose(0, 1), padding_mask, lengths)
 
-    def _count_frames(self, source: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
-        """[B] frames that the feature encoder makes of each utterance's samples."""
-        frames = source.new_full((len(source),), source.shape[1], dtype=torch.long)
-        if padding_mask is not None:
-            frames = (~padding_mask).sum(1)
-        for module in self.w2v_model.get_submodule(self.kind.features.rstrip(".")).modules():
-            if isinstance(module, nn.Conv1d):
-                frames = (frames - module.kernel_size[0]) // module.stride[0] + 1
-        return frames
+    def _say_what_is_valid(self, source: Tensor, padding_mask: Optional[Tensor]) -> None:
+        """To what would otherwise read padding: the batch's, and frames that the model adds to
+        reach a multiple."""
+        if padding_mask is None:
+            samples = source.new_full((len(source),), source.shape[1], dtype=torch.long)
+        else:
+            samples = (~padding_mask).sum(1)
+        self.valid_frames = count_frames(self.features, samples)
+        for norm in self.batch_norms:
+            norm.frames = self.valid_frames
+        for norm in self.group_norms:
+            norm.frames = None
+            if padding_mask is not None:
+                norm.frames = count_frames(self.features, samples, norm)
 
     def _silence_padding(self, _, inputs: Tuple[Tensor]) -> Tensor:
         """Makes a batch's convolutions [B, C, T'] see what they see in an utterance alone, and
@@ -103,6 +114,14 @@ class Encoder(nn.Module):
             return inputs[0]
         frame = torch.arange(inputs[0].shape[-1], device=inputs[0].device)
         return inputs[0].masked_fill(frame >= self.valid_frames[:, None, None], 0)
+
+
+def _become(module: nn.Module, old: type, new: type) -> List[nn.Module]:
+    """Makes every part of class `old` one of class `new`, with its weights."""
+    norms = [child for child in module.modules() if isinstance(child, old)]
+    for norm in norms:
+        norm.__class__ = new
+    return norms
 
 
 class _Recorder:

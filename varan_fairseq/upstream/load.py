@@ -54,6 +54,7 @@ def load_encoder(cfg: Any) -> Encoder:
         cfg.data,
         apply_mask=cfg.apply_mask,
         freeze_finetune_updates=cfg.freeze_finetune_updates,
+        mask_group_norm=getattr(cfg, "mask_group_norm", True),
     )
     if cfg.checkpoint_activations:
         for block in encoder.kind.blocks(encoder.w2v_model):

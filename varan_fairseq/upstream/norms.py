@@ -1,0 +1,80 @@
+"""Norms over time that leave padding out of their statistics.
+
+Pre-training crops, so its statistics are of speech alone. fairseq's fine-tuning pads, and its
+norms average over the padding: what they make of an utterance depends on its batch.
+"""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ValidGroupNorm(nn.GroupNorm):
+    """What fairseq's `Fp32GroupNorm` becomes by a change of class, for a group a channel, as in
+    every feature encoder. frames: [B], valid frames of the batch, or None for no padding."""
+
+    frames: Optional[Tensor] = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T] -> the same shape, computed in at least float32; padding gets the bias."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        weight, bias = self.weight.to(dtype), self.bias.to(dtype)
+        common = x.shape[-1]
+        if self.frames is not None:  # of a GPU, asking would wait for all its work
+            common = int(self.frames.min()) if x.device.type == "cpu" else 0
+        if common == x.shape[-1]:
+            return F.group_norm(x.to(dtype), self.num_groups, weight, bias, self.eps).to(x.dtype)
+        return _ValidGroupNorm.apply(x, weight, bias, self.frames, common, self.eps)
+
+
+class _ValidGroupNorm(torch.autograd.Function):
+    """By hand, because masks over the whole tensor, which is the encoder's largest, cost more
+    than the norm itself: only what lies beyond the first `common` frames is masked."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, frames, common, eps):
+        frames = frames.view(-1, 1, 1)
+        tail = torch.arange(common, x.shape[-1], device=x.device) >= frames
+        weight, bias = weight.unsqueeze(-1), bias.unsqueeze(-1)
+        inside, beyond = x.to(weight.dtype).split([common, x.shape[-1] - common], dim=-1)
+        total = inside.sum(-1, keepdim=True)
+        total += beyond.masked_fill(tail, 0).sum(-1, keepdim=True)
+        centred = x - total / frames
+        centred[..., common:].masked_fill_(tail, 0)
+        norm = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
+        scale = (norm.square() / frames + eps).rsqrt()
+        ctx.save_for_backward(centred, scale, weight, frames, tail)
+        ctx.common, ctx.dtype = common, x.dtype
+        return torch.addcmul(bias, centred, scale * weight).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        centred, scale, weight, frames, tail = ctx.saved_tensors
+        grad = grad.to(centred.dtype, copy=True)
+        grad[..., ctx.common :].masked_fill_(tail, 0)
+        total = grad.sum(-1, keepdim=True)
+        product = (grad * centred).sum(-1, keepdim=True)
+        grad_weight, grad_bias = (product * scale).sum((0, 2)), total.sum((0, 2))
+        grad.sub_(total / frames).addcmul_(centred, -product * scale.square() / frames)
+        grad.mul_(scale * weight)
+        grad[..., ctx.common :].masked_fill_(tail, 0)
+        return grad.to(ctx.dtype), grad_weight, grad_bias, None, None, None
+
+
+class ValidBatchNorm(nn.BatchNorm1d):
+    """What a Conformer block's batch norm becomes by a change of class. frames: as above."""
+
+    frames: Optional[Tensor] = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T'] -> the same shape; while training, padding gets 0."""
+        if self.frames is None or not self.training:
+            return super().forward(x)
+        valid = torch.arange(x.shape[-1], device=x.device) < self.frames.unsqueeze(1)
+        by_frame = x.transpose(1, 2)
+        normed = super().forward(by_frame[valid])
+        return by_frame.new_zeros(by_frame.shape).masked_scatter(
+            valid.unsqueeze(-1), normed.to(x.dtype)
+        ).transpose(1, 2)
