@@ -43,6 +43,8 @@ def build_model(w2v_path, task, name="varan_ctc", **changes):
 
 def build_criterion(task, name="varan_ctc", **changes):
     cfg = {"_name": name, **changes}
+    if name.startswith("varan"):
+        cfg.setdefault("max_update", 1000)
     if name in ("ctc", "varan_ctc"):
         cfg = {"zero_infinity": True, "sentence_avg": True, **cfg}
     return criterions.build_criterion(OmegaConf.create(cfg), task)

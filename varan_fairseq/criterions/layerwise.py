@@ -8,10 +8,12 @@ import torch
 from fairseq import utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
+from omegaconf import II
 from torch import Tensor, nn
 
 from ..method.objective import DIRECTIONS, check_objective, variational_objective
 from ..method.prior import PRIORS, layer_prior
+from .watch import PosteriorWatch
 
 
 @dataclass
@@ -33,6 +35,7 @@ class ObjectiveConfig(FairseqDataclass):
         default="prior_posterior",
         metadata={"help": f"direction of the divergence: {', '.join(DIRECTIONS)}"},
     )
+    max_update: int = II("optimization.max_update")
 
 
 class LayerObjective:
@@ -45,6 +48,7 @@ class LayerObjective:
         self.prior_options = dict(df=cfg.prior_df, nc=cfg.prior_nc, p=cfg.prior_p)
         self.prior_kind = cfg.prior
         self.kept = None  # where the model keeps the prior
+        self.watch = PosteriorWatch(cfg.max_update)
         check_objective(cfg.beta, cfg.divergence)
         layer_prior(cfg.prior, 1, **self.prior_options)
 
@@ -62,11 +66,14 @@ class LayerObjective:
             self.kept.set(
                 layer_prior(self.prior_kind, inner.num_predictions, **self.prior_options)
             )
+        self.watch.step(inner)
         return model(**sample["net_input"])
 
     def __call__(self, nll: Tensor, log_q: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """nll, log_q: [B, K] of the last `run` -> (total, expected_nll, divergence), each [B]."""
-        return variational_objective(nll, log_q, self.kept.probs, self.beta, self.direction)
+        terms = variational_objective(nll, log_q, self.kept.probs, self.beta, self.direction)
+        self.watch.see(log_q, terms[2])
+        return terms
 
 
 @torch.no_grad()

@@ -52,10 +52,9 @@ class Encoder(nn.Module):
         self.num_layers = len(kind.blocks(w2v_model))
         self.dim = kind.dim(w2v_model)
         self.raw_states = kind.raw_states(w2v_model)
-        self.features = w2v_model.get_submodule(kind.features.rstrip("."))
         self.group_norms = []
         if mask_group_norm:
-            self.group_norms = _become(self.features, nn.GroupNorm, ValidGroupNorm)
+            self.group_norms = _become(self._features, nn.GroupNorm, ValidGroupNorm)
         self.batch_norms = _become(w2v_model, nn.BatchNorm1d, ValidBatchNorm)
         self.valid_frames = None  # [B] of the last batch; recomputation needs it too
         for convolution in kind.convolutions(w2v_model):
@@ -92,6 +91,11 @@ class Encoder(nn.Module):
             lengths = (~padding_mask).sum(1)
         return EncoderOutput(states, output.transpose(0, 1), padding_mask, lengths)
 
+    @property
+    def _features(self) -> nn.Module:
+        """The feature encoder."""
+        return self.w2v_model.get_submodule(self.kind.features.rstrip("."))
+
     def _say_what_is_valid(self, source: Tensor, padding_mask: Optional[Tensor]) -> None:
         """To what would otherwise read padding: the batch's, and frames that the model adds to
         reach a multiple."""
@@ -99,13 +103,14 @@ class Encoder(nn.Module):
             samples = source.new_full((len(source),), source.shape[1], dtype=torch.long)
         else:
             samples = (~padding_mask).sum(1)
-        self.valid_frames = count_frames(self.features, samples)
+        features = self._features
+        self.valid_frames = count_frames(features, samples)
         for norm in self.batch_norms:
             norm.frames = self.valid_frames
         for norm in self.group_norms:
             norm.frames = None
             if padding_mask is not None:
-                norm.frames = count_frames(self.features, samples, norm)
+                norm.frames = count_frames(features, samples, norm)
 
     def _silence_padding(self, _, inputs: Tuple[Tensor]) -> Tensor:
         """Makes a batch's convolutions [B, C, T'] see what they see in an utterance alone, and

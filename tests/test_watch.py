@@ -1,0 +1,118 @@
+"""Warnings about the posterior: each for what it names, once, and none for a healthy one."""
+
+import types
+
+import pytest
+import torch
+from build import batch, build_criterion, build_model, setup_task
+
+from varan_fairseq.criterions.watch import PosteriorWatch
+
+
+def model(training, updates):
+    return types.SimpleNamespace(
+        training=training, w2v_encoder=types.SimpleNamespace(num_updates=updates)
+    )
+
+
+def validate(watch, scores, updates=500, divergence=0.02):
+    """A validation in batches of 8, then a training step."""
+    log_q = scores.log_softmax(-1)
+    for part in log_q.split(8):
+        watch.step(model(False, updates))
+        watch.see(part, torch.full((len(part),), divergence))
+    watch.step(model(True, updates))
+
+
+def healthy(utterances=24, layers=6):
+    torch.manual_seed(0)
+    return torch.randn(layers) + 0.05 * torch.randn(utterances, layers)
+
+
+def test_a_healthy_posterior(caplog):
+    watch = PosteriorWatch(1000)
+    for updates in (200, 400, 600):
+        validate(watch, healthy(), updates, divergence=0.01 * updates / 200)
+    assert caplog.text == ""
+
+
+def test_flat_over_some_layers(caplog):
+    watch, scores = PosteriorWatch(1000), healthy()
+    scores[:, 1] = scores[:, 4]
+    for _ in range(2):
+        validate(watch, scores)
+    assert caplog.text.count("layers 2, 5 weigh the same in every utterance") == 1
+    assert "model.posterior_lr_multiplier" in caplog.text and len(caplog.records) == 1
+
+
+def test_layers_that_differ_in_one_utterance_are_not_flat(caplog):
+    scores = healthy()
+    scores[1:, 1] = scores[1:, 4]
+    validate(PosteriorWatch(1000), scores)
+    assert caplog.text == ""
+
+
+def test_layers_without_weight_may_tie(caplog):
+    scores = healthy()
+    scores[:, :2] = -20.0
+    validate(PosteriorWatch(1000), scores)
+    assert caplog.text == ""
+
+
+def test_the_same_for_all(caplog):
+    watch, scores = PosteriorWatch(1000), healthy()[:1].expand(24, 6) + 0.0
+    for _ in range(2):
+        validate(watch, scores)
+    assert caplog.text.count("q(l|x) is the same for all utterances") == 1
+    assert "Lower criterion.beta" in caplog.text and len(caplog.records) == 1
+
+
+def test_runaway(caplog):
+    watch = PosteriorWatch(1000)
+    validate(watch, healthy(), divergence=0.3)
+    validate(watch, healthy(), divergence=2.9)
+    assert caplog.text == ""
+    for _ in range(2):
+        validate(watch, healthy(), divergence=3.1)
+    assert caplog.text.count("divergence is 3.10 nats, after warm-up it was at most 0.30") == 1
+    assert "raise criterion.beta" in caplog.text
+
+
+def test_a_reference_of_nothing_is_no_alarm(caplog):
+    """A centred posterior begins on the prior."""
+    watch = PosteriorWatch(1000)
+    validate(watch, healthy(), divergence=0.0)
+    validate(watch, healthy(), divergence=0.9)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("max_update, first", [(1000, 100), (0, 1000)])
+def test_not_before_the_first_tenth(caplog, max_update, first):
+    watch, scores = PosteriorWatch(max_update), torch.zeros(24, 6)
+    validate(watch, scores, updates=first - 1)
+    assert caplog.text == ""
+    validate(watch, scores, updates=first)
+    assert len(caplog.records) == 2
+
+
+def test_too_few_to_tell(caplog):
+    validate(PosteriorWatch(1000), torch.zeros(15, 6))
+    assert caplog.text == ""
+
+
+def test_within_the_criterion(corpus, wav2vec2, caplog):
+    """Only in validation, and never for a model without a posterior."""
+    task = setup_task(corpus)
+    for aggregation, wanted in (("varan", 1), ("last_layer", 0)):
+        net = build_model(wav2vec2, task, aggregation=aggregation)
+        if aggregation == "varan":
+            torch.nn.init.zeros_(net.aggregation.posterior.score.weight)
+        net.set_num_updates(500)
+        criterion = build_criterion(task)
+        caplog.clear()
+        for training in (True, False):
+            net.train(training)
+            assert "posterior, " not in caplog.text
+            for _ in range(3):
+                criterion(net, batch(task))
+        assert caplog.text.count("the same for all utterances") == wanted

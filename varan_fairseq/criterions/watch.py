@@ -1,0 +1,90 @@
+"""Warnings, at validation, of a posterior that does nothing or runs away (method.md, "What goes
+wrong with it")."""
+
+import logging
+from typing import Any, Optional
+
+import torch
+from fairseq.distributed import utils as distributed_utils
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+ENOUGH = 16  # utterances: fewer may agree by chance
+TIED, SAME = 1e-3, 1e-4
+RUNAWAY, FLOOR = 10.0, 0.1  # times the reference, which is at least so many nats
+
+
+class PosteriorWatch:
+    """Looks at q(l|x) of all utterances of a validation, from the first tenth of the training
+    on, and warns once of each thing.
+
+    max_update: of the training, 0 for no limit (then from update 1000 on).
+    """
+
+    def __init__(self, max_update: int):
+        self.warm_up = max_update // 10 if max_update > 0 else 1000
+        self.reference: Optional[float] = None
+        self.warned = set()
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self.utterances, self.divergence = 0, 0.0
+        self.low = self.high = self.gap = None
+
+    def step(self, model: Any) -> None:
+        """Before each batch. model: with `training` and its encoder's `num_updates`."""
+        self.active = not model.training and model.w2v_encoder.num_updates >= self.warm_up
+        if not self.active and self.utterances:
+            if self.reference is None:
+                self.reference = max(self.divergence / self.utterances, FLOOR)
+            self._start_over()
+
+    @torch.no_grad()
+    def see(self, log_q: Tensor, divergence: Tensor) -> None:
+        """log_q: [B, L], divergence: [B], of the batch."""
+        if not self.active or log_q.shape[1] == 1:
+            return
+        q = log_q.exp()
+        log_q = log_q.clamp(min=-1e30)
+        low, high = q.min(0).values, q.max(0).values
+        gap = (log_q.unsqueeze(2) - log_q.unsqueeze(1)).abs().max(0).values
+        if self.utterances:
+            low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
+            gap = torch.maximum(gap, self.gap)
+        self.low, self.high, self.gap = low, high, gap
+        self.utterances += len(q)
+        self.divergence += float(divergence.sum())
+        if self.utterances >= ENOUGH and distributed_utils.get_global_rank() == 0:
+            self._judge()
+
+    def _judge(self) -> None:
+        # layers that hardly count may well agree on it
+        tied = (self.gap < TIED).sum(1).gt(1) & (self.high > SAME)
+        if tied.sum() > 1:
+            layers = ", ".join(str(layer + 1) for layer in tied.nonzero().squeeze(1).tolist())
+            self._warn(
+                "flat",
+                f"layers {layers} weigh the same in every utterance (to {TIED:g} of their weight), "
+                "so which of them is read is chance: lower optimization.lr or "
+                "model.posterior_lr_multiplier, or set model.layer_embedding=true",
+            )
+        if (self.high - self.low).max() < SAME:
+            self._warn(
+                "same",
+                f"q(l|x) is the same for all utterances (to {SAME:g}): the posterior is a fixed "
+                "weighting. Lower criterion.beta, or raise model.posterior_lr_multiplier",
+            )
+        mean = self.divergence / self.utterances
+        if self.reference is not None and mean > RUNAWAY * self.reference:
+            self._warn(
+                "runaway",
+                f"the divergence is {mean:.2f} nats, after warm-up it was at most "
+                f"{self.reference:.2f}: the posterior runs away from the prior. Lower "
+                "optimization.lr or model.posterior_lr_multiplier, or raise criterion.beta",
+            )
+
+    def _warn(self, what: str, message: str) -> None:
+        if what not in self.warned:
+            self.warned.add(what)
+            logger.warning("posterior, %d utterances validated: %s", self.utterances, message)
