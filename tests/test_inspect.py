@@ -6,7 +6,7 @@ import pytest
 import torch
 from build import build_model, setup_task, train
 from conftest import ENCODERS, REPO, save_pretrained, write_labelled_corpus
-from test_read import save_finetuned
+from test_upstream_checkpoint import save_finetuned
 
 from varan_fairseq.cli import export, inspect_checkpoint
 
