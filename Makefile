@@ -19,10 +19,10 @@ setup setup-demo:
 	@TORCH="$(TORCH)" bash .ci/install.sh "$(FOUND)" "$(VENV)" $(if $(filter %-demo,$@),demo,test)
 
 demo: setup-demo
-	$(VENV)/bin/python -W ignore examples/demo/compare.py digits
+	$(VENV)/bin/python -W ignore examples/demo/compare.py digits --seeds 1 2 3
 
 demo-emotion: setup-demo
-	$(VENV)/bin/python -W ignore examples/demo/emotion.py
+	$(VENV)/bin/python -W ignore examples/demo/emotion.py --seeds 1 2 3
 
 human: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/compare.py human --seeds 1 2 3

@@ -15,7 +15,15 @@ wanted=$(cat "$here/../setup.py" "$constraints" "$0" | cksum)${TORCH:-}
 [ "$(cat "$venv/.installed-$extra" 2>/dev/null)" = "$wanted" ] && exit 0
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-pip() { "$venv/bin/python" -m pip install --quiet "$@"; }
+# a dot every two seconds: some of these take a minute
+pip() {
+    "$venv/bin/python" -m pip install --quiet "$@" &
+    while kill -0 $! 2>/dev/null; do
+        printf .
+        sleep 2
+    done
+    wait $!
+}
 if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
     echo "setting up $venv: Python $version, $(grep fairseq== "$constraints")"
     "$python" -m venv --clear "$venv"
@@ -29,3 +37,4 @@ if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
 fi
 pip --constraint "$constraints" --editable "$here/..[fairseq,$extra]"
 echo "$wanted" >"$venv/.installed-$extra"
+echo

@@ -2,72 +2,91 @@
 """Which rule should combine the layers? Reads the validation split with trained VARAN models
 by each rule, and by each layer alone.
 
-    python benchmarks/rules.py work/digits work/human work/styles
+    python benchmarks/rules.py work/digits work/styles [--json FILE]
 
 Wants folders that `make demo`, `make human` and `make demo-emotion` filled. The test split is
 not touched.
 """
 
+import argparse
+import contextlib
 import glob
+import io
 import json
 import os
 import statistics
-import subprocess
 import sys
 
 import torch
+from tqdm import tqdm
 
-from varan_fairseq.method.combine import RULES
+from varan_fairseq.cli import classify, infer
+from varan_fairseq.manifest import write_lines
+from varan_fairseq.method.combine import CTC_RULES, RULES
 
-
-def decode(checkpoint: str, data: str, out: str):
-    """Command line, and the scores to show."""
-    command = ["infer", f"common_eval.path={checkpoint}", f"task.data={data}"]
-    command += ["dataset.gen_subset=valid", f"decoding.results_path={out}"]
-    return command, {"uer": "UER %", "wer": "WER %"}
-
-
-def classify(checkpoint: str, data: str, out: str):
-    """The same for a classifier."""
-    command = ["classify", checkpoint, data, "valid", "--out", out]
-    return command, {"accuracy": "accuracy %", "macro_f1": "macro F1 %"}
+SCORES = {
+    "varan_ctc": {"uer": "UER %", "wer": "WER %"},
+    "varan_classification": {"accuracy": "accuracy %", "macro_f1": "macro F1 %"},
+}
 
 
-TOOLS = {"varan_ctc": decode, "varan_classification": classify}
-
-
-def read(tool, checkpoint: str, data: str, reading):
-    """Scores of one checkpoint with one reading, by their titles."""
+def read(kind, checkpoint: str, data: str, reading):
+    """Scores of one checkpoint with one reading."""
     out = os.path.join(os.path.dirname(checkpoint), f"valid-{reading[-1]}")
-    (name, *arguments), titles = tool(checkpoint, data, out)
-    command = [sys.executable, "-m", f"varan_fairseq.cli.{name}", *arguments, *reading]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if kind == "varan_ctc":
+        arguments = [f"common_eval.path={checkpoint}", f"task.data={data}"]
+        arguments += ["dataset.gen_subset=valid", f"decoding.results_path={out}"]
+        tool = infer.main
+    else:
+        arguments, tool = [checkpoint, data, "valid", "--out", out], classify.main
+    with contextlib.redirect_stdout(io.StringIO()):
+        if tool([*arguments, *reading]):
+            sys.exit(f"{checkpoint} could not be read")
     with open(os.path.join(out, "scores.json")) as file:
         scores = json.load(file)
-    return {title: scores[key] for key, title in titles.items()}
+    return {key: scores[key] for key in SCORES[kind]}
+
+
+def measure(folder: str):
+    """A row for each reading: means over the seeds in a folder."""
+    checkpoints = sorted(glob.glob(os.path.join(folder, "varan-*", "checkpoint_last.pt")))
+    if not checkpoints:
+        sys.exit(f"no {folder}/varan-*/checkpoint_last.pt: run the demo that fills it first")
+    state = torch.load(checkpoints[0])
+    kind, layers = state["cfg"]["model"]["_name"], len(state["model"]["prior.probs"])
+    rules = CTC_RULES if kind == "varan_ctc" else RULES
+    readings = [("--combine", rule) for rule in rules]
+    readings += [("--layer", str(layer)) for layer in range(1, layers + 1)]
+    name = os.path.basename(folder.rstrip("/"))
+    for reading in tqdm(readings, desc=name):
+        each = [read(kind, path, os.path.join(folder, "data"), reading) for path in checkpoints]
+        means = {key: statistics.mean(scores[key] for scores in each) for key in each[0]}
+        title = " ".join(reading).strip("-")
+        yield {"corpus": name, "kind": kind, "reading": title, "seeds": len(each), **means}
+
+
+def table(rows):
+    """Markdown: a table for each kind of model."""
+    for kind, titles in SCORES.items():
+        mine = [row for row in rows if row["kind"] == kind]
+        if mine:
+            yield "| corpus | reading | " + " | ".join(titles.values()) + " |"
+            yield "| --- " * (2 + len(titles)) + "|"
+        for row in mine:
+            cells = " | ".join(f"{row[key]:.2f}" for key in titles)
+            yield f"| {row['corpus']} | {row['reading']} | {cells} |"
 
 
 def main() -> None:
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    for folder in sys.argv[1:]:
-        checkpoints = sorted(glob.glob(os.path.join(folder, "varan-*", "checkpoint_last.pt")))
-        if not checkpoints:
-            sys.exit(f"no {folder}/varan-*/checkpoint_last.pt: run the demo that fills it first")
-        state = torch.load(checkpoints[0])
-        tool = TOOLS[state["cfg"]["model"]["_name"]]
-        readings = [("--combine", rule) for rule in RULES]
-        layers = len(state["model"]["prior.probs"])
-        readings += [("--layer", str(layer)) for layer in range(1, layers + 1)]
-        for reading in readings:
-            each = [read(tool, path, os.path.join(folder, "data"), reading) for path in checkpoints]
-            if reading == readings[0]:
-                print("\n| corpus | reading | " + " | ".join(each[0]) + " |")
-                print("| --- " * (2 + len(each[0])) + "|")
-            means = (statistics.mean(scores[title] for scores in each) for title in each[0])
-            cells = " | ".join(f"{mean:.2f}" for mean in means)
-            name = os.path.basename(folder.rstrip("/"))
-            print(f"| {name} | {' '.join(reading).strip('-')} | {cells} |", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--json", help="file for the figures")
+    args = parser.parse_args()
+    rows = [row for folder in args.folders for row in measure(folder)]
+    print("\n".join(table(rows)))
+    if args.json:
+        command = " ".join(["python", *sys.argv])
+        write_lines(args.json, [json.dumps({"command": command, "rows": rows}, indent=1)])
 
 
 if __name__ == "__main__":

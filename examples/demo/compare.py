@@ -2,7 +2,7 @@
 """Three ways of reading the layers, fine-tuned by stock fairseq with the same budget and
 decoded by fairseq's decoder. `make demo`, `make human` and `make lora` call this.
 
-    python examples/demo/compare.py digits        # synthetic digit strings, minutes
+    python examples/demo/compare.py digits --seeds 1 2 3    # synthetic digit strings, minutes
     python examples/demo/compare.py human --seeds 1 2 3
     python examples/demo/compare.py digits --base hubert --finetune full lora dora probe
 
@@ -18,6 +18,7 @@ import time
 
 from runs import (
     AGGREGATIONS,
+    RULES,
     add_run_options,
     call,
     decode,
@@ -34,7 +35,10 @@ CORPORA = {
     "digits": dict(
         script="manifests/digits.py",
         wav2vec2=dict(pretrain=[], finetune=[]),
-        hubert=dict(pretrain=[], finetune=["optimization.max_update=300"]),
+        hubert=dict(
+            pretrain=[],
+            finetune=["optimization.max_update=300", "dataset.max_tokens=480000"],
+        ),
     ),
     "human": dict(
         script="manifests/asterisk.py",
@@ -60,49 +64,72 @@ FINETUNE = {
 }
 
 
-def finetune_and_decode(name, data, pretrained, finetune, aggregation, seed, overrides):
-    """One run of the table."""
+# Lines and columns of the tables.
+READINGS = [("last_layer", None), ("weighted_sum", None), *(("varan", rule) for rule in RULES)]
+LAYERS = 6
+
+
+def finetune_and_decode(name, data, pretrained, finetune, aggregation, seed, overrides, readings):
+    """One training, and a row for each of `readings` of it."""
     where = [f"task.data={data}", f"model.w2v_path={pretrained}"]
     options = [f"model.aggregation={aggregation}", f"common.seed={seed}"]
     options += [*FINETUNE[finetune], *overrides]
     last = dict(option.split("=", 1) for option in options)
     checkpoint = train(name, "finetune", where + [f"{key}={last[key]}" for key in last])
-    scores = decode(checkpoint, data, "test")
-    return {
-        "finetune": finetune,
-        "aggregation": aggregation,
-        "seed": seed,
-        "uer": scores["uer"],
-        "wer": scores["wer"],
-        **log_figures(os.path.join(name, "train.log")),
-    }
+    scores = decode(checkpoint, data, "test", [reading or "as-trained" for reading in readings])
+    return [
+        {
+            "finetune": finetune,
+            "aggregation": aggregation,
+            "reading": reading,
+            "seed": seed,
+            "uer": scores[reading or "as-trained"]["uer"],
+            "wer": scores[reading or "as-trained"]["wer"],
+            **log_figures(os.path.join(name, "train.log")),
+        }
+        for reading in readings
+    ]
+
+
+def title(aggregation, reading):
+    return aggregation if reading is None else f"{aggregation}, {reading}"
+
+
+def pick(rows, aggregation, reading):
+    """Those of a line, one a seed."""
+    return [r for r in rows if (r["aggregation"], r["reading"]) == (aggregation, reading)]
 
 
 def table(rows):
-    """Markdown: a line an aggregation."""
+    """Markdown: a line an aggregation and reading, then VARAN's layers."""
     yield "| aggregation | UER % | WER % | updates | s/update | trained parameters |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    for aggregation in AGGREGATIONS:
-        mine = [row for row in rows if row["aggregation"] == aggregation]
+    for line in READINGS:
+        mine = pick(rows, *line)
         speed = statistics.mean(row["seconds_per_update"] for row in mine)
         yield (
-            f"| {aggregation} | {spread(mine, 'uer')} | {spread(mine, 'wer')} | "
+            f"| {title(*line)} | {spread(mine, 'uer')} | {spread(mine, 'wer')} | "
             f"{mine[0]['updates']} | {speed:.2f} | {mine[0]['trained_parameters']:,} |"
         )
+    yield ""
+    layers = range(1, LAYERS + 1)
+    yield "| varan, one layer alone | " + " | ".join(map(str, layers)) + " |"
+    yield "| --- " * (1 + LAYERS) + "|"
+    for key in ("uer", "wer"):
+        cells = [spread(pick(rows, "varan", layer), key) for layer in layers]
+        yield f"| {key.upper()} % | " + " | ".join(cells) + " |"
 
 
 def grid(rows):
-    """Markdown: a line a way of fine-tuning, a column an aggregation, UER and then WER. No
-    speed: `benchmarks/lora.py` measures that."""
+    """Markdown: a line a way of fine-tuning, a column an aggregation and reading, UER and then
+    WER. No speed: `benchmarks/lora.py` measures that."""
     for key in ("uer", "wer"):
-        yield f"| {key.upper()} % | " + " | ".join(AGGREGATIONS) + " | trained (varan) |"
-        yield "| --- | --- | --- | --- | --- |"
+        heads = " | ".join(title(*column) for column in READINGS)
+        yield f"| {key.upper()} % | {heads} | trained (varan) |"
+        yield "| --- " * (2 + len(READINGS)) + "|"
         for finetune in dict.fromkeys(row["finetune"] for row in rows):
             mine = [row for row in rows if row["finetune"] == finetune]
-            cells = [
-                spread([row for row in mine if row["aggregation"] == name], key)
-                for name in AGGREGATIONS
-            ]
+            cells = [spread(pick(mine, *column), key) for column in READINGS]
             trained = max(row["trained_parameters"] for row in mine)
             yield f"| {finetune} | " + " | ".join(cells) + f" | {trained:,} |"
         yield ""
@@ -122,7 +149,7 @@ def main():
     options, data = corpus[args.base], f"{work}/data"
     os.makedirs(work, exist_ok=True)
     if not os.path.exists(f"{data}/dict.ltr.txt"):
-        call(["python", corpus["script"], data], f"{work}/data.log")
+        call(["python", corpus["script"], data], f"{work}/data.log", bars=True)
     pretrained = pretrain(f"{work}/pretrain", data, args.base, options["pretrain"], args.jobs)
     # Results and runs of the second base beside those of the first.
     runs, overrides = work, options["finetune"]
@@ -134,27 +161,27 @@ def main():
         prefix = "" if finetune == "full" else f"{finetune}-"
         return f"{runs}/{prefix}{aggregation}-{seed}"
 
-    # As many at a time as there are cores; where s/update is shown, the aggregations side by
-    # side, so that it compares.
     one_way = args.finetune == ["full"]
-    jobs = max(args.jobs, len(AGGREGATIONS)) if one_way else args.jobs
+    readings = dict.fromkeys(AGGREGATIONS, [None])
+    readings["varan"] = RULES + (list(range(1, LAYERS + 1)) if one_way else [])
     every = [
-        (folder(finetune, name, seed), data, pretrained, finetune, name, seed, overrides)
+        (folder(way, name, seed), data, pretrained, way, name, seed, overrides, readings[name])
         for seed in args.seeds
-        for finetune in args.finetune
+        for way in args.finetune
         for name in AGGREGATIONS
     ]
-    rows = run_all(jobs, finetune_and_decode, every)
+    rows = [row for run in run_all(args.jobs, finetune_and_decode, every) for row in run]
 
     picture = folder(args.finetune[0], "varan", args.seeds[0])
     call(
         ["varan-layers", f"{picture}/checkpoint_last.pt", data, "test", "--out", f"{runs}/layers"],
         f"{runs}/layers.log",
     )
-    write_results(runs, rows, list((table if one_way else grid)(rows)))
+    lines = list((table if one_way else grid)(rows))
+    write_results(runs, rows, lines, time.time() - start)
     print(f"\nWER from fairseq's decoder on {data}/test.tsv, seeds {args.seeds}")
     print(f"which layers each utterance used: {runs}/layers.png")
-    print(f"{time.time() - start:.0f} s")
+    print(f"{runs}/results.json, {time.time() - start:.0f} s")
 
 
 if __name__ == "__main__":

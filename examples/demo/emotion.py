@@ -73,19 +73,17 @@ def main():
     start, runs = time.time(), folder_of(WORK, args.set)
     os.makedirs(WORK, exist_ok=True)
     if not os.path.exists(f"{DATA}/dict.emo.txt"):
-        call(["python", "manifests/styles.py", DATA], f"{WORK}/data.log")
+        call(["python", "manifests/styles.py", DATA], f"{WORK}/data.log", bars=True)
     pretrained = train(
         f"{WORK}/pretrain",
         "pretrain",
         [f"task.data={DATA}", "optimization.max_update=100"],
         args.jobs,
     )
-    # the aggregations side by side, so that s/update compares
-    jobs = max(args.jobs, len(AGGREGATIONS))
     every = [
         (runs, pretrained, name, seed, args.set) for seed in args.seeds for name in AGGREGATIONS
     ]
-    rows = run_all(jobs, finetune_and_classify, every)
+    rows = run_all(args.jobs, finetune_and_classify, every)
 
     best = f"{runs}/varan-{args.seeds[0]}"
     call(
@@ -93,11 +91,11 @@ def main():
         + ["--out", f"{runs}/layers"],
         f"{runs}/layers.log",
     )
-    write_results(runs, rows, list(table(rows)))
+    write_results(runs, rows, list(table(rows)), time.time() - start)
     print(f"\n{rows[0]['utterances']} utterances of {DATA}/test.tsv, seeds {args.seeds}")
     print(f"confusion matrix: {best}/classify-test/confusion.png")
     print(f"which layers each style used: {runs}/layers.png")
-    print(f"{time.time() - start:.0f} s")
+    print(f"{runs}/results.json, {time.time() - start:.0f} s")
 
 
 if __name__ == "__main__":

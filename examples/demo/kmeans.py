@@ -15,6 +15,7 @@ import kaldi_native_fbank
 import numpy as np
 import soundfile
 from sklearn.cluster import MiniBatchKMeans
+from tqdm import tqdm
 
 from varan_fairseq.manifest import read_manifest, write_lines
 
@@ -44,7 +45,8 @@ def main():
     features = {}
     for split in ("train", "valid"):
         root, entries = read_manifest(os.path.join(args.data, f"{split}.tsv"))
-        features[split] = [mfcc(os.path.join(root, path)) for path, _ in entries]
+        files = tqdm(entries, desc=f"MFCC of {split}")
+        features[split] = [mfcc(os.path.join(root, path)) for path, _ in files]
     every = np.concatenate(features["train"])
     mean, scale = every.mean(0), every.std(0)
     kmeans = MiniBatchKMeans(args.clusters, batch_size=10000, n_init=5, random_state=0)

@@ -32,6 +32,7 @@ READINGS = {
     "false": ["+model.layer_norm=false"],
 }
 BUDGET = ["model.feature_grad_mult=0", "optimization.max_update=300"]
+BUDGET += ["dataset.max_tokens=480000"]
 WAYS = {
     "full": BUDGET,
     "probe": [*BUDGET, "model.finetune=probe", "optimization.lr=[0.03]"],
@@ -45,13 +46,13 @@ def uer(runs, pretrained, way, aggregation, layer_norm, seed, settings):
     options = [f"task.data={DATA}", "task.normalize=true", f"model.w2v_path={pretrained}"]
     options += [f"model.aggregation={aggregation}", f"common.seed={seed}"]
     options += [*WAYS[way], *READINGS[layer_norm], *settings]
-    scores = decode(train(name, "finetune", options), DATA, "valid")
+    scores = decode(train(name, "finetune", options), DATA, "valid", ["as-trained"])
     return {
         "way": way,
         "aggregation": aggregation,
         "layer_norm": layer_norm,
         "seed": seed,
-        "uer": scores["uer"],
+        "uer": scores["as-trained"]["uer"],
     }
 
 
@@ -84,7 +85,7 @@ def main():
     start = time.time()
     os.makedirs(WORK, exist_ok=True)
     if not os.path.exists(f"{DATA}/dict.ltr.txt"):
-        call(["python", "manifests/digits.py", DATA], f"{WORK}/data.log")
+        call(["python", "manifests/digits.py", DATA], f"{WORK}/data.log", bars=True)
     large = ["+model.layer_norm_first=true", "+model.extractor_mode=layer_norm"]
     large += ["task.normalize=true"]
     pretrained = pretrain(f"{WORK}/pretrain_pre_norm", DATA, "hubert", large, args.jobs)
@@ -97,7 +98,7 @@ def main():
         for reading in READINGS
     ]
     rows = run_all(args.jobs, uer, every)
-    write_results(runs, rows, list(table(rows)))
+    write_results(runs, rows, list(table(rows)), time.time() - start)
     print(f"\nUER % on {DATA}/valid.tsv, seeds {args.seeds}")
     print(f"{time.time() - start:.0f} s")
 

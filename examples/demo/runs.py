@@ -8,10 +8,17 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
+
+import torch
+from omegaconf import OmegaConf
+from tqdm import tqdm
 
 from varan_fairseq.manifest import write_lines
 
 AGGREGATIONS = ["last_layer", "weighted_sum", "varan"]
+# Of VARAN, what is shown as a line of its own.
+RULES = ["best_layer", "consensus"]
 BIN = os.path.dirname(sys.executable)
 # One thread a run, as many runs as cores: on a CPU models this small gain nothing from a
 # second thread. glibc would otherwise return the large buffers after every update.
@@ -22,18 +29,44 @@ ENVIRONMENT = {
 }
 
 
-def call(command, log, threads=None):
-    """Runs a command, its output in a log; on failure shows the log's end and stops."""
-    print("$ " + " ".join(shlex.quote(part) for part in command), flush=True)
+def call(command, log, threads=None, updates=None, bars=False):
+    """Runs a command, its output in a log; on failure shows the log's end and stops.
+
+    updates: of a training, which then has a bar. bars: the command shows its own, on stderr.
+    """
+    tqdm.write("$ " + " ".join(shlex.quote(part) for part in command))
     environment = {**os.environ, **ENVIRONMENT}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     program = [os.path.join(BIN, command[0])] + command[1:]
     with open(log, "w", encoding="utf-8") as file:
-        done = subprocess.run(program, stdout=file, stderr=subprocess.STDOUT, env=environment)
-    if done.returncode:
+        stderr = None if bars else subprocess.STDOUT
+        process = subprocess.Popen(program, stdout=file, stderr=stderr, env=environment)
+        try:
+            if updates:
+                _follow(process, log, updates)
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if code:
         with open(log, encoding="utf-8") as file:
             sys.exit(f"{file.read()[-3000:]}\nfailed, see {log}")
+
+
+def _follow(process, log, updates):
+    """A bar from what a training logs: updates of how many, time left, loss."""
+    name = "/".join(os.path.dirname(log).split("/")[-2:])
+    with tqdm(total=updates, desc=name, unit="update") as bar, open(log, encoding="utf-8") as file:
+        while process.poll() is None:
+            time.sleep(0.5)
+            text = file.read()
+            steps = re.findall(r"num_updates=(\d+)", text)
+            losses = re.findall(r"\bloss=([\d.]+)", text)
+            if losses:
+                bar.set_postfix(loss=losses[-1], refresh=False)
+            if steps:
+                bar.update(int(steps[-1]) - bar.n)
 
 
 def train(name, config, overrides, threads=None):
@@ -42,10 +75,13 @@ def train(name, config, overrides, threads=None):
     if not os.path.exists(os.path.join(name, "done")):
         os.makedirs(name, exist_ok=True)
         command = ["fairseq-hydra-train", "--config-dir", "examples/demo", "--config-name", config]
+        recipe = OmegaConf.load(f"examples/demo/{config}.yaml")
+        given = OmegaConf.from_dotlist([item.lstrip("+") for item in overrides])
         call(
             command + [f"checkpoint.save_dir={name}", *overrides],
             os.path.join(name, "train.log"),
             threads,
+            updates=OmegaConf.merge(recipe, given).optimization.max_update,
         )
         write_lines(os.path.join(name, "done"), [])
     return checkpoint
@@ -57,21 +93,26 @@ def pretrain(name, data, base, overrides, jobs):
     if base == "wav2vec2":
         return train(name, "pretrain", [f"task.data={data}", *overrides], jobs)
     if not os.path.exists(f"{data}/dict.km.txt"):
-        call(
-            ["python", "examples/demo/kmeans.py", data], f"{os.path.dirname(data)}/kmeans.log", jobs
-        )
+        log = f"{os.path.dirname(data)}/kmeans.log"
+        call(["python", "examples/demo/kmeans.py", data], log, jobs, bars=True)
     where = [f"task.data={data}", f"task.label_dir={data}"]
     return train(f"{name}_hubert", "pretrain_hubert", [*where, *overrides], jobs)
 
 
-def decode(checkpoint, data, split):
-    """What `varan-infer` wrote to scores.json for a split: uer, wer, .."""
+def decode(checkpoint, data, split, readings):
+    """What `varan-infer` wrote to scores.json for a split (uer, wer, ..) by each of `readings`:
+    a rule, the number of a layer, or `as-trained`."""
     folder = os.path.dirname(checkpoint)
-    where = [f"common_eval.path={checkpoint}", f"task.data={data}", f"dataset.gen_subset={split}"]
-    call(["varan-infer", *where], os.path.join(folder, "decode.log"))
-    path = os.path.join(folder, f"decode-{split}-viterbi", "scores.json")
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    names = [str(reading) for reading in readings]
+    call(
+        ["python", "examples/demo/readings.py", checkpoint, data, split, *names],
+        os.path.join(folder, "decode.log"),
+    )
+    scores = {}
+    for reading, name in zip(readings, names):
+        with open(f"{folder}/decode-{split}/{name}/scores.json", encoding="utf-8") as file:
+            scores[reading] = json.load(file)
+    return scores
 
 
 def log_figures(log):
@@ -105,10 +146,17 @@ def run_all(jobs, function, arguments):
             raise
 
 
-def write_results(folder, rows, lines):
-    """The rows as JSON, the table as Markdown, and on the screen."""
+def write_results(folder, rows, lines, seconds):
+    """The rows, what made them and how long it took as JSON, the table as Markdown, and on the
+    screen."""
+    about = {
+        "command": " ".join(["python", *sys.argv]),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "seconds": round(seconds),
+    }
     write_lines(f"{folder}/results.md", lines)
-    write_lines(f"{folder}/results.json", [json.dumps(rows, indent=2)])
+    write_lines(f"{folder}/results.json", [json.dumps({**about, "rows": rows}, indent=1)])
     print("\n" + "\n".join(lines))
 
 

@@ -1,0 +1,36 @@
+"""The tables of README and docs are what the committed results say."""
+
+import json
+import os
+
+import compare
+import emotion
+import posterior
+import pytest
+from conftest import REPO
+
+SHOWN = [
+    ("demo", compare.table, "README.md"),
+    ("demo-emotion", emotion.table, "README.md"),
+    ("lora-digits", compare.grid, "docs/lora.md"),
+    ("lora-human", compare.grid, "docs/lora.md"),
+    ("posterior", posterior.table, "docs/posterior.md"),
+]
+
+
+@pytest.mark.parametrize("name, table, page", SHOWN, ids=[name for name, _, _ in SHOWN])
+def test_tables(name, table, page):
+    with open(os.path.join(REPO, "docs", "results", f"{name}.json"), encoding="utf-8") as file:
+        results = json.load(file)
+    with open(os.path.join(REPO, page), encoding="utf-8") as file:
+        text = file.read()
+    lines = [line for line in table(results["rows"]) if line]
+    assert len(lines) > 4
+    for line in lines:
+        assert line in text
+    assert results["command"] in text
+
+
+def test_every_result_is_shown():
+    files = os.listdir(os.path.join(REPO, "docs", "results"))
+    assert sorted(files) == sorted(f"{name}.json" for name, _, _ in SHOWN)
