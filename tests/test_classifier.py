@@ -72,7 +72,7 @@ def test_loss_equals_a_float64_computation_by_hand(tmp_path, labelled_corpus, ki
         expected += 0.2 * divergence_by_hand(q, prior, "prior_posterior")
         confusion[y, mixture.index(max(mixture))] += 1
         found = model.get_normalized_probs(output, log_probs=False)[b].tolist()
-        assert found == pytest.approx(mixture, rel=1e-6)
+        assert found == pytest.approx(mixture, rel=5e-6)  # float32 at log p = -13
     assert float(loss) == pytest.approx(expected, rel=1e-6)
     for (row, column), count in confusion.items():
         assert log["_confusion"][row, column] == count
