@@ -2,7 +2,7 @@
 """With a language model: is one KenLM beam, on the layer that the consensus chooses, worse than
 the union of the beams of all layers, rescored by all layers together?
 
-    python benchmarks/beams.py work/digits
+    python benchmarks/beams.py work/demo/hubert
 
 Wants what `make demo` leaves. The validation split of digits, the unigram language model of its
 training words. Union: a beam on every layer of weight q_l >= 0.05, ten best of each, and of all
@@ -90,14 +90,14 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    data = os.path.join(args.folder, "data")
+    data = os.path.join(args.folder, "..", "data")
     scratch = tempfile.mkdtemp()
     log10 = language_model(data, scratch)
     with open(os.path.join(data, "valid.wrd"), encoding="utf-8") as file:
         references = [line.split() for line in file]
     decoders = import_example("speech_recognition.new.decoders.flashlight_decoder")
     errors = {way: Counter() for way in ("one beam", "union")}
-    checkpoints = sorted(glob.glob(os.path.join(args.folder, "varan-*", "checkpoint_last.pt")))
+    checkpoints = sorted(glob.glob(os.path.join(args.folder, "*varan-*", "checkpoint_last.pt")))
     for checkpoint in checkpoints:
         model, labels, read = read_split(checkpoint, data)
         for setting in tqdm(list(itertools.product(WEIGHTS, WORD_SCORES)), desc=checkpoint):

@@ -2,10 +2,10 @@
 """Which rule should combine the layers? Reads the validation split with trained VARAN models
 by each rule, and by each layer alone.
 
-    python benchmarks/rules.py work/digits work/styles [--json FILE]
+    python benchmarks/rules.py work/demo/hubert work/styles [--json FILE]
 
-Wants folders that `make demo`, `make human` and `make demo-emotion` filled. The test split is
-not touched.
+Wants folders that `make demo`, `make demo-emotion` and the like filled. The test split is not
+touched.
 """
 
 import argparse
@@ -49,17 +49,18 @@ def read(kind, checkpoint: str, data: str, reading):
 
 def measure(folder: str):
     """A row for each reading: means over the seeds in a folder."""
-    checkpoints = sorted(glob.glob(os.path.join(folder, "varan-*", "checkpoint_last.pt")))
+    checkpoints = sorted(glob.glob(os.path.join(folder, "*varan-*", "checkpoint_last.pt")))
     if not checkpoints:
-        sys.exit(f"no {folder}/varan-*/checkpoint_last.pt: run the demo that fills it first")
+        sys.exit(f"no {folder}/*varan-*/checkpoint_last.pt: run the demo that fills it first")
     state = torch.load(checkpoints[0])
     kind, layers = state["cfg"]["model"]["_name"], len(state["model"]["prior.probs"])
     rules = CTC_RULES if kind == "varan_ctc" else RULES
     readings = [("--combine", rule) for rule in rules]
     readings += [("--layer", str(layer)) for layer in range(1, layers + 1)]
-    name = os.path.basename(folder.rstrip("/"))
+    name = folder.rstrip("/").split("work/")[-1]
+    data = glob.glob(os.path.join(folder, "data")) + glob.glob(os.path.join(folder, "..", "data"))
     for reading in tqdm(readings, desc=name):
-        each = [read(kind, path, os.path.join(folder, "data"), reading) for path in checkpoints]
+        each = [read(kind, path, data[0], reading) for path in checkpoints]
         means = {key: statistics.mean(scores[key] for scores in each) for key in each[0]}
         title = " ".join(reading).strip("-")
         yield {"corpus": name, "kind": kind, "reading": title, "seeds": len(each), **means}

@@ -2,7 +2,7 @@
 """Three ways of reading the layers, fine-tuned by stock fairseq with the same budget and
 decoded by fairseq's decoder. `make demo`, `make human` and `make lora` call this.
 
-    python examples/demo/compare.py digits --seeds 1 2 3    # synthetic digit strings, minutes
+    python examples/demo/compare.py demo --base hubert --finetune lora --seeds 1 2 3
     python examples/demo/compare.py human --seeds 1 2 3
     python examples/demo/compare.py digits --base hubert --finetune full lora dora probe
 
@@ -32,13 +32,18 @@ from runs import (
 )
 
 CORPORA = {
-    "digits": dict(
+    # the digits again with less of everything, for `make demo`
+    "demo": dict(
         script="manifests/digits.py",
         wav2vec2=dict(pretrain=[], finetune=[]),
         hubert=dict(
-            pretrain=[],
-            finetune=["optimization.max_update=300", "dataset.max_tokens=480000"],
+            pretrain=["optimization.max_update=700"], finetune=["optimization.max_update=250"]
         ),
+    ),
+    "digits": dict(
+        script="manifests/digits.py",
+        wav2vec2=dict(pretrain=[], finetune=[]),
+        hubert=dict(pretrain=[], finetune=["optimization.max_update=300"]),
     ),
     "human": dict(
         script="manifests/asterisk.py",
@@ -161,7 +166,7 @@ def main():
         prefix = "" if finetune == "full" else f"{finetune}-"
         return f"{runs}/{prefix}{aggregation}-{seed}"
 
-    one_way = args.finetune == ["full"]
+    one_way = len(args.finetune) == 1
     readings = dict.fromkeys(AGGREGATIONS, [None])
     readings["varan"] = RULES + (list(range(1, LAYERS + 1)) if one_way else [])
     every = [

@@ -32,7 +32,6 @@ READINGS = {
     "false": ["+model.layer_norm=false"],
 }
 BUDGET = ["model.feature_grad_mult=0", "optimization.max_update=300"]
-BUDGET += ["dataset.max_tokens=480000"]
 WAYS = {
     "full": BUDGET,
     "probe": [*BUDGET, "model.finetune=probe", "optimization.lr=[0.03]"],
