@@ -37,7 +37,7 @@ CORPORA = {
         script="manifests/digits.py",
         wav2vec2=dict(pretrain=[], finetune=[]),
         hubert=dict(
-            pretrain=["optimization.max_update=700"], finetune=["optimization.max_update=250"]
+            pretrain=["optimization.max_update=600"], finetune=["optimization.max_update=250"]
         ),
     ),
     "digits": dict(
