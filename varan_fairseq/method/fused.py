@@ -1,9 +1,13 @@
 """Reading one layer: its mean for the posterior and its logits for the objective, in one
-pass that keeps no copy of the state.
+pass that keeps no copy of the state. What it computes, for a padding mask [B, T]:
 
-Written out by hand because both obvious ways are slow: cleaning the padding first
-(0 * NaN is NaN) makes autograd keep a second copy of all L states, and separate pooling
-sends a second full-size gradient through every state. See `benchmarks/heads.py`.
+    clean = state.masked_fill(padding_mask.t().unsqueeze(-1), 0)  # 0 * NaN is NaN
+    mean = clean.sum(0) / (~padding_mask).sum(1, keepdim=True)
+    logits = F.linear(clean, weight, bias)
+
+(but logits are 0 in the padding). Written out by hand because that is slow: autograd keeps
+`clean`, a second copy of all L states, and the mean sends a second full-size gradient through
+every state. See `benchmarks/heads.py`.
 """
 
 from typing import NamedTuple, Optional, Tuple
