@@ -12,8 +12,8 @@ from conftest import REPO
 SHOWN = [
     ("demo", compare.table, "README.md"),
     ("demo-emotion", emotion.table, "README.md"),
-    ("lora-digits", compare.grid, "docs/lora.md"),
-    ("lora-human", compare.grid, "docs/lora.md"),
+    ("lora-digits", compare.table, "docs/lora.md"),
+    ("lora-human", compare.table, "docs/lora.md"),
     ("posterior", posterior.table, "docs/posterior.md"),
 ]
 
