@@ -4,8 +4,8 @@ the union of the beams of all layers, rescored by all layers together?
 
     python benchmarks/beams.py work/demo/hubert
 
-Wants what `make demo` leaves. The validation split of digits, the unigram language model of its
-training words. Union: a beam on every layer of weight q_l >= 0.05, ten best of each, and of all
+Wants what `make demo` leaves. The validation split of digits, a bigram language model of its
+training strings. Union: a beam on every layer of weight q_l >= 0.05, ten best of each, and of all
 of them the largest sum_l q_l log p_l(y | x) + lmweight * LM + wordscore * words.
 """
 
@@ -30,21 +30,24 @@ from varan_fairseq.compat import import_example
 from varan_fairseq.manifest import write_lines
 from varan_fairseq.method.consensus import consensus_layer
 
-WEIGHTS, WORD_SCORES = (0.0, 0.5, 1.0, 2.0), (-2.0, -1.0, 0.0, 1.0)
+WEIGHTS, WORD_SCORES = (0.0, 1.0), (-2.0, -1.0, 0.0, 1.0)
 BEAM, NBEST, FLOOR = 50, 10, 0.05
 
 
 def language_model(data: str, folder: str):
-    """Writes an ARPA file and a lexicon; returns log10 p of every word and of the end."""
+    """Writes a bigram ARPA file and a lexicon; returns log10 p of every pair of words."""
     with open(os.path.join(data, "train.wrd"), encoding="utf-8") as file:
-        lines = [line.split() for line in file]
-    counts = Counter(word for line in lines for word in [*line, "</s>"])
-    total = sum(counts.values())
-    log10 = {word: math.log10(count / total) for word, count in counts.items()}
-    entries = [f"{value:.6f}\t{word}" for word, value in log10.items()]
-    arpa = ["\\data\\", f"ngram 1={len(entries) + 2}", "", "\\1-grams:", "-99\t<s>", "-99\t<unk>"]
-    write_lines(f"{folder}/words.arpa", [*arpa, *entries, "", "\\end\\"])
-    words = (word for word in log10 if word != "</s>")
+        lines = [["<s>", *line.split(), "</s>"] for line in file]
+    pairs = Counter(pair for line in lines for pair in zip(line, line[1:]))
+    firsts = Counter(word for line in lines for word in line[:-1])
+    log10 = {pair: math.log10(count / firsts[pair[0]]) for pair, count in pairs.items()}
+    words = sorted(set(firsts) - {"<s>"})
+    # every pair of digits occurs, so nothing ever backs off
+    singles = [f"-1\t{word}\t0" for word in words] + ["-1\t</s>", "-99\t<s>\t0", "-99\t<unk>"]
+    doubles = [f"{value:.6f}\t{' '.join(pair)}" for pair, value in log10.items()]
+    arpa = ["\\data\\", f"ngram 1={len(singles)}", f"ngram 2={len(doubles)}", ""]
+    arpa += ["\\1-grams:", *singles, "", "\\2-grams:", *doubles, "", "\\end\\"]
+    write_lines(f"{folder}/words.arpa", arpa)
     write_lines(f"{folder}/lexicon.txt", [f"{word}\t{' '.join(word)} |" for word in words])
     return log10
 
@@ -77,11 +80,21 @@ def rescored(hypotheses, emissions, q, blank, weight, word_score, log10):
             blank=blank,
             reduction="none",
         )
-        language = sum(log10[word] for word in (*words, "</s>"))
+        pairs = zip(("<s>", *words), (*words, "</s>"))
+        language = sum(log10.get(pair, -99.0) for pair in pairs)
         score = -(q * nll).sum() + weight * language + word_score * len(words)
         if best is None or score > best[0]:
             best = (score, words)
     return best[1]
+
+
+def table(rows):
+    """Markdown: each way at its best setting."""
+    yield "| way | WER % | lmweight | wordscore | words |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row in rows:
+        settings = f"{row['lmweight']:g} | {row['wordscore']:g} | {row['words']:,}"
+        yield f"| {row['way']} | {row['wer']:.2f} | {settings} |"
 
 
 def main() -> None:
@@ -128,7 +141,7 @@ def main() -> None:
         setting, count = min(counts.items(), key=lambda item: item[1])
         rows.append({"way": way, "lmweight": setting[0], "wordscore": setting[1]})
         rows[-1].update(wer=100 * count / words, words=words)
-        print(f"{way}: WER {100 * count / words:.2f}% of {words} words, at its best {setting}")
+    print("\n".join(table(rows)))
     if args.json:
         command = " ".join(["python", *sys.argv])
         write_lines(args.json, [json.dumps({"command": command, "rows": rows}, indent=1)])
