@@ -8,7 +8,7 @@ import torch
 from build import batch, build_criterion, build_model, setup_task
 
 from varan_fairseq.method import consensus
-from varan_fairseq.method.consensus import consensus_layer
+from varan_fairseq.method.consensus import consensus_layer, log_likelihood
 
 V = 3
 BLANK = 1  # not 0, which a wrong default would be
@@ -136,6 +136,35 @@ def test_float32_is_enough():
     lengths = lengths.clamp(min=30)
     found = consensus_layer(log_probs.float(), log_q.float(), lengths, BLANK)
     assert torch.equal(found, consensus_layer(log_probs, log_q, lengths, BLANK))
+
+
+@pytest.mark.parametrize("frames, width", [(6, 3), (300, 90)])
+def test_likelihoods_are_torchs(frames, width):
+    """In float64, whatever the lengths, down to e^-1000 and less."""
+    torch.manual_seed(0)
+    log_probs = (2 * torch.randn(frames, 3, 9, dtype=torch.float64)).log_softmax(-1)
+    utterance, count = torch.randint(3, (20,)), torch.randint(0, width + 1, (20,))
+    labels = torch.randint(1, 9, (20, width))
+    labels[torch.arange(width) >= count.unsqueeze(1)] = -1
+    lengths = torch.randint(frames // 2, frames + 1, (3,))[utterance]
+    found = log_likelihood(log_probs, utterance, labels, lengths, 0)
+    expected = -torch.nn.functional.ctc_loss(
+        log_probs[:, utterance], labels.clamp(min=0), lengths, count, blank=0, reduction="none"
+    )
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-10)
+
+
+def test_what_underflows_is_computed_in_logarithms():
+    """Layer 1 is sure of its path to e^-900, which is nothing in probabilities, but as -900 of
+    weight 0.001 costs layer 0's transcript less than it is ahead by."""
+    log_probs = torch.full((2, 3, 1, V), -900.0, dtype=torch.float64)
+    log_probs[:1] = from_paths([0, 0, 2])
+    log_probs[1, torch.arange(3), 0, torch.tensor([0, 2, 0])] = 0.0
+    first = torch.zeros(1, dtype=torch.long)
+    found = log_likelihood(log_probs[1], first, torch.tensor([[0, 2]]), torch.tensor([3]), BLANK)
+    assert found.item() == -math.inf
+    assert choose(log_probs, 0.999, 0.001) == 0
+    assert choose(log_probs, 0.9, 0.1) == 1
 
 
 @pytest.fixture(scope="module")

@@ -95,20 +95,65 @@ class _Transcripts:
 
     def _log_likelihood(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         """log p(y | x) [len(rows)] by one layer, log_probs [T, B, V]."""
-        frames, _, classes = log_probs.shape
-        table = frames * (2 * self.labels.shape[1] + 1 + classes) * log_probs.element_size()
-        budget = GPU_TABLE_BYTES if log_probs.is_cuda else CPU_TABLE_BYTES
-        parts = rows.split(max(1, budget // table))
-        return torch.cat([self._ctc(log_probs, part) for part in parts])
-
-    def _ctc(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         utterance, labels = self.utterance[rows], self.labels[rows]
-        with torch.backends.cudnn.flags(enabled=False):  # not deterministic
-            return -F.ctc_loss(
-                log_probs[:, utterance],
-                labels.clamp(min=0),
-                self.lengths[utterance],
-                (labels >= 0).sum(1),
-                blank=self.blank,
-                reduction="none",
-            )
+        lengths = self.lengths[utterance]
+        found = log_likelihood(log_probs, utterance, labels, lengths, self.blank)
+        lost = found.isinf().nonzero().squeeze(1)  # impossible, or too unlikely for that way
+        table = log_probs.shape[0] * (2 * labels.shape[1] + 1 + log_probs.shape[2])
+        budget = GPU_TABLE_BYTES if log_probs.is_cuda else CPU_TABLE_BYTES
+        parts = lost.split(max(1, budget // (table * log_probs.element_size())))
+        for part in parts if len(lost) else ():
+            with torch.backends.cudnn.flags(enabled=False):  # not deterministic
+                found[part] = -F.ctc_loss(
+                    log_probs[:, utterance[part]],
+                    labels[part].clamp(min=0),
+                    lengths[part],
+                    (labels[part] >= 0).sum(1),
+                    blank=self.blank,
+                    reduction="none",
+                ).to(found)
+        return found.to(log_probs.dtype)
+
+
+def log_likelihood(
+    log_probs: Tensor, utterance: Tensor, labels: Tensor, lengths: Tensor, blank: int
+) -> Tensor:
+    """CTC's forward recursion for many transcripts at once, in probabilities that are rescaled
+    now and then: no table and no logarithm a state, so several times faster than `F.ctc_loss`
+    on a CPU, which has the gradient in mind (`benchmarks/consensus.py`).
+
+    log_probs: [T, B, V]. utterance: [N], which of the B. labels: [N, S], padded with -1.
+    lengths: [N], valid frames. Returns log p(y | x) [N], float64; -inf where p is 0 or less than
+    about e^-700 of what the transcript's beginnings have.
+    """
+    frames, _, classes = log_probs.shape
+    probs = log_probs.double().exp()
+    silence = probs[:, utterance, blank].unsqueeze(-1)  # [T, N, 1]
+    real = labels >= 0
+    where = utterance.unsqueeze(1) * classes + labels.clamp(min=0)
+    skip = (labels[:, 1:] != labels[:, :-1]).double()  # no blank between these two
+    label = probs.new_zeros(labels.shape)
+    gap = probs.new_zeros(len(labels), labels.shape[1] + 1)  # blanks before, between, after
+    gap[:, 0] = 1.0
+    scale = probs.new_zeros(len(labels))
+    shortest = int(lengths.min())
+    for t in range(int(lengths.max())):
+        said = label + gap[:, :-1]
+        said[:, 1:].addcmul_(label[:, :-1], skip)
+        said.mul_(probs[t].take(where)).masked_fill_(~real, 0)
+        quiet = gap.clone() if t else gap.new_zeros(gap.shape)
+        quiet[:, 1:].add_(label)
+        quiet[:, 0].add_(0 if t else 1)
+        quiet.mul_(silence[t])
+        if t < shortest:
+            label, gap = said, quiet
+        else:
+            active = (t < lengths).unsqueeze(1)
+            label, gap = torch.where(active, said, label), torch.where(active, quiet, gap)
+        if t % 8 == 7:
+            total = (label.sum(1) + gap.sum(1)).clamp(min=torch.finfo(probs.dtype).tiny)
+            label, gap = label / total.unsqueeze(1), gap / total.unsqueeze(1)
+            scale += total.log()
+    count = real.sum(1, keepdim=True)
+    end = gap.gather(1, count) + label.gather(1, (count - 1).clamp(min=0)) * (count > 0)
+    return end.squeeze(1).log() + scale
