@@ -127,10 +127,10 @@ def log_likelihood(
     about e^-700 of what the transcript's beginnings have.
     """
     frames, _, classes = log_probs.shape
-    probs = log_probs.double().exp()
+    probs = F.pad(log_probs.double().exp(), (0, 1))  # a class of probability 0, for padding
     silence = probs[:, utterance, blank].unsqueeze(-1)  # [T, N, 1]
     real = labels >= 0
-    where = utterance.unsqueeze(1) * classes + labels.clamp(min=0)
+    where = utterance.unsqueeze(1) * (classes + 1) + labels.masked_fill(~real, classes)
     skip = (labels[:, 1:] != labels[:, :-1]).double()  # no blank between these two
     label = probs.new_zeros(labels.shape)
     gap = probs.new_zeros(len(labels), labels.shape[1] + 1)  # blanks before, between, after
@@ -140,11 +140,9 @@ def log_likelihood(
     for t in range(int(lengths.max())):
         said = label + gap[:, :-1]
         said[:, 1:].addcmul_(label[:, :-1], skip)
-        said.mul_(probs[t].take(where)).masked_fill_(~real, 0)
-        quiet = gap.clone() if t else gap.new_zeros(gap.shape)
-        quiet[:, 1:].add_(label)
-        quiet[:, 0].add_(0 if t else 1)
-        quiet.mul_(silence[t])
+        said.mul_(probs[t].take(where))
+        quiet = gap * silence[t]
+        quiet[:, 1:].addcmul_(label, silence[t])
         if t < shortest:
             label, gap = said, quiet
         else:
