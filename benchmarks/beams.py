@@ -12,15 +12,14 @@ of them the largest sum_l q_l log p_l(y | x) + lmweight * LM + wordscore * words
 import argparse
 import glob
 import itertools
-import json
 import math
 import os
-import sys
 import tempfile
 from collections import Counter
 
 import editdistance
 import torch
+from measure import write_figures
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -143,8 +142,7 @@ def main() -> None:
         rows[-1].update(wer=100 * count / words, words=words)
     print("\n".join(table(rows)))
     if args.json:
-        command = " ".join(["python", *sys.argv])
-        write_lines(args.json, [json.dumps({"command": command, "rows": rows}, indent=1)])
+        write_figures(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ and a validation pass, of a base encoder with random weights.
 
     python benchmarks/consensus.py
 
-One thread, float32 on a CPU; fp16 on a GPU. Random heads hardly disagree, so a third figure
-gives them something to disagree about: spikes of 15 labels a second in every layer, of which
-the lower layers have more wrong.
+One thread, float32 on a CPU; fp16 on a GPU. Random heads agree on nothing, which is the worst
+case, so a third figure is of emissions like a trained model's: spikes of 15 labels a second in
+every layer, of which the lower layers have more wrong.
 """
 
 import argparse

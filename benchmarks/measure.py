@@ -6,9 +6,11 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import torch
+
+from varan_fairseq.manifest import write_lines
 
 
 def interleaved_seconds(works: Dict[str, Callable[[], None]], rounds: int) -> Dict[str, float]:
@@ -60,6 +62,12 @@ def _status(key: str) -> float:
     """A line of /proc/self/status in MB. (getrusage's peak includes the parent's.)"""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) / 2**10 for line in file if line.startswith(key))
+
+
+def write_figures(path: str, rows: List[Dict[str, Any]]) -> None:
+    """Rows as JSON, with the command that made them."""
+    command = " ".join(["python", *sys.argv])
+    write_lines(path, [json.dumps({"command": command, "rows": rows}, indent=1)])
 
 
 def in_fresh_process(script: str, *arguments: str) -> float:

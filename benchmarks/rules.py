@@ -18,10 +18,10 @@ import statistics
 import sys
 
 import torch
+from measure import write_figures
 from tqdm import tqdm
 
 from varan_fairseq.cli import classify, infer
-from varan_fairseq.manifest import write_lines
 from varan_fairseq.method.combine import CTC_RULES, RULES
 
 SCORES = {
@@ -86,8 +86,7 @@ def main() -> None:
     rows = [row for folder in args.folders for row in measure(folder)]
     print("\n".join(table(rows)))
     if args.json:
-        command = " ".join(["python", *sys.argv])
-        write_lines(args.json, [json.dumps({"command": command, "rows": rows}, indent=1)])
+        write_figures(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def _extract_hubert(model, source, padding_mask, mask):
     if padding_mask is not None:
         # HuBERT's own count of frames can be one too many, which would read padding: a mask
         # of frames instead of samples passes through it unchanged.
-        samples = source.new_full((1,), source.shape[1], dtype=torch.long)
+        samples = torch.tensor([source.shape[1]])  # on the CPU: nothing waits for a GPU
         longest = int(count_frames(model.feature_extractor, samples))
         frames = count_frames(model.feature_extractor, (~padding_mask).sum(1))
         padding_mask = torch.arange(longest, device=source.device) >= frames.unsqueeze(1)

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..compat import fit_task_config
+from .checkpoint import read_pretrained
 from .kinds import kind_of
 from .layers import Encoder
-from .checkpoint import read_pretrained
 
 # Keys of fairseq's fine-tuning config that no encoder here can honour, with the value
 # that asks for nothing.
