@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from varan_fairseq.upstream.norms import ValidBatchNorm, ValidGroupNorm
+from varan_fairseq.upstream.valid import Valid, during
 
 B, C, T = 4, 6, 11
 FRAMES = torch.tensor([11, 4, 1, 8])
@@ -16,7 +17,19 @@ def group_norm(frames=None):
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     norm.__class__ = ValidGroupNorm
-    norm.frames = frames
+    return said(norm, frames)
+
+
+def said(norm, frames):
+    """The norm, whose calls are told how many frames are valid."""
+    plain = norm.forward
+
+    def forward(x):
+        inside = {} if frames is None else {norm: frames}
+        with during(Valid(frames, inside)):
+            return plain(x)
+
+    norm.forward = forward
     return norm
 
 
@@ -84,7 +97,7 @@ def test_batch_norm():
     """While training the statistics, running ones too, are those of all valid frames."""
     norm, plain = torch.nn.BatchNorm1d(C).double(), torch.nn.BatchNorm1d(C).double()
     norm.__class__ = ValidBatchNorm
-    norm.frames = FRAMES
+    said(norm, FRAMES)
     x = torch.randn(B, C, T, dtype=torch.float64)
     dirty = x.masked_fill(PADDING, float("nan")).requires_grad_()
     found = norm(dirty)

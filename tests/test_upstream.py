@@ -6,6 +6,10 @@ import torch
 from build import build_model, setup_task
 from conftest import ENCODERS, save_pretrained
 
+from varan_fairseq.upstream.kinds import CONFORMER
+from varan_fairseq.upstream.layers import _RECORD
+from varan_fairseq.upstream.valid import current, during
+
 KINDS = [(kind, pre_norm) for kind in ENCODERS for pre_norm in (False, True)]
 KINDS.append(("conformer_rotary", False))
 
@@ -65,8 +69,9 @@ def test_states_are_the_models_own(checkpoint, task):
     source, mask = waves()
     with torch.no_grad():
         found = encoder(source, mask)
-        output, padding = encoder.kind.extract(encoder.w2v_model, source, mask, False)
-        expected = own_states(encoder, source, mask)
+        with during(encoder.valid(source, mask)):
+            output, padding = encoder.kind.extract(encoder.w2v_model, source, mask, False)
+            expected = own_states(encoder, source, mask)
     assert len(found.states) == len(expected) == 4
     for one, other in zip(found.states, expected):
         assert torch.equal(one, other)
@@ -93,7 +98,7 @@ def test_padding_does_not_change_the_emissions(checkpoint, task, training):
     """Of no kind, for any length, with group norm or layer norm in the feature encoder. A
     Conformer's batch norm averages over the batch while training; see below."""
     model = build_model(checkpoint, task, apply_mask=False, **QUIET).train(training)
-    if training and model.w2v_encoder.batch_norms:
+    if training and model.w2v_encoder.kind is CONFORMER:
         model.w2v_encoder.w2v_model.encoder.eval()
     for lengths in LENGTHS:
         source, mask = in_a_batch(lengths)
@@ -205,18 +210,21 @@ def test_data2vec2_with_all_it_can_have(tmp_path, task):
     source, mask = waves()
     with torch.no_grad():
         found = encoder(source, mask)
-        expected = own_states(encoder, source, mask)
+        with during(encoder.valid(source, mask)):
+            expected = own_states(encoder, source, mask)
     assert found.lengths.tolist() == [49, 34] and found.output.shape == (49, 2, 32)
     for one, other in zip(found.states, expected):
         assert torch.equal(one, other)
     assert torch.equal(found.states[-1], found.output)
 
 
-def test_no_hooks_stay_behind(checkpoint, task):
+def test_nothing_of_a_call_stays_behind(checkpoint, task):
     encoder = build_model(checkpoint, task).w2v_encoder
     encoder(*waves())
-    blocks = encoder.kind.blocks(encoder.w2v_model)
-    assert not any(block._forward_hooks or block._forward_pre_hooks for block in blocks)
+    assert current() is None and _RECORD.get() is None
+    with pytest.raises(RuntimeError):
+        encoder(torch.zeros(1, 16000, dtype=torch.long), None)
+    assert current() is None and _RECORD.get() is None
 
 
 def features(model):

@@ -8,10 +8,13 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from fairseq import tasks
+from fairseq.modules.conformer_layer import ConformerWav2Vec2EncoderLayer
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from ..compat import conformer_buildable
 from . import data2vec
+from .valid import Valid, during
 from .wavlm import WavLM
 
 
@@ -33,7 +36,9 @@ class Kind(NamedTuple):
     calls the layer.
     convolutions: those over time, input [B, C, T'], that would carry padding into the
     utterance.
-    unsupported: (configuration of the model) -> why it cannot be read all the same, or None."""
+    unsupported: (configuration of the model) -> why it cannot be read all the same, or None.
+    one_at_a_time: whether parts keep tables that grow with the longest utterance so far, so
+    that threads cannot run the model at once."""
 
     title: str
     build: Callable[[Any], nn.Module]
@@ -50,6 +55,7 @@ class Kind(NamedTuple):
     unsupported: Callable[[Any], Optional[str]] = lambda cfg: None
     batch_first: bool = False
     extra_frames: Callable[[nn.Module], int] = lambda model: 0
+    one_at_a_time: bool = False
 
 
 def kind_of(cfg: Any) -> Kind:
@@ -81,6 +87,15 @@ def count_frames(
     return samples.clamp(min=1)
 
 
+def receptive_field(features: nn.Module) -> int:
+    """Samples that a feature encoder needs for its first frame."""
+    convolutions = [child for child in features.modules() if isinstance(child, nn.Conv1d)]
+    samples = 1
+    for module in reversed(convolutions):
+        samples = (samples - 1) * module.stride[0] + module.kernel_size[0]
+    return samples
+
+
 def _build_by_task(
     pretraining: Any, task_state: Optional[Dict[str, Any]] = None, **kept: Any
 ) -> nn.Module:
@@ -99,8 +114,28 @@ def _build_hubert(pretraining: Any) -> nn.Module:
 
 
 def _build_conformer(pretraining: Any) -> nn.Module:
+    # Blocks are wrapped for activation checkpointing after their class is changed.
+    plain = OmegaConf.merge(pretraining, {"model": {"checkpoint_activations": False}})
     with conformer_buildable():
-        return _build_by_task(pretraining)
+        model = _build_by_task(plain)
+    for block in model.encoder.layers:
+        block.__class__ = ConformerBlock
+    return model
+
+
+class ConformerBlock(ConformerWav2Vec2EncoderLayer):
+    """fairseq's block, whose convolution and batch norm know what is padding: from its own
+    argument, which is there in recomputation too."""
+
+    def forward(self, x: Tensor, *args, self_attn_padding_mask=None, **others):
+        """As fairseq's."""
+        valid = None
+        if self_attn_padding_mask is not None:
+            valid = Valid((~self_attn_padding_mask).sum(1), {})
+        with during(valid):
+            return super().forward(
+                x, *args, self_attn_padding_mask=self_attn_padding_mask, **others
+            )
 
 
 def _build_data2vec(pretraining: Any) -> nn.Module:
@@ -187,6 +222,7 @@ CONFORMER = _WAV2VEC2._replace(
         "attention": ("encoder.layers.*.self_attn.*",),
     },
     convolutions=lambda model: [block.conv_module.depthwise_conv for block in model.encoder.layers],
+    one_at_a_time=True,
 )
 
 KINDS: Dict[str, Kind] = {

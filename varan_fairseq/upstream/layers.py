@@ -1,13 +1,17 @@
 """The hidden states of every block, under one contract for all encoders."""
 
 import contextlib
+import contextvars
+import functools
+import threading
 from typing import List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from .kinds import Kind, count_frames
+from .kinds import Kind, count_frames, receptive_field
 from .norms import ValidBatchNorm, ValidGroupNorm
+from .valid import Valid, current, during
 
 
 class EncoderOutput(NamedTuple):
@@ -31,6 +35,8 @@ class Encoder(nn.Module):
     apply_mask: mask spans of the features while training. freeze_finetune_updates: run
     the model without a graph for so many updates. mask_group_norm: leave padding out of the
     statistics of the feature encoder's group norm (fairseq does not).
+
+    Threads may share one: what a forward pass learns of its batch is its thread's alone.
     """
 
     def __init__(
@@ -52,13 +58,14 @@ class Encoder(nn.Module):
         self.num_layers = len(kind.blocks(w2v_model))
         self.dim = kind.dim(w2v_model)
         self.raw_states = kind.raw_states(w2v_model)
+        self.receptive_field = receptive_field(self._features)
         self.group_norms = []
         if mask_group_norm:
             self.group_norms = _become(self._features, nn.GroupNorm, ValidGroupNorm)
-        self.batch_norms = _become(w2v_model, nn.BatchNorm1d, ValidBatchNorm)
-        self.valid_frames = None  # [B] of the last batch; recomputation needs it too
+        _become(w2v_model, nn.BatchNorm1d, ValidBatchNorm)
         for convolution in kind.convolutions(w2v_model):
-            convolution.register_forward_pre_hook(self._silence_padding)
+            convolution.register_forward_pre_hook(_silence_padding)
+        _record_blocks(w2v_model, kind)
 
     def freeze(self) -> None:
         """From now on the model runs without a graph, and as in evaluation, while training
@@ -76,11 +83,17 @@ class Encoder(nn.Module):
         self.num_updates = num_updates
 
     def forward(self, source: Tensor, padding_mask: Optional[Tensor]) -> EncoderOutput:
-        """source: [B, samples] waveform. padding_mask: [B, samples] bool or None."""
-        self._say_what_is_valid(source, padding_mask)
+        """source: [B, samples] waveform. padding_mask: [B, samples] bool or None. Raises
+        ValueError if the longest utterance is too short for a frame."""
+        if source.shape[1] < self.receptive_field:
+            raise ValueError(
+                f"{source.shape[1]} samples are too short: {self.kind.title} makes its first frame "
+                f"of {self.receptive_field}"
+            )
         frozen = self.frozen or self.num_updates < self.freeze_finetune_updates
+        record = _Record(self.w2v_model, self.kind)
         with torch.no_grad() if frozen else contextlib.nullcontext():
-            with _Recorder(self.w2v_model, self.kind) as record:
+            with self._alone(), during(self.valid(source, padding_mask)), record:
                 output, padding_mask = self.kind.extract(
                     self.w2v_model, source, padding_mask, self.apply_mask and self.training
                 )
@@ -91,34 +104,39 @@ class Encoder(nn.Module):
             lengths = (~padding_mask).sum(1)
         return EncoderOutput(states, output.transpose(0, 1), padding_mask, lengths)
 
+    def _alone(self):
+        return _ONE_AT_A_TIME if self.kind.one_at_a_time else contextlib.nullcontext()
+
     @property
     def _features(self) -> nn.Module:
         """The feature encoder."""
         return self.w2v_model.get_submodule(self.kind.features.rstrip("."))
 
-    def _say_what_is_valid(self, source: Tensor, padding_mask: Optional[Tensor]) -> None:
-        """To what would otherwise read padding: the batch's, and frames that the model adds to
-        reach a multiple."""
+    def valid(self, source: Tensor, padding_mask: Optional[Tensor]) -> Valid:
+        """For what would otherwise read padding: the batch's, and frames that the model adds
+        to reach a multiple. source, padding_mask: of `forward`."""
         if padding_mask is None:
             samples = source.new_full((len(source),), source.shape[1], dtype=torch.long)
         else:
             samples = (~padding_mask).sum(1)
         features = self._features
-        self.valid_frames = count_frames(features, samples)
-        for norm in self.batch_norms:
-            norm.frames = self.valid_frames
-        for norm in self.group_norms:
-            norm.frames = None
-            if padding_mask is not None:
-                norm.frames = count_frames(features, samples, norm)
+        norms = [] if padding_mask is None else self.group_norms
+        inside = {norm: count_frames(features, samples, norm) for norm in norms}
+        return Valid(count_frames(features, samples), inside)
 
-    def _silence_padding(self, _, inputs: Tuple[Tensor]) -> Tensor:
-        """Makes a batch's convolutions [B, C, T'] see what they see in an utterance alone, and
-        saw in pre-training, which crops and so has no padding: zeros outside."""
-        if self.valid_frames is None:  # the model is used without this encoder
-            return inputs[0]
-        frame = torch.arange(inputs[0].shape[-1], device=inputs[0].device)
-        return inputs[0].masked_fill(frame >= self.valid_frames[:, None, None], 0)
+
+# For the kinds that threads cannot run at once.
+_ONE_AT_A_TIME = threading.RLock()
+
+
+def _silence_padding(_, inputs: Tuple[Tensor]) -> Optional[Tensor]:
+    """Makes a batch's convolutions [B, C, T'] see what they see in an utterance alone, and saw
+    in pre-training, which crops and so has no padding: zeros outside."""
+    batch = current()
+    if batch is None:
+        return None
+    frame = torch.arange(inputs[0].shape[-1], device=inputs[0].device)
+    return inputs[0].masked_fill(frame >= batch.frames[:, None, None], 0)
 
 
 def _become(module: nn.Module, old: type, new: type) -> List[nn.Module]:
@@ -129,8 +147,8 @@ def _become(module: nn.Module, old: type, new: type) -> List[nn.Module]:
     return norms
 
 
-class _Recorder:
-    """Records, while active, what enters and leaves each block.
+class _Record:
+    """What enters and leaves each block while this is active, in the calling thread.
 
     Hooks see the blocks as fairseq runs them: wrapped for activation checkpointing
     (recomputation calls no hook), skipped by layerdrop, padded to a multiple.
@@ -138,37 +156,16 @@ class _Recorder:
 
     def __init__(self, model: nn.Module, kind: Kind):
         self.kind = kind
-        self.blocks = list(kind.blocks(model))
         self.extra_frames = kind.extra_frames(model)
-        self.final_norm = kind.final_norm(model)
-        self.entered = [None] * len(self.blocks)
-        self.left = [None] * len(self.blocks)
+        self.entered = [None] * len(kind.blocks(model))
+        self.left = [None] * len(self.entered)
         self.top = None  # what the final norm reads
-        self.handles = []
 
-    def __enter__(self) -> "_Recorder":
-        for index, block in enumerate(self.blocks):
-
-            def enter(block, inputs, index=index):
-                self.entered[index] = inputs[0]
-                return _grad_for_recomputation(block, inputs)
-
-            def leave(_, inputs, outputs, index=index):
-                self.left[index] = outputs[0] if isinstance(outputs, tuple) else outputs
-
-            self.handles.append(block.register_forward_pre_hook(enter))
-            self.handles.append(block.register_forward_hook(leave))
-        if self.final_norm is not None:
-
-            def enter_norm(_, inputs):
-                self.top = inputs[0]
-
-            self.handles.append(self.final_norm.register_forward_pre_hook(enter_norm))
-        return self
+    def __enter__(self) -> None:
+        self.token = _RECORD.set(self)
 
     def __exit__(self, *error) -> None:
-        for handle in self.handles:
-            handle.remove()
+        _RECORD.reset(self.token)
 
     def states(self, output: Tensor) -> List[Tensor]:
         """The L states [T, B, D], cut to the T frames of `output` [B, T, D]."""
@@ -191,6 +188,40 @@ class _Recorder:
         if batch_first:
             state = state.transpose(0, 1)
         return state[self.extra_frames : self.extra_frames + output.shape[1]]
+
+
+_RECORD: contextvars.ContextVar = contextvars.ContextVar("record", default=None)
+
+
+def _record_blocks(model: nn.Module, kind: Kind) -> None:
+    """Registers the hooks of `_Record`, once: threads could not change them while others
+    run."""
+    for index, block in enumerate(kind.blocks(model)):
+        block.register_forward_pre_hook(functools.partial(_enter, index))
+        block.register_forward_hook(functools.partial(_leave, index))
+    final_norm = kind.final_norm(model)
+    if final_norm is not None:
+        final_norm.register_forward_pre_hook(_enter_norm)
+
+
+def _enter(index: int, block: nn.Module, inputs: Tuple) -> Optional[Tuple]:
+    record = _RECORD.get()
+    if record is None:
+        return None
+    record.entered[index] = inputs[0]
+    return _grad_for_recomputation(block, inputs)
+
+
+def _leave(index: int, _, inputs: Tuple, outputs) -> None:
+    record = _RECORD.get()
+    if record is not None:
+        record.left[index] = outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def _enter_norm(_, inputs: Tuple) -> None:
+    record = _RECORD.get()
+    if record is not None:
+        record.top = inputs[0]
 
 
 def _grad_for_recomputation(block: nn.Module, inputs: Tuple) -> Optional[Tuple]:

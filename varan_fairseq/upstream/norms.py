@@ -4,29 +4,28 @@ Pre-training crops, so its statistics are of speech alone. fairseq's fine-tuning
 norms average over the padding: what they make of an utterance depends on its batch.
 """
 
-from typing import Optional
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import valid
+
 
 class ValidGroupNorm(nn.GroupNorm):
     """What fairseq's `Fp32GroupNorm` becomes by a change of class, for a group a channel, as in
-    every feature encoder. frames: [B], valid frames of the batch, or None for no padding."""
-
-    frames: Optional[Tensor] = None
+    every feature encoder."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T] -> the same shape, computed in at least float32; padding gets the bias."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         weight, bias = self.weight.to(dtype), self.bias.to(dtype)
-        common = x.shape[-1]
-        if self.frames is not None:  # of a GPU, asking would wait for all its work
-            common = int(self.frames.min()) if x.device.type == "cpu" else 0
+        batch, common = valid.current(), x.shape[-1]
+        frames = batch.inside.get(self) if batch is not None else None
+        if frames is not None:  # of a GPU, asking would wait for all its work
+            common = int(frames.min()) if x.device.type == "cpu" else 0
         if common == x.shape[-1]:
             return F.group_norm(x.to(dtype), self.num_groups, weight, bias, self.eps).to(x.dtype)
-        return _ValidGroupNorm.apply(x, weight, bias, self.frames, common, self.eps)
+        return _ValidGroupNorm.apply(x, weight, bias, frames, common, self.eps)
 
 
 class _ValidGroupNorm(torch.autograd.Function):
@@ -64,17 +63,16 @@ class _ValidGroupNorm(torch.autograd.Function):
 
 
 class ValidBatchNorm(nn.BatchNorm1d):
-    """What a Conformer block's batch norm becomes by a change of class. frames: as above."""
-
-    frames: Optional[Tensor] = None
+    """What a Conformer block's batch norm becomes by a change of class."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T'] -> the same shape; while training, padding gets 0."""
-        if self.frames is None or not self.training:
+        batch = valid.current()
+        if batch is None or not self.training:
             return super().forward(x)
-        valid = torch.arange(x.shape[-1], device=x.device) < self.frames.unsqueeze(1)
+        inside = torch.arange(x.shape[-1], device=x.device) < batch.frames.unsqueeze(1)
         by_frame = x.transpose(1, 2)
-        normed = super().forward(by_frame[valid])
+        normed = super().forward(by_frame[inside])
         return by_frame.new_zeros(by_frame.shape).masked_scatter(
-            valid.unsqueeze(-1), normed.to(x.dtype)
+            inside.unsqueeze(-1), normed.to(x.dtype)
         ).transpose(1, 2)
