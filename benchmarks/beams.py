@@ -26,7 +26,7 @@ from tqdm import tqdm
 from varan_fairseq.checkpoint import load_model
 from varan_fairseq.cli.split import load_audio, outputs
 from varan_fairseq.compat import import_example
-from varan_fairseq.manifest import write_lines
+from varan_fairseq.files import write_lines
 from varan_fairseq.method.consensus import consensus_layer
 
 WEIGHTS, WORD_SCORES = (0.0, 1.0), (-2.0, -1.0, 0.0, 1.0)

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List
 
 import torch
 
-from varan_fairseq.manifest import write_lines
+from varan_fairseq.files import write_lines
 
 
 def interleaved_seconds(works: Dict[str, Callable[[], None]], rounds: int) -> Dict[str, float]:

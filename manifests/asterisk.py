@@ -25,7 +25,8 @@ import soxr
 from num2words import num2words
 from tqdm import tqdm
 
-from varan_fairseq.manifest import write_dictionary, write_split
+from varan_fairseq.data.manifest import split_names, write_dictionary, write_split
+from varan_fairseq.files import written_whole
 
 RATE = 16000
 PACKAGES = ["asterisk-core-sounds-en", "asterisk-core-sounds-en-wav"]
@@ -127,9 +128,10 @@ def main() -> None:
     random.Random(args.seed).shuffle(rows)
     tenth = len(rows) // 10
     splits = {"valid": rows[:tenth], "test": rows[tenth : 3 * tenth], "train": rows[3 * tenth :]}
-    for split, part in splits.items():
-        write_split(args.out, split, root, [row[:2] for row in part], [row[2] for row in part])
-    write_dictionary(args.out, [row[2] for row in rows])
+    with written_whole(args.out, split_names(splits, ["wrd", "ltr"], "dict.ltr.txt")) as data:
+        for split, part in splits.items():
+            write_split(data, split, root, [row[:2] for row in part], [row[2] for row in part])
+        write_dictionary(data, [row[2] for row in rows])
     sizes = ", ".join(f"{len(part)} {split}" for split, part in splits.items())
     print(f"{args.out}: {len(rows)} prompts, {seconds / 60:.1f} minutes ({sizes})")
     for reason, count in dropped.most_common():

@@ -13,9 +13,11 @@ import numpy as np
 import soundfile
 import soxr
 from espeak import Espeak
+from labelled import at_least_1
 from tqdm import tqdm
 
-from varan_fairseq.manifest import write_dictionary, write_split
+from varan_fairseq.data.manifest import split_names, write_dictionary, write_split
+from varan_fairseq.files import written_whole
 
 RATE = 16000
 WORDS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
@@ -30,8 +32,11 @@ VOICES = {
 }
 
 
-def make_split(espeak: Espeak, out: str, split: str, count: int, rng: random.Random):
-    """Writes `count` recordings and the split's manifest; returns the transcripts."""
+def make_split(
+    espeak: Espeak, out: str, data: str, split: str, count: int, rng: random.Random
+):
+    """Writes `count` recordings into `out` and the split's manifest into `data`; returns the
+    transcripts."""
     root = os.path.join(os.path.abspath(out), split)
     os.makedirs(root, exist_ok=True)
     entries, transcripts = [], []
@@ -50,25 +55,26 @@ def make_split(espeak: Espeak, out: str, split: str, count: int, rng: random.Ran
         soundfile.write(os.path.join(root, name), wave, RATE, subtype="PCM_16")
         entries.append((name, len(wave)))
         transcripts.append(" ".join(words))
-    write_split(out, split, root, entries, transcripts)
+    write_split(data, split, root, entries, transcripts)
     return transcripts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("out", help="folder for the audio and the manifests")
-    parser.add_argument("--train", type=int, default=3000, help="training strings")
-    parser.add_argument("--valid", type=int, default=100, help="validation strings")
-    parser.add_argument("--test", type=int, default=200, help="test strings")
+    parser.add_argument("--train", type=at_least_1, default=3000, help="training strings")
+    parser.add_argument("--valid", type=at_least_1, default=100, help="validation strings")
+    parser.add_argument("--test", type=at_least_1, default=200, help="test strings")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
     os.makedirs(args.out, exist_ok=True)
     espeak, rng = Espeak(), random.Random(args.seed)
     transcripts = []
-    for split in VOICES:
-        transcripts += make_split(espeak, args.out, split, getattr(args, split), rng)
-    write_dictionary(args.out, transcripts)
+    with written_whole(args.out, split_names(VOICES, ["wrd", "ltr"], "dict.ltr.txt")) as data:
+        for split in VOICES:
+            transcripts += make_split(espeak, args.out, data, split, getattr(args, split), rng)
+        write_dictionary(data, transcripts)
     print(f"{args.out}: {args.train} train, {args.valid} valid, {args.test} test strings")
 
 

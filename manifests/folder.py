@@ -13,38 +13,68 @@ import os
 import random
 import re
 
-from labelled import Recording, parser, refuse, resample, write
+from labelled import Recording, fraction, parser, refuse, resample, write
 
-ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
+ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".sph", ".caf")
+# of audio that libsndfile cannot read
+UNREADABLE = (".m4a", ".aac", ".wma", ".amr", ".mp4", ".webm", ".mka", ".ra", ".ape", ".wv")
 
 
 def find(source: str, pattern: str):
-    """Every audio file, labelled with its top folder."""
+    """Every audio file, labelled with its top folder. Links to folders are followed."""
     try:
         speaker = re.compile(pattern) if pattern else None
     except re.error as error:
         refuse(f"--speaker {pattern!r} is no regular expression: {error}")
     if speaker and not speaker.groups:
         refuse(f"--speaker {pattern!r} has no group: put parentheses around the speaker")
-    seen = {}
-    for folder, folders, files in os.walk(source):
+    seen, unreadable, labels = {}, collections.Counter(), set()
+    for relative in files_below(source):
+        path = os.path.join(source, relative)
+        label, *below = relative.split(os.sep)
+        file = os.path.basename(relative)
+        if not below or file.startswith("."):
+            continue
+        if file.lower().endswith(UNREADABLE):
+            unreadable[label] += 1
+        if not file.lower().endswith(ENDINGS):
+            continue
+        if any(char in relative for char in "\t\n\r"):
+            refuse(f"{path!r}: a manifest cannot name it, because of a tab or a line end")
+        labels.add(label)
+        if re.search(r"\s", label):
+            refuse(f"class folder {label!r}: labels cannot have blanks, rename it")
+        found = speaker.search(relative) if speaker else None
+        if speaker and not found:
+            refuse(f"--speaker {pattern!r} does not match {relative!r}")
+        name = os.path.splitext(relative)[0] + ".wav"
+        if name in seen:
+            refuse(f"{path} and {seen[name]} would both become {name}")
+        seen[name] = path
+        yield Recording(path, name, label, found[1] if found else None)
+    for label, count in sorted(unreadable.items()):
+        text = f"class folder {label!r}: {count} files end in {', '.join(UNREADABLE)}"
+        if label not in labels:
+            refuse(f"{text} and none in {', '.join(ENDINGS)}: convert them, or take it away")
+        print(f"{text} and are left out")
+
+
+def files_below(source: str):
+    """Paths relative to a folder, sorted, through links too but never in circles."""
+    above = {}  # of each folder, what it lies in
+
+    def fail(error):
+        refuse(f"{error.filename} cannot be read: {error.strerror}")
+
+    for folder, folders, files in os.walk(source, followlinks=True, onerror=fail):
+        real, parents = os.path.realpath(folder), above.get(os.path.dirname(folder), frozenset())
+        if real in parents:
+            folders.clear()
+            continue
+        above[folder] = parents | {real}
         folders.sort()
         for file in sorted(files):
-            path = os.path.join(folder, file)
-            relative = os.path.relpath(path, source)
-            label, *below = relative.split(os.sep)
-            if not below or file.startswith(".") or not file.lower().endswith(ENDINGS):
-                continue
-            if re.search(r"\s", label):
-                refuse(f"class folder {label!r}: labels cannot have blanks, rename it")
-            found = speaker.search(relative) if speaker else None
-            if speaker and not found:
-                refuse(f"--speaker {pattern!r} does not match {relative!r}")
-            name = os.path.splitext(relative)[0] + ".wav"
-            if name in seen:
-                refuse(f"{path} and {seen[name]} would both become {name}")
-            seen[name] = path
-            yield Recording(path, name, label, found[1] if found else None)
+            yield os.path.relpath(os.path.join(folder, file), source)
 
 
 def split_speakers(recordings, shares, rng):
@@ -83,13 +113,15 @@ def split_files(recordings, shares, rng):
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--speaker", help="regular expression; its first group is the speaker")
-    options.add_argument("--valid", type=float, default=0.1, help="share for validation")
-    options.add_argument("--test", type=float, default=0.2, help="share for testing")
+    options.add_argument("--valid", type=fraction, default=0.1, help="share for validation")
+    options.add_argument("--test", type=fraction, default=0.2, help="share for testing")
     options.add_argument("--seed", type=int, default=1, help="of the split")
     args = options.parse_args()
     shares = {"valid": args.valid, "test": args.test}
     if min(shares.values()) <= 0 or sum(shares.values()) >= 1:
         refuse(f"--valid {args.valid} --test {args.test}: wanted shares that leave some to train")
+    if os.path.realpath(args.out).startswith(os.path.join(os.path.realpath(args.source), "")):
+        refuse(f"{args.out} lies in {args.source}: its copies would be taken for recordings")
     recordings = list(find(args.source, args.speaker))
     classes = sorted({row.label for row in recordings})
     if len(classes) < 2:

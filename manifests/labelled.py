@@ -7,16 +7,19 @@ import os
 import sys
 from typing import Dict, Iterable, List, NamedTuple, NoReturn, Optional, Sequence
 
+import numpy as np
 import soundfile
 import soxr
 from tqdm import tqdm
 
-from varan_fairseq.labels import (
+from varan_fairseq.data.labels import (
     Utterance,
     shared_speaker,
     write_class_dictionary,
     write_labelled_split,
 )
+from varan_fairseq.data.manifest import split_names
+from varan_fairseq.files import written, written_whole
 
 RATE = 16000
 
@@ -40,11 +43,11 @@ def parser(description: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description.split("\n\n")[0])
     options.add_argument("source", help="folder of the corpus")
     options.add_argument("out", help="folder for the manifests and the audio at 16 kHz")
-    options.add_argument("--labels", default="emo", help="ending of the label files")
-    options.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    add_labels_option(options)
+    options.add_argument("--jobs", type=at_least_1, default=os.cpu_count(), help="threads")
     options.add_argument(
         "--max-unreadable",
-        type=float,
+        type=fraction,
         default=0.01,
         help="share of the files that may be unreadable; those are named and left out",
     )
@@ -52,6 +55,35 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--allow-incomplete", action="store_true", help="go on with a part of the corpus"
     )
     return options
+
+
+def add_labels_option(options: argparse.ArgumentParser) -> None:
+    """The ending of the label files, which may be none that other files have."""
+    options.add_argument(
+        "--labels", type=label_ending, default="emo", help="ending of the label files"
+    )
+
+
+def at_least_1(text: str) -> int:
+    """An argument's type."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted 1 or more")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """An argument's type."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted a share, 0 .. 1")
+    return value
+
+
+def label_ending(text: str) -> str:
+    """An argument's type."""
+    if not text.isidentifier() or text in ("tsv", "spk"):
+        raise argparse.ArgumentTypeError(f"{text!r}, wanted letters, and not tsv or spk")
+    return text
 
 
 def add_speaker_options(options: argparse.ArgumentParser, valid: str, test: str) -> None:
@@ -108,18 +140,19 @@ def write_by_speaker(
 
 
 def resample(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[str, int]:
-    """Copies recordings to OUT/wav as 16 kHz mono, 16 bits; what is there already stays.
-    Returns the samples of each name; unreadable ones are named, and missing."""
+    """Copies recordings to OUT/wav as 16 kHz mono, 16 bits; a copy that has the time of its
+    source stays. Returns the samples of each name; unreadable ones are named, and missing."""
     root = audio_root(args.out)
     jobs = {row.name: (row.source, os.path.join(root, row.name)) for row in recordings}
     for folder in {os.path.dirname(target) for _, target in jobs.values()}:
         os.makedirs(folder, exist_ok=True)
-    there = sum(os.path.exists(target) for _, target in jobs.values())
+    there = sum(_is_copy(source, target) for source, target in jobs.values())
     if there:
         print(f"{there} of {len(jobs)} recordings are there already")
     samples, lost = {}, []
-    with concurrent.futures.ProcessPoolExecutor(args.jobs) as pool:
-        done = pool.map(_resample, jobs.values(), chunksize=16)
+    # threads, since reading and resampling leave Python alone, and none outlives this process
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        done = pool.map(_resample, jobs.values())
         for name, result in zip(jobs, tqdm(done, total=len(jobs), desc="resampling", leave=False)):
             if isinstance(result, int):
                 samples[name] = result
@@ -138,18 +171,33 @@ def audio_root(out: str) -> str:
     return os.path.join(os.path.abspath(out), "wav")
 
 
+def _is_copy(source: str, target: str) -> bool:
+    """Whether there is a copy of the source as it is now."""
+    return (
+        os.path.isfile(target)
+        and os.path.isfile(source)
+        and os.stat(target).st_mtime_ns == os.stat(source).st_mtime_ns
+    )
+
+
 def _resample(job):
     """Samples of the copy, or a line that says why there is none."""
     source, target = job
     try:
-        if not os.path.exists(target):
+        if not os.path.isfile(source):
+            return f"{source}: no regular file"
+        if not _is_copy(source, target):
             wave, rate = soundfile.read(source, always_2d=True)
+            bad = int((~np.isfinite(wave)).sum())
+            if bad:
+                return f"{source}: {bad} samples are NaN or infinite"
             wave = soxr.resample(wave.mean(1), rate, RATE)
             if not len(wave):
                 return f"{source}: no samples"
-            temporary = f"{target}.{os.getpid()}.tmp"
-            soundfile.write(temporary, wave.clip(-1, 1), RATE, subtype="PCM_16", format="WAV")
-            os.replace(temporary, target)
+            with written(target) as temporary:
+                soundfile.write(temporary, wave.clip(-1, 1), RATE, subtype="PCM_16", format="WAV")
+                state = os.stat(source)
+                os.utime(temporary, ns=(state.st_atime_ns, state.st_mtime_ns))
         return soundfile.info(target).frames
     except (RuntimeError, OSError) as error:
         return f"{source}: {error}"
@@ -162,8 +210,14 @@ def write(
     samples: Dict[str, int],
     classes: Iterable[str],
 ) -> None:
-    """Manifests, labels, speakers and dictionary of one set of splits, and what they hold."""
-    os.makedirs(data, exist_ok=True)
+    """Manifests, labels, speakers and dictionary of one set of splits, and what they hold; they
+    replace older ones as a whole, so that no speaker is ever on both sides."""
+    names = split_names(splits, [args.labels, "spk"], f"dict.{args.labels}.txt")
+    with written_whole(data, names) as partial:
+        _write(args, data, partial, splits, samples, classes)
+
+
+def _write(args, data, partial, splits, samples, classes) -> None:
     totals = collections.Counter()
     for split, rows in splits.items():
         utterances = [
@@ -173,10 +227,10 @@ def write(
         ]
         if not utterances:
             refuse(f"{split} is empty")
-        write_labelled_split(data, split, args.labels, audio_root(args.out), utterances)
+        write_labelled_split(partial, split, args.labels, audio_root(args.out), utterances)
         counts = collections.Counter(row.label for row in utterances)
         totals.update(counts)
         each = ", ".join(f"{counts[name]} {name}" for name in classes)
         minutes = sum(row.samples for row in utterances) / RATE / 60
         print(f"{data}: {split} {len(utterances)} ({each}), {minutes:.1f} minutes")
-    write_class_dictionary(data, args.labels, {name: totals[name] for name in classes})
+    write_class_dictionary(partial, args.labels, {name: totals[name] for name in classes})

@@ -14,7 +14,7 @@ import soundfile
 import soxr
 from digits import ACCENTS, RATE, VOICES
 from espeak import Espeak
-from labelled import Recording, audio_root, write
+from labelled import Recording, add_labels_option, at_least_1, audio_root, write
 from tqdm import tqdm
 
 # Bounds of each parameter. A voice's own pitch differs more than that of two styles.
@@ -67,10 +67,10 @@ def make_split(espeak: Espeak, out: str, split: str, texts, rng: random.Random):
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     options.add_argument("out", help="folder for the audio and the manifests")
-    options.add_argument("--train", type=int, default=960, help="training utterances")
-    options.add_argument("--valid", type=int, default=96, help="validation utterances")
-    options.add_argument("--test", type=int, default=240, help="test utterances")
-    options.add_argument("--labels", default="emo", help="ending of the label files")
+    options.add_argument("--train", type=at_least_1, default=960, help="training utterances")
+    options.add_argument("--valid", type=at_least_1, default=96, help="validation utterances")
+    options.add_argument("--test", type=at_least_1, default=240, help="test utterances")
+    add_labels_option(options)
     options.add_argument("--seed", type=int, default=1)
     args = options.parse_args()
 

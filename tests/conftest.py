@@ -199,7 +199,7 @@ def save_pretrained(path, kind="wav2vec2", normalize=False, old_format=False, **
 
 def write_corpus(folder, splits=("train", "valid", "test"), count=6, seed=0, rate=16000):
     """Noise bursts with letter transcripts: enough to run, nothing to learn."""
-    from varan_fairseq.manifest import write_dictionary, write_split
+    from varan_fairseq.data.manifest import write_dictionary, write_split
 
     rng = np.random.default_rng(seed)
     folder = str(folder)

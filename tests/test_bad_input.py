@@ -14,7 +14,8 @@ from conftest import REPO, save_pretrained, write_corpus
 from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig
 
 from varan_fairseq.cli import infer, layers
-from varan_fairseq.manifest import check_split, read_manifest
+from varan_fairseq.data.check import check_dictionary, check_split, split_files
+from varan_fairseq.data.manifest import read_manifest
 
 
 def raises(words, kind=ValueError):
@@ -32,7 +33,10 @@ def folder(tmp_path):
 
 
 def check(folder, **options):
-    check_split(folder, "train", "ltr", 16000, **options)
+    task = setup_task(folder)
+    files = split_files(task.cfg, "train")
+    check_dictionary(files.dictionary)
+    check_split(files, task.target_dictionary, 16000, **options)
 
 
 # The encoder

@@ -37,6 +37,7 @@ def worker(rank, path, data, options, results):
     if rank == 0:
         gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         torch.save({"gradients": gradients, "prior": model.prior.probs}, results)
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 

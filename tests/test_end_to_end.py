@@ -13,7 +13,7 @@ from conftest import CONV, REPO, command, shell, write_corpus
 
 import varan_fairseq
 from varan_fairseq.cli import infer, layers
-from varan_fairseq.manifest import read_manifest
+from varan_fairseq.data.manifest import read_manifest
 
 TINY = [
     "dataset.max_tokens=80000",

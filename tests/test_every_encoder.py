@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 import varan_fairseq
 from varan_fairseq.cli import export, infer, layers
-from varan_fairseq.manifest import read_manifest
+from varan_fairseq.data.manifest import read_manifest
 
 # fairseq has no WavLM, and main's relative Conformer cannot be built by its own command.
 UNTRAINABLE = ["wavlm"] + (["conformer_relative"] if sys.version_info >= (3, 11) else [])

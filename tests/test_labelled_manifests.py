@@ -15,7 +15,7 @@ import soundfile
 from build import setup_classification
 from conftest import REPO
 
-from varan_fairseq.manifest import read_manifest
+from varan_fairseq.data.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")

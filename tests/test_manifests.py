@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from conftest import REPO
 
-from varan_fairseq.manifest import letters, read_manifest, write_lines
+from varan_fairseq.data.manifest import letters, read_manifest
+from varan_fairseq.files import write_lines
 
 
 def script(name):

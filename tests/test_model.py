@@ -3,12 +3,14 @@
 import copy
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from build import batch, build_criterion, build_model, setup_task
 from conftest import ENCODERS, save_pretrained
+from fairseq.models.wav2vec.wav2vec2_asr import Wav2VecCtc
 from omegaconf import OmegaConf
 from test_objective import divergence_by_hand
 from test_posterior import reference
@@ -269,6 +271,14 @@ def test_emissions(checkpoint, task):
         model.cfg.blank_weight, model.cfg.blank_mode = 3.0, mode
         weighed = model.get_logits(net_output)
         assert check(weighed[~padding][:, 0], single[~padding][:, 0]).all()
+        own = Wav2VecCtc.get_logits(  # what fairseq makes of one layer's logits
+            SimpleNamespace(blank_weight=3.0, blank_mode=mode),
+            {
+                "encoder_out": net_output["layer_logits"][model.cfg.decode_layer - 1].clone(),
+                "padding_mask": net_output["padding_mask"],
+            },
+        ).log_softmax(-1)
+        assert torch.allclose(weighed, own, atol=1e-6)
         assert torch.allclose(weighed.exp().sum(-1), torch.ones(emissions.shape[:2]), atol=1e-5)
 
 

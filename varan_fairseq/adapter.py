@@ -3,7 +3,7 @@
 A folder with a card, `adapter.json` (configuration, labels, SHA-256 of the base
 checkpoint), and the weights it names, `adapter-<hash>.safetensors`. Nothing in it is
 unpickled. A new card replaces an old one in one step, after its weights are there, so a
-folder is a whole adapter at any moment.
+folder is a whole adapter at any moment; writers of one folder wait for each other.
 """
 
 import hashlib
@@ -18,17 +18,18 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from .manifest import write_lines
+from .card import MOST_BYTES, known_card, parse_card
+from .files import locked, refuse_file, write_lines, written
 
 FORMAT = "varan_fairseq adapter"
 VERSION = 1
 CARD = "adapter.json"
-_WEIGHTS = re.compile(r"adapter-[0-9a-f]{12}\.safetensors")
+_HEAD = re.compile(r"aggregation\.heads?\..*\.bias")
 
 
 class Adapter(NamedTuple):
-    """folder: where it was read. card: see `write_adapter`. tensors: by the names they have
-    in the model's state dict, float32."""
+    """folder: where it was read. card: see `write_adapter`, with checked values and keys that
+    are known here alone. tensors: by the names they have in the model's state dict, float32."""
 
     folder: str
     card: Dict[str, Any]
@@ -41,19 +42,11 @@ def write_adapter(folder: str, card: Dict[str, Any], tensors: Dict[str, Tensor])
     card: JSON values: `base` {file, sha256, kind}, `config` {model, task, criterion},
     `labels` [[symbol, count], ..]; format, version and checksums are added here.
     """
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise ValueError(f"{folder} is a file, wanted a folder for the adapter")
+    refuse_file(folder)
     os.makedirs(folder, exist_ok=True)
     data = tensors_to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     name = f"adapter-{digest[:12]}.safetensors"
-    temporary = os.path.join(folder, f"{name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, os.path.join(folder, name))
-
     card = {
         "format": FORMAT,
         "version": VERSION,
@@ -61,43 +54,42 @@ def write_adapter(folder: str, card: Dict[str, Any], tensors: Dict[str, Tensor])
         "weights": {"file": name, "sha256": digest},
     }
     card["sha256"] = _card_digest(card)
-    write_lines(os.path.join(folder, CARD), [json.dumps(card, indent=2)])
-    for other in os.listdir(folder):
-        if _WEIGHTS.fullmatch(other) and other != name:
-            os.remove(os.path.join(folder, other))
+    with locked(folder):
+        with written(os.path.join(folder, name)) as temporary, open(temporary, "wb") as file:
+            file.write(data)
+        write_lines(os.path.join(folder, CARD), [json.dumps(card, indent=2)])
+        for other in os.listdir(folder):
+            if re.fullmatch(r"adapter-[0-9a-f]{12}\.safetensors", other) and other != name:
+                os.remove(os.path.join(folder, other))
     return len(data)
 
 
 def read_adapter(folder: str) -> Adapter:
-    """Reads and checks an adapter. Raises FileNotFoundError or ValueError that says which
+    """Reads and checks an adapter, before anything is built from it. Raises FileNotFoundError or ValueError that says which
     file is missing, of another version, or not as it was written."""
     path = os.path.join(folder, CARD)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no adapter {folder}: there is no {path}")
     try:
-        with open(path, encoding="utf-8") as file:
-            card = json.load(file)
+        with open(path, "rb") as file:
+            card = parse_card(file.read(MOST_BYTES + 1))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}): not an adapter's card") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise ValueError(f"{path} is not the card of a {FORMAT}")
     if card.get("version") != VERSION:
         raise ValueError(
-            f"{path} has format version {card.get('version')}, this varan_fairseq reads {VERSION}: "
-            "install the one that wrote it, or export the adapter again"
+            f"{path} has format version {card.get('version')!r}, this varan_fairseq reads "
+            f"{VERSION}: install the one that wrote it, or export the adapter again"
         )
     if card.get("sha256") != _card_digest(card):
         raise ValueError(f"{path} was changed after it was written: its checksum does not match")
-
     try:
-        _check_card(card)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is incomplete or malformed ({error!r})") from None
+        card = known_card(card)
+    except ValueError as error:
+        raise ValueError(f"{path} is incomplete or malformed: {error}") from None
 
-    name = card["weights"]["file"]
-    if not _WEIGHTS.fullmatch(name):
-        raise ValueError(f"{path} names the weights {name!r}, wanted adapter-<hash>.safetensors")
-    path = os.path.join(folder, name)
+    path = os.path.join(folder, card["weights"]["file"])
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{folder} is incomplete: there is no {path}")
     with open(path, "rb") as file:
@@ -108,6 +100,10 @@ def read_adapter(folder: str) -> Adapter:
         tensors = tensors_from_bytes(data)
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
+    try:
+        _check_tensors(card, tensors)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
     return Adapter(folder, card, {key: value.float() for key, value in tensors.items()})
 
 
@@ -124,19 +120,31 @@ def halve(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
     return halved
 
 
-def _check_card(card: Dict[str, Any]) -> None:
-    """Raises KeyError, TypeError or ValueError for what `write_adapter` would not write."""
-    strings = [card["weights"][key] for key in ("file", "sha256")]
-    strings += [card["base"][key] for key in ("file", "sha256", "kind")]
-    strings += [symbol for symbol, _ in card["labels"]]
-    numbers = [count for _, count in card["labels"]] + [card["num_updates"]]
-    sections = [card["config"][key] for key in ("model", "task", "criterion")]
-    for values, kind in ((strings, str), (numbers, int), (sections, dict)):
-        for value in values:
-            if not isinstance(value, kind):
-                raise TypeError(f"{value!r} is no {kind.__name__}")
-    if "${" in json.dumps(card["config"]):
-        raise ValueError("the configuration interpolates, a written one never does")
+def _check_tensors(card: Dict[str, Any], tensors: Dict[str, Tensor]) -> None:
+    """Raises ValueError for tensors that are not those of the card's options: before a model is
+    built to them, whose size they would decide."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"holds NaN or infinite numbers in {name}")
+    prior = tensors.get("prior.probs")
+    if prior is None or prior.dim() != 1 or (prior < 0).any() or abs(prior.sum() - 1) > 1e-3:
+        raise ValueError("has no prior that is a distribution over layers")
+    model = card["config"]["model"]
+    rank = model.get("lora_rank", 0)
+    ranks = {tuple(t.shape)[:1] for name, t in tensors.items() if name.endswith(".lora_A")}
+    if ranks != ({(rank,)} if rank else set()):
+        found = ", ".join(str(shape[0]) for shape in sorted(ranks)) or "none"
+        raise ValueError(f"has factors of rank {found}, its card says model.lora_rank={rank}")
+    special = 4 if model["_name"] == "varan_ctc" else 0  # fairseq's own symbols
+    outputs = {len(card["labels"]) + special}
+    if model.get("head_dim"):
+        outputs.add(model["head_dim"])
+    found = {t.shape[0] for name, t in tensors.items() if _HEAD.fullmatch(name)}
+    if found != outputs:
+        raise ValueError(
+            f"has heads of widths {sorted(found)}, its card's labels and model.head_dim mean "
+            f"{sorted(outputs)}"
+        )
 
 
 def _card_digest(card: Dict[str, Any]) -> str:

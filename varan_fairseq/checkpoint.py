@@ -14,15 +14,13 @@ from omegaconf import OmegaConf, open_dict
 
 from . import compat
 from .adapter import read_adapter
+from .card import TASKS
+from .files import written
 from .lora import lora_parameters
 from .models.adapters import adapter_labels, load_adapter
 from .models.layerwise import LayerwiseModel
 from .upstream import load_weights, read_pretrained
-
-# Our models, and the task whose needs an adapter holds. It may name no other: adapters are
-# not trusted.
-TASKS = {"varan_ctc": "audio_finetuning", "varan_classification": "utterance_classification"}
-
+from .upstream.checkpoint import check_finite
 
 def read_state(
     path: str,
@@ -32,14 +30,14 @@ def read_state(
 ) -> Dict[str, Any]:
     """fairseq's checkpoint dictionary, on the CPU.
 
-    path: a checkpoint of ours, or the folder of an adapter, whose `base` is then the
-    pre-trained checkpoint it was trained on. overrides: as `model_overrides`. models: names
+    path: a checkpoint of ours, or the folder of an adapter. base: the pre-trained checkpoint
+    that an adapter was trained on, or a checkpoint without the configuration of its encoder
+    (as those of task `hubert_pretraining`, formerly) started from. overrides: as
+    `model_overrides`. models: names
     of the models wanted. Raises FileNotFoundError, or ValueError if a file is not what it
     should be.
     """
-    if base is not None and os.path.isfile(path):
-        raise ValueError(f"{path} is no folder with an adapter, so it needs no base ({base})")
-    if base is not None or os.path.isdir(path):
+    if os.path.isdir(path) or (base is not None and not os.path.exists(path)):
         state = _restored(path, base)
         overwrite_args_by_name(state["cfg"], overrides or {})
     else:
@@ -50,7 +48,26 @@ def read_state(
             f"{path} was made by model {name!r}, wanted a checkpoint of {' or '.join(models)}"
         )
     compat.fit_task_config(state["cfg"].task)
+    if not os.path.isdir(path):
+        _complete(state["cfg"].model, path, base)
     return state
+
+
+def _complete(cfg: Any, path: str, base: Optional[str]) -> None:
+    """Sees to a checkpoint's configuration of its encoder, from `base` if it has none."""
+    if cfg.get("w2v_args") is not None:
+        if base is not None:
+            raise ValueError(f"{path} has its encoder in itself, so it needs no base ({base})")
+        return
+    base = base or cfg.w2v_path
+    if not os.path.isfile(base):
+        raise FileNotFoundError(
+            f"{path} lacks the configuration of its encoder, and the pre-trained checkpoint it "
+            f"started from is not at {base}: give it as base (model.w2v_path)"
+        )
+    with open_dict(cfg):
+        cfg.w2v_path = base
+        _, cfg.w2v_args = read_pretrained(cfg)
 
 
 def load_model(
@@ -74,6 +91,9 @@ def model_from_state(
 ) -> Tuple[LayerwiseModel, Any, Any]:
     """What `load_model` returns, from what `read_state` returned for this path. task: one to
     use instead of the checkpoint's own."""
+    check_finite(state["model"], path)
+    if task is not None:  # labels are encoded, in their order, by the dictionary of the model
+        task.load_state_dict(state.get("task_state") or {})
     # fairseq wants the path to exist although it does not read it again
     (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
         [path], task=task, state=state
@@ -84,26 +104,27 @@ def model_from_state(
 def save_state(state: Dict[str, Any], path: str) -> None:
     """Writes a checkpoint as fairseq does, under a temporary name first: whole or not at all."""
     cfg = OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        torch.save({**state, "cfg": cfg}, temporary)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    with written(path) as temporary:
+        try:
+            torch.save({**state, "cfg": cfg}, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def _read(path: str, overrides: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint {path} (working directory {os.getcwd()})")
     try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(path, overrides)
+        state = compat.peek(path)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds an object of class {type(state).__name__}")
+        state = compat.as_fairseq_state(state, overrides)
         if not state["cfg"].model._name:
-            raise KeyError("_name")
-    except Exception as error:
-        raise ValueError(
-            f"{path} is no fairseq checkpoint ({type(error).__name__}: {error})"
-        ) from error
+            raise ValueError("its configuration names no model")
+        state["model"].keys()
+    except Exception as error:  # whatever a foreign file makes fairseq's conversion raise
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path} is no fairseq checkpoint: {reason.splitlines()[0]}") from error
     return state
 
 
@@ -116,12 +137,6 @@ def _restored(folder: str, base: Optional[str]) -> Dict[str, Any]:
             f"{adapter.card['base']['sha256']})"
         )
     cfg = OmegaConf.create(adapter.card["config"])
-    made_by = (cfg.model.get("_name"), cfg.task.get("_name"))
-    if made_by not in TASKS.items():
-        raise ValueError(
-            f"{folder} was made with model {made_by[0]} and task {made_by[1]}, wanted "
-            + " or ".join(f"{model} and {task}" for model, task in TASKS.items())
-        )
     cfg.task.data = cfg.model.data = ""
     cfg.model.w2v_path = base
     pretrained, cfg.model.w2v_args = read_pretrained(cfg.model)

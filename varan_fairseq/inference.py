@@ -14,7 +14,7 @@ Audio = Union[str, os.PathLike, np.ndarray]
 
 class FinetunedModel:
     """model, cfg, task: what `checkpoint.load_model` returns. Runs on the GPU if there is
-    one. `model` is the underlying fairseq model."""
+    one. `model` is the underlying fairseq model. Threads may share it."""
 
     def __init__(self, model: LayerwiseModel, cfg: Any, task: Any):
         self.model, self.cfg = model, cfg
@@ -44,6 +44,9 @@ class FinetunedModel:
             import soundfile
 
             name = os.fspath(audio)
+            if not os.path.isfile(name):
+                what = "it is no regular file" if os.path.exists(name) else "it does not exist"
+                raise ValueError(f"{name} cannot be read: {what}")
             try:
                 audio, rate = soundfile.read(name, dtype="float32")
             except (RuntimeError, OSError) as error:
@@ -52,8 +55,16 @@ class FinetunedModel:
                 raise ValueError(f"{name}: sample rate {rate} Hz, wanted {self.sample_rate} Hz")
         if audio.ndim != 1:
             raise ValueError(f"{name}: wanted mono samples [samples], got shape {audio.shape}")
+        if not np.issubdtype(audio.dtype, np.floating):
+            raise ValueError(f"{name}: wanted float samples in [-1, 1], got {audio.dtype}")
         if not np.isfinite(audio).all():
             raise ValueError(f"{name}: NaN or infinite samples")
+        needed = self.model.w2v_encoder.receptive_field
+        if len(audio) < needed:
+            raise ValueError(
+                f"{name}: {len(audio)} samples are too short, the encoder needs {needed} for one "
+                "frame"
+            )
         return audio.astype(np.float32, copy=False)
 
 
@@ -67,7 +78,13 @@ class Recognizer(FinetunedModel):
 
         emissions = self.model.get_logits(self.run(audio))[:, 0]
         best = emissions.argmax(-1).unique_consecutive()
-        return post_process(self.labels.string(best[best != self.model.blank]), "letter")
+        text = self.labels.string(best[best != self.model.blank])
+        return post_process(text, training_post_process(self.cfg))
+
+
+def training_post_process(cfg: Any) -> str:
+    """How the training made words of labels: `criterion.post_process`."""
+    return (cfg.get("criterion") or {}).get("post_process") or "letter"
 
 
 class Classifier(FinetunedModel):

@@ -17,7 +17,8 @@ import soundfile
 from sklearn.cluster import MiniBatchKMeans
 from tqdm import tqdm
 
-from varan_fairseq.manifest import read_manifest, write_lines
+from varan_fairseq.data.manifest import read_manifest
+from varan_fairseq.files import write_lines
 
 
 def mfcc(path):

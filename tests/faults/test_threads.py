@@ -1,13 +1,13 @@
 """Threads that share a model get what each would get alone, and nothing of a call stays behind."""
 
 import concurrent.futures
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from build import build_model, setup_task
 from conftest import ENCODERS, save_pretrained
+from omegaconf import OmegaConf
 
 from varan_fairseq.inference import Recognizer
 
@@ -23,7 +23,7 @@ def recognizers(request, tmp_path_factory, corpus):
         model = build_model(path, task, decode_layer=3)
         for weight in model.aggregation.parameters():
             torch.nn.init.normal_(weight, std=0.5)  # so that layers differ
-        return Recognizer(model.eval(), SimpleNamespace(task=task.cfg), task)
+        return Recognizer(model.eval(), OmegaConf.create({"task": task.cfg}), task)
 
     return build
 

@@ -7,7 +7,8 @@ those columns on the standard output.
 """
 
 import argparse
-import contextlib
+import csv
+import io
 import json
 import math
 import os
@@ -20,15 +21,25 @@ import torch
 import varan_fairseq  # noqa: F401  (registers the models)
 
 from ..checkpoint import load_model
+from ..data.labels import read_labels
+from ..data.manifest import read_manifest
+from ..data.short import check_lengths
+from ..files import cell, printable, refuse_file, write_lines, written_whole
 from ..inference import Classifier
-from ..labels import read_labels
-from ..manifest import read_manifest, write_lines
 from ..method.combine import RULES
 from ..metrics import METRICS, confusion_matrix, recalls, summary
-from . import add_reading_options, reading_overrides, run, written_whole
+from . import (
+    add_reading_options,
+    beside,
+    reading_overrides,
+    results_name,
+    run,
+    setting_name,
+)
 from .split import add_split_options, check_complete, load_audio, outputs, pyplot, save_picture
 
-_FILES = {"utterances.tsv", "scores.json", "confusion.csv", "confusion.png"}
+# scores.json says that the others are of the same run; without labels, utterances.tsv is all.
+_FILES = ("utterances.tsv", "confusion.csv", "confusion.png", "scores.json")
 
 
 class Predictions(NamedTuple):
@@ -61,7 +72,7 @@ def table(found: Predictions, classes: Sequence[str]) -> List[str]:
         label = [] if found.labels is None else [classes[found.labels[row]]]
         values = [*found.probs[row], *found.posterior[row]]
         best = classes[found.probs[row].argmax()]
-        lines.append("\t".join([name, *label, best, *(f"{value:.6f}" for value in values)]))
+        lines.append("\t".join([cell(name), *label, best, *(f"{value:.6f}" for value in values)]))
     return lines
 
 
@@ -86,7 +97,7 @@ def draw(plt: Any, confusion: np.ndarray, classes: Sequence[str], title: str) ->
 def write_results(folder: str, found: Predictions, classes: Sequence[str], about: Dict) -> Dict:
     """Writes what the module's docstring lists, all of it or nothing; returns the scores."""
     scores = {**about, "utterances": len(found.names)}
-    with written_whole(folder) as partial:
+    with written_whole(folder, _FILES) as partial:
         write_lines(os.path.join(partial, "utterances.tsv"), table(found, classes))
         if found.labels is not None:
             predicted = torch.from_numpy(found.probs.argmax(1))
@@ -98,9 +109,11 @@ def write_results(folder: str, found: Predictions, classes: Sequence[str], about
                 for name, value in zip(classes, recalls(confusion))
             }
             scores["examples"] = dict(zip(classes, confusion.sum(1).tolist()))
-            rows = (",".join([name, *map(str, row)]) for name, row in zip(classes, confusion))
-            header = ",".join(["label", *classes])
-            write_lines(os.path.join(partial, "confusion.csv"), [header, *rows])
+            counted = io.StringIO()
+            writer = csv.writer(counted, lineterminator="\n")
+            writer.writerow(["label", *classes])
+            writer.writerows([name, *row] for name, row in zip(classes, confusion))
+            write_lines(os.path.join(partial, "confusion.csv"), counted.getvalue().splitlines())
             write_lines(os.path.join(partial, "scores.json"), [json.dumps(scores, indent=2)])
             title = (
                 f"{about['subset']}: accuracy {scores['accuracy']:.1f}%, unweighted "
@@ -108,17 +121,19 @@ def write_results(folder: str, found: Predictions, classes: Sequence[str], about
             )
             picture = os.path.join(partial, "confusion.png")
             save_picture(picture, lambda plt: draw(plt, confusion, classes, title))
-        for name in _FILES - set(os.listdir(partial)):
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(os.path.join(folder, name))  # of an earlier run, with labels
     return scores
 
 
 def classify_split(args: argparse.Namespace) -> None:
     data, subset = args.audio
+    setting = setting_name(args.checkpoint, args)
+    name = results_name("classify", subset, *setting)
+    folder = args.out or os.path.join(beside(args.checkpoint), name)
+    refuse_file(folder)
     # What is left out in training with a warning would make scores incomparable here.
     overrides = {**reading_overrides(args, RULES), "check_audio": True, "max_unreadable": 0.0}
-    manifest = read_manifest(os.path.join(data, f"{subset}.tsv"))
+    manifest_path = os.path.join(data, f"{subset}.tsv")
+    manifest = read_manifest(manifest_path)
     model, cfg, task = load_model(
         args.checkpoint, overrides, data, args.base, ("varan_classification",)
     )
@@ -127,6 +142,7 @@ def classify_split(args: argparse.Namespace) -> None:
     if os.path.isfile(path):
         pyplot()
         labels = np.array(read_labels(path, task.target_dictionary, len(manifest.entries)))
+    check_lengths(manifest_path, manifest, model.w2v_encoder.receptive_field, None)
     load_audio(cfg, task, subset)
     cropped = task.dataset(subset).num_cropped()
     if cropped:
@@ -137,7 +153,6 @@ def classify_split(args: argparse.Namespace) -> None:
     probs, posterior = predict_split(model, task, subset, args.max_tokens)
     check_complete(subset, len(manifest.entries), probs)
 
-    folder = args.out or os.path.join(os.path.dirname(args.checkpoint), f"classify-{subset}")
     about = {
         "checkpoint": args.checkpoint,
         "subset": subset,
@@ -152,7 +167,7 @@ def classify_split(args: argparse.Namespace) -> None:
         print("  ".join(f"{name} {scores[name]:.2f}%" for name in METRICS))
         for name, recall in scores["recall"].items():
             shown = "   -  " if recall is None else f"{recall:5.1f}%"
-            print(f"  recall {shown} of {scores['examples'][name]:5d}  {name}")
+            print(f"  recall {shown} of {scores['examples'][name]:5d}  {printable(name)}")
     print(f"{len(names)} utterances -> {folder}")
 
 
@@ -173,7 +188,7 @@ def classify_files(args: argparse.Namespace) -> None:
         posterior = net_output["log_q"].exp()
         found = Predictions([path], probs.cpu().numpy(), posterior.cpu().numpy(), None)
         header, line = table(found, model.labels.symbols)
-        print("\n".join([header, line] if index == 0 else [line]), flush=True)
+        print(printable("\n".join([header, line] if index == 0 else [line])), flush=True)
 
 
 def classify(argv: Optional[List[str]]) -> None:

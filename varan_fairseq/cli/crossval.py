@@ -1,7 +1,7 @@
 """varan-crossval: trains and tests every fold of a corpus, mean and standard deviation.
 
 Trains by fairseq-hydra-train's multirun, so all of its options and overrides work; folds that
-are trained already are only tested. Writes crossval.json, and each fold's results beside its
+are trained already, to optimization.max_update, are only tested. Writes crossval.json, and each fold's results beside its
 checkpoint.
 """
 
@@ -15,7 +15,11 @@ import subprocess
 import sys
 from typing import List, Optional
 
-from ..manifest import read_manifest, write_lines
+from omegaconf import OmegaConf
+
+from ..compat import peek
+from ..data.manifest import read_manifest
+from ..files import write_lines
 from ..metrics import METRICS
 from . import classify, run
 
@@ -32,6 +36,32 @@ def find_folds(data: str, subset: str) -> List[str]:
         if re.search(r"[,={}\s]", path):
             raise ValueError(f"{path}: hydra cannot take this name in a list of folders")
     return sorted(folds, key=lambda path: [int(x) for x in re.findall(r"\d+", path[len(data) :])])
+
+
+def trained_updates(folder: str) -> int:
+    """Updates of the last checkpoint in a fold's folder; 0 if there is none."""
+    path = os.path.join(folder, "checkpoint_last.pt")
+    if not os.path.isfile(path):
+        return 0
+    try:
+        return peek(path)["optimizer_history"][-1]["num_updates"]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{path} cannot be gone on from: {error}") from None
+
+
+def max_update(args: argparse.Namespace) -> int:
+    """`optimization.max_update` of the recipe or the overrides; 0 if neither has it. Raises
+    FileNotFoundError if there is no such recipe."""
+    path = os.path.join(args.config_dir, f"{args.config_name}.yaml")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no recipe {path} (--config-dir, --config-name)")
+    config = OmegaConf.load(path)
+    given = OmegaConf.from_dotlist([override.lstrip("+") for override in args.overrides])
+    for source in (given, config):
+        value = source.get("optimization", {}).get("max_update")
+        if value is not None:
+            return int(value)
+    return 0
 
 
 def train(args: argparse.Namespace, folds: List[str], out: str) -> None:
@@ -68,7 +98,16 @@ def cross_validate(argv: Optional[List[str]]) -> None:
             )
     folds = find_folds(args.data.rstrip("/"), args.subset)
     out = (args.out or f"checkpoints/{args.config_name}").rstrip("/")
-    train(args, folds, out)
+    wanted = max_update(args)
+    unfinished = []
+    for fold in folds:
+        updates = trained_updates(os.path.join(out, fold.lstrip("/")))
+        if 0 < wanted <= updates:
+            print(f"{fold}: trained already, {updates} updates")
+        else:
+            unfinished.append(fold)
+    if unfinished:
+        train(args, unfinished, out)
 
     rows = []
     for fold in folds:

@@ -13,18 +13,18 @@ from omegaconf import OmegaConf
 import varan_fairseq
 
 from ..adapter import halve, write_adapter
-from ..checkpoint import TASKS, model_from_state, read_state, save_state
+from ..card import TASKS, known_config
+from ..checkpoint import model_from_state, read_state, save_state
+from ..files import refuse_file, refuse_no_folder, refuse_same
 from ..lora import merge_lora
 from ..models.adapters import adapter_parts, adapter_tensors
 from ..models.finetune import finetune_mode
 from . import run
 
-# Configuration of a run that means nothing on another machine, or is written anew there.
-_LOCAL = ("w2v_path", "w2v_args", "data", "adapter")
-
-
 def merge(checkpoint: str, out: str) -> None:
     """A checkpoint without LoRA keys and with the same outputs."""
+    refuse_no_folder(out)
+    refuse_same(out, checkpoint)
     state = read_state(checkpoint)
     model, _, _ = model_from_state(state, checkpoint)
     names = merge_lora(model)
@@ -40,6 +40,7 @@ def merge(checkpoint: str, out: str) -> None:
 
 def adapter(checkpoint: str, folder: str, half: bool) -> None:
     """What trained, as safetensors, and a card."""
+    refuse_file(folder)
     state = read_state(checkpoint)
     model, cfg, task = model_from_state(state, checkpoint)
     if finetune_mode(model.cfg) == "full":
@@ -75,10 +76,7 @@ def _card(state: Dict[str, Any], cfg: Any, labels: Any) -> Dict[str, Any]:
             "kind": cfg.model.w2v_args.model._name,
         },
         "num_updates": state["optimizer_history"][-1]["num_updates"],
-        "config": {
-            section: {key: value for key, value in plain[section].items() if key not in _LOCAL}
-            for section in ("model", "task", "criterion")
-        },
+        "config": known_config(plain),
         "labels": [
             [symbol, count]
             for symbol, count in list(zip(labels.symbols, labels.count))[labels.nspecial :]
@@ -88,6 +86,8 @@ def _card(state: Dict[str, Any], cfg: Any, labels: Any) -> Dict[str, Any]:
 
 def restore(folder: str, base: str, out: str) -> None:
     """Adapter and base as one checkpoint, as if it had been trained here."""
+    refuse_no_folder(out)
+    refuse_same(out, base)
     save_state(read_state(folder, base=base), out)
     print(f"{folder} on {base} -> {out}")
 

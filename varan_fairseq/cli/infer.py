@@ -7,11 +7,14 @@ version of Python and fairseq. Paths are relative to where it is called.
 import argparse
 import ast
 import json
+import logging
 import os
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
+from fairseq.data import Dictionary
+from fairseq.data.data_utils import post_process
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,9 +22,23 @@ import varan_fairseq  # noqa: F401  (registers the models)
 
 from .. import compat
 from ..checkpoint import model_from_state, read_state
-from ..manifest import check_split, write_lines
+from ..data.check import MAX_UNKNOWN, check_dictionary, check_split, check_task, split_files
+from ..data.manifest import Manifest
+from ..data.short import check_lengths
+from ..files import cell, refuse_file, write_lines, written_whole
+from ..inference import training_post_process
 from ..method.combine import CTC_RULES
-from . import add_reading_options, reading_overrides, run, written_whole
+from . import (
+    add_reading_options,
+    beside,
+    quieten,
+    reading_overrides,
+    results_name,
+    run,
+    setting_name,
+)
+
+logger = logging.getLogger(__name__)
 
 USAGE = """\
 varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET
@@ -29,11 +46,15 @@ varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET
        decoding.lmweight=2 decoding.wordscore=-1] [--combine RULE | --layer N] [key=value ...]
    or: the same with model.adapter=FOLDER model.w2v_path=BASE instead of common_eval.path"""
 
+# What of decoding.* a language-model decoder depends on.
+LM_OPTIONS = ("lmpath", "lexicon", "lmweight", "wordscore", "silweight", "unkweight", "unitlm")
+LM_OPTIONS += ("beam", "beamthreshold", "beamsizetoken")
+
 # What a decoding run means unless the command line says otherwise. A batch multiple of 1
 # because fairseq drops the last batch otherwise.
 DEFAULTS = {
     "common": {"log_format": "none"},
-    "common_eval": {"post_process": "letter", "quiet": True},
+    "common_eval": {"quiet": True},
     "dataset": {"gen_subset": "test", "max_tokens": 4000000, "required_batch_size_multiple": 1},
     "distributed_training": {"distributed_world_size": 1},
 }
@@ -60,30 +81,45 @@ def build_config(infer: Any, args: argparse.Namespace) -> Tuple[Any, str, Dict[s
             dotlist[index] = "task._name=" + override[len("task=") :]
     given = OmegaConf.from_dotlist(dotlist)
     path, base = _what_to_decode(given)
-    if not given.get("task", {}).get("data"):
+    if given.get("task", {}).get("data") in (None, ""):
         raise ValueError("task.data is not set: give the folder with the manifests")
+    given.task.data = str(given.task.data)
 
     defaults = OmegaConf.create(DEFAULTS)
     defaults.common.cpu = not torch.cuda.is_available()
     try:
         config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
-        overrides = {**_literal(given), **reading_overrides(args, CTC_RULES)}
+        wanted = _literal(given)
+        overrides = {**wanted, **reading_overrides(args, CTC_RULES)}
         state = read_state(path, overrides, base, ("varan_ctc",))
+        _refuse_unknown(wanted, state["cfg"])
+        config.common_eval.post_process = training_post_process(state["cfg"])
         config.task = OmegaConf.create(OmegaConf.to_container(state["cfg"].task, resolve=True))
         config = OmegaConf.merge(config, given)
     except OmegaConfBaseException as error:
         raise ValueError(f"bad override: {str(error).splitlines()[0]}") from error
     # fairseq looks into this file once more, for adapters of its own
-    config.common_eval.path = base or path
-    if config.decoding.results_path is None:
-        name = f"decode-{config.dataset.gen_subset}-{_plain(config.decoding.type)}"
-        config.decoding.results_path = os.path.join(os.path.dirname(path) or ".", name)
+    config.common_eval.path = base if os.path.isdir(path) else path
     return config, path, state
+
+
+def _results_name(config: Any, path: str, args: argparse.Namespace) -> str:
+    decoding, lm = config.decoding, []
+    if _plain(decoding.type) != "viterbi":
+        lm = [os.path.splitext(os.path.basename(decoding.lmpath))[0]]
+        short = {"lmweight": "lw", "wordscore": "ws", "beam": "beam"}
+        lm += [f"{word}{decoding[key]:g}" for key, word in short.items()]
+    overrides = _literal(config) or None
+    if overrides is not None:
+        overrides = "-".join(f"{key}_{value}" for key, value in overrides.items())
+    parts = [config.dataset.gen_subset, _plain(decoding.type), *lm, *setting_name(path, args)]
+    return results_name("decode", *parts, overrides)
 
 
 def _what_to_decode(given: Any) -> Tuple[str, Optional[str]]:
     """(checkpoint, None), or (folder of an adapter, its base)."""
     path, model = given.get("common_eval", {}).get("path"), given.pop("model", {})
+    base = model.get("w2v_path")
     unknown = set(model) - {"adapter", "w2v_path"}
     if unknown:
         raise ValueError(
@@ -93,13 +129,13 @@ def _what_to_decode(given: Any) -> Tuple[str, Optional[str]]:
     if model.get("adapter"):
         if path:
             raise ValueError("common_eval.path and model.adapter are both set: give one of them")
-        return str(model.adapter), model.get("w2v_path")
+        return str(model.adapter), base
     if not path:
         raise ValueError(
             "common_eval.path is not set: give a fine-tuned checkpoint, or model.adapter and "
             "model.w2v_path"
         )
-    return str(path), None
+    return str(path), None if base is None else str(base)
 
 
 def _literal(given) -> Dict[str, Any]:
@@ -112,11 +148,38 @@ def _literal(given) -> Dict[str, Any]:
         overrides = None
     if not isinstance(overrides, dict):
         raise ValueError(f"common_eval.model_overrides={text}: wanted a Python dictionary")
+    if "common_eval" in given:  # as typed it is no string: OmegaConf reads dictionaries
+        given.common_eval.model_overrides = repr(overrides)
     return overrides
+
+
+def _refuse_unknown(overrides: Dict[str, Any], saved: Any) -> None:
+    """fairseq passes over options that a checkpoint does not have."""
+    known = {key for section in ("model", "task", "criterion") for key in saved[section] or {}}
+    known.add("max_unknown_labels")  # younger than some checkpoints
+    unknown = sorted(set(overrides) - known)
+    if unknown:
+        raise ValueError(
+            f"common_eval.model_overrides: {', '.join(map(repr, unknown))} is no option of the "
+            "checkpoint's model, task or criterion"
+        )
 
 
 def _plain(choice) -> str:
     return str(getattr(choice, "value", choice))
+
+
+def check_options(config: Any) -> None:
+    """Raises ValueError for what would fail after the decoding, or on this machine."""
+    try:
+        post_process("", config.common_eval.post_process)
+    except NotImplementedError:
+        raise ValueError(
+            f"common_eval.post_process={config.common_eval.post_process}: wanted letter, "
+            "sentencepiece, wordpiece, silence, subword_nmt, _EOW or none"
+        ) from None
+    if config.common.fp16 and config.common.cpu:
+        raise ValueError("common.fp16=true needs a GPU: leave it out on a CPU")
 
 
 def check_decoder(decoding) -> None:
@@ -135,11 +198,16 @@ def check_decoder(decoding) -> None:
             raise ValueError("decoding.lmpath is not set: give the language model")
         if path is not None and not os.path.isfile(path):
             raise FileNotFoundError(f"decoding.{key}={path}: no such file")
+        if path is None and not decoding.unitlm:
+            raise ValueError(
+                "decoding.lexicon is not set: give the spelling of the words, or "
+                "decoding.unitlm=true if the language model is one of labels"
+            )
 
 
-def processor_class(infer: Any, state: Dict[str, Any]):
+def processor_class(infer: Any, state: Dict[str, Any], manifest: Manifest):
     """fairseq's InferenceProcessor on a checkpoint's state that was read already, which also
-    keeps every hypothesis and counts units."""
+    keeps every hypothesis and counts units. manifest: of what is decoded."""
     import editdistance
     from fairseq import utils
 
@@ -151,12 +219,16 @@ def processor_class(infer: Any, state: Dict[str, Any]):
 
         def load_model_ensemble(self):
             model, saved, _ = model_from_state(state, self.cfg.common_eval.path, self.task)
+            path = os.path.join(self.cfg.task.data, f"{self.cfg.dataset.gen_subset}.tsv")
+            check_lengths(path, manifest, model.w2v_encoder.receptive_field, None)
             self.optimize_model(model)
             return [model], saved
 
         def process_sentence(self, sample, hypo, sid, batch_id):
             hypo["score"] = torch.tensor(float(hypo["score"]))  # KenLM gives a plain float
             units = [int(unit) for unit in hypo["tokens"]]
+            if _plain(self.cfg.decoding.type) != "viterbi":
+                units = without_extra_boundaries(units, self.tgt_dict)
             target = utils.strip_pad(sample["target"][batch_id], self.tgt_dict.pad()).tolist()
             self.unit_errors += editdistance.eval(units, target)
             self.unit_total += len(target)
@@ -169,21 +241,35 @@ def processor_class(infer: Any, state: Dict[str, Any]):
     return Processor
 
 
+def without_extra_boundaries(units: List[int], labels: Any) -> List[int]:
+    """Units of a beam search without the word boundaries `|` that it begins with and repeats
+    through silence; no transcript has such."""
+    boundary = labels.indices.get("|")
+    before = [boundary, *units]
+    return [unit for unit, last in zip(units, before) if unit != boundary or last != boundary]
+
+
 def decode(argv: Optional[List[str]]) -> None:
     args = parse(argv)
     infer = compat.import_infer()
+    quieten()
     config, path, state = build_config(infer, args)
+    check_options(config)
     check_decoder(config.decoding)
-    task, subset = config.task, config.dataset.gen_subset
-    # fairseq's HuBERT task has a list of labels
-    labels = task.labels if isinstance(task.labels, str) else task.labels[0]
-    manifest = check_split(task.data, subset, labels, task.sample_rate)
-
     results = config.decoding.results_path
-    with written_whole(results) as partial:
+    if results is None:
+        results = os.path.join(beside(path), _results_name(config, path, args))
+    refuse_file(results)
+    subset = config.dataset.gen_subset
+    manifest = check_data(config.task, subset, state)
+    longest = max(samples for _, samples in manifest.entries)
+    if config.dataset.max_tokens is not None:
+        config.dataset.max_tokens = max(config.dataset.max_tokens, longest)
+
+    with written_whole(results, ("hypotheses.tsv", "scores.json")) as partial:
         config.decoding.results_path = partial
         OmegaConf.set_struct(config, True)
-        with torch.no_grad(), processor_class(infer, state)(config) as processor:
+        with torch.no_grad(), processor_class(infer, state, manifest)(config) as processor:
             for sample in processor:
                 processor.process_sample(sample)
         scored = len(processor.hypotheses)
@@ -192,19 +278,27 @@ def decode(argv: Optional[List[str]]) -> None:
                 f"scored {scored} of the {len(manifest.entries)} utterances in {subset}.tsv: "
                 "options such as task.min_sample_size leave some out"
             )
+        if not processor.total_length:
+            raise ValueError(
+                f"the transcripts of {subset} have no words after common_eval.post_process="
+                f"{config.common_eval.post_process}: there is no WER"
+            )
         scores = {
             "checkpoint": path,
             "subset": subset,
             "decoder": _plain(config.decoding.type),
+            "decoding": _decoding(config.decoding),
+            "post_process": config.common_eval.post_process,
+            "model_overrides": _literal(config),
             "reading": reading_overrides(args, CTC_RULES) or "as trained",
             "utterances": scored,
-            "wer": 100 * processor.total_errors / max(processor.total_length, 1),
+            "wer": 100 * processor.total_errors / processor.total_length,
             "words": processor.total_length,
             "uer": 100 * processor.unit_errors / max(processor.unit_total, 1),
             "units": processor.unit_total,
         }
         rows = (
-            f"{path}\t{processor.hypotheses[index]}"
+            f"{cell(path)}\t{cell(processor.hypotheses[index])}"
             for index, (path, _) in enumerate(manifest.entries)
         )
         write_lines(os.path.join(partial, "hypotheses.tsv"), ["id\thypothesis", *rows])
@@ -213,6 +307,32 @@ def decode(argv: Optional[List[str]]) -> None:
         f"WER {scores['wer']:.2f}%  UER {scores['uer']:.2f}%  {scored} utterances, "
         f"{scores['words']} words, {scores['units']} units -> {results}"
     )
+
+
+def check_data(cfg: Any, subset: str, state: Dict[str, Any]) -> Manifest:
+    """The manifest of a split that was checked, its labels by the checkpoint's dictionary."""
+    check_task(cfg)
+    files = split_files(cfg, subset)
+    labels = (state.get("task_state") or {}).get("target_dictionary")
+    if labels is None:
+        check_dictionary(files.dictionary)
+        labels = Dictionary.load(files.dictionary)
+    elif os.path.isfile(files.dictionary):
+        there = Dictionary.load(files.dictionary).symbols
+        if there != labels.symbols:
+            logger.warning(
+                "%s is not the dictionary of the training: labels are read by the checkpoint's",
+                files.dictionary,
+            )
+    limit = state["cfg"].model.get("max_unknown_labels", MAX_UNKNOWN)
+    return check_split(files, labels, cfg.sample_rate, max_unknown=limit)
+
+
+def _decoding(decoding: Any) -> Dict[str, Any]:
+    """Settings that the result depends on."""
+    if _plain(decoding.type) == "viterbi":
+        return {}
+    return {key: decoding[key] for key in LM_OPTIONS}
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -14,8 +14,10 @@ from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..adapter import read_adapter
-from ..checkpoint import TASKS, model_from_state, read_state
+from ..card import TASKS
+from ..checkpoint import model_from_state, read_state
 from ..compat import peek
+from ..files import printable
 from ..models.finetune import finetune_mode
 from ..upstream import Encoder, build_encoder, load_weights, normalizes, read_checkpoint
 from . import run
@@ -129,11 +131,11 @@ def inspect(argv: Optional[List[str]]) -> None:
         help="a checkpoint (a pickle: only read files you trust) or an adapter's folder",
     )
     path = parser.parse_args(argv).checkpoint
-    logging.getLogger("fairseq").setLevel(logging.WARNING)  # it prints configurations
+    logging.getLogger("varan_fairseq").setLevel(logging.WARNING)  # it says the same, in prose
     lines = list(describe(path))
-    print(path)
+    print(printable(path))
     for name, value in lines:
-        print(f"  {name:<14} {value}")
+        print(printable(f"  {name:<14} {value}"))
 
 
 def main(argv: Optional[List[str]] = None) -> int:

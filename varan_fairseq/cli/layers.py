@@ -1,6 +1,6 @@
 """varan-layers: which layers did each utterance use?
 
-Writes q(l|x) of every utterance of a split as TSV (id, q_1 .. q_L, entropy in nats) and a
+Writes q(l|x) of every utterance of a split as TSV (id, q_1 .. q_L, entropy in bits) and a
 picture: the mean posterior with its spread against the prior, and a heat map. With --by-class
 the label of each utterance too, and everything by class.
 """
@@ -15,10 +15,19 @@ import numpy as np
 import varan_fairseq  # noqa: F401  (registers the models)
 
 from ..checkpoint import load_model
-from ..labels import read_labels
-from ..manifest import read_manifest, write_lines
-from . import run
-from .split import add_split_options, check_complete, load_audio, outputs, pyplot, save_picture
+from ..data.labels import read_labels
+from ..data.manifest import read_manifest
+from ..files import cell, printable, refuse_no_folder, write_lines
+from . import beside, run
+from .split import (
+    add_split_options,
+    check_audio,
+    check_complete,
+    load_audio,
+    outputs,
+    pyplot,
+    save_picture,
+)
 
 
 def split_posterior(model: Any, task: Any, subset: str, max_tokens: int) -> np.ndarray:
@@ -30,8 +39,8 @@ def split_posterior(model: Any, task: Any, subset: str, max_tokens: int) -> np.n
 
 
 def entropy(posterior: np.ndarray) -> np.ndarray:
-    """[N, L] -> [N], in nats."""
-    return -(posterior * np.log(np.maximum(posterior, 1e-30))).sum(1)
+    """[N, L] -> [N], in bits, as the training's log has it."""
+    return -(posterior * np.log2(np.maximum(posterior, 1e-30))).sum(1)
 
 
 def draw(
@@ -46,7 +55,7 @@ def draw(
     from matplotlib.ticker import MaxNLocator
 
     layers = np.arange(1, posterior.shape[1] + 1)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.5), constrained_layout=True)
     order = np.argsort(posterior @ layers, kind="stable")
     if labels is None:
         low, high = np.percentile(posterior, [10, 90], axis=0)
@@ -67,7 +76,7 @@ def draw(
         right.set_yticklabels([classes[index] for index in present])
     left.plot(layers, prior, "--", color="black", label="prior p(l)")
     left.set(xlabel="layer (1 = lowest)", ylabel="probability", ylim=(0, None))
-    left.legend(frameon=False)
+    left.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3)
     image = right.imshow(
         posterior[order],
         aspect="auto",
@@ -101,7 +110,10 @@ def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     args = parser.parse_args(argv)
 
     pyplot()
-    manifest = read_manifest(os.path.join(args.data, f"{args.subset}.tsv"))
+    prefix = args.out or os.path.join(beside(args.checkpoint), f"layers-{args.subset}")
+    refuse_no_folder(f"{prefix}.tsv")
+    path = os.path.join(args.data, f"{args.subset}.tsv")
+    manifest = read_manifest(path)
     count = len(manifest.entries)
     model, cfg, task = load_model(args.checkpoint, data=args.data, base=args.base)
     if model.cfg.aggregation != "varan":
@@ -112,18 +124,18 @@ def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     labels, classes = None, task.target_dictionary.symbols
     if args.by_class:
         labels = _labels(cfg, task, args.data, args.subset, count)
+    check_audio(path, manifest, model, task)
     load_audio(cfg, task, args.subset)
     posterior = split_posterior(model, task, args.subset, args.max_tokens)
     check_complete(args.subset, count, posterior)
 
-    prefix = args.out or os.path.join(os.path.dirname(args.checkpoint), f"layers-{args.subset}")
     label_column = [] if labels is None else ["label"]
     layer_columns = [f"q_{layer + 1}" for layer in range(posterior.shape[1])]
-    lines = ["\t".join(["id", *label_column, *layer_columns, "entropy"])]
+    lines = ["\t".join(["id", *label_column, *layer_columns, "entropy_bits"])]
     for row, (name, _) in enumerate(manifest.entries):
         label = [] if labels is None else [classes[labels[row]]]
         values = [*posterior[row], entropy(posterior[row : row + 1])[0]]
-        lines.append("\t".join([name, *label, *(f"{value:.6f}" for value in values)]))
+        lines.append("\t".join([cell(name), *label, *(f"{value:.6f}" for value in values)]))
     write_lines(f"{prefix}.tsv", lines)
     title = f"{args.subset}: {count} utterances, {posterior.shape[1]} layers"
     prior = model.prior.probs.cpu().numpy()
@@ -132,10 +144,9 @@ def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     print(f"mean q(l|x), layer 1 to {posterior.shape[1]}: {_row(posterior)}")
     for index, name in enumerate(classes if args.by_class else []):
         if (labels == index).any():
-            print(f"  {name}: {_row(posterior[labels == index])}")
-    print(
-        f"mean entropy {entropy(posterior).mean():.3f} nats (uniform: {np.log(posterior.shape[1]):.3f})"
-    )
+            print(f"  {printable(name)}: {_row(posterior[labels == index])}")
+    uniform = np.log2(posterior.shape[1])
+    print(f"mean entropy {entropy(posterior).mean():.3f} bits (uniform: {uniform:.3f})")
     print(f"{prefix}.tsv {prefix}.png")
     return f"{prefix}.tsv", f"{prefix}.png"
 

@@ -1,14 +1,18 @@
 """Running a model over a split, and pictures: what the reporting tools share."""
 
 import argparse
-import logging
 import os
 from typing import Any, Callable, Dict, Iterator, Tuple
 
 import numpy as np
 import torch
 from fairseq import utils
-from fairseq.tasks.audio_pretraining import AudioPretrainingTask
+from fairseq.data import FileAudioDataset
+
+from ..data.audio_check import audio_problems, refuse_audio
+from ..data.manifest import Manifest
+from ..data.short import check_lengths
+from ..files import written
 
 
 def add_split_options(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +26,18 @@ def load_audio(cfg: Any, task: Any, subset: str) -> None:
     if hasattr(task, "load_audio"):
         task.load_audio(subset)
     else:
-        AudioPretrainingTask.load_dataset(task, subset, task_cfg=cfg.task)
+        task.datasets[subset] = FileAudioDataset(
+            os.path.join(cfg.task.data, f"{subset}.tsv"),
+            sample_rate=cfg.task.sample_rate,
+            pad=True,
+            normalize=cfg.task.normalize,
+        )
+
+
+def check_audio(path: str, manifest: Manifest, model: Any, task: Any) -> None:
+    """Raises ValueError for audio that is not as its manifest (`path`) says, or too short."""
+    refuse_audio(path, audio_problems(path, manifest, task.cfg.sample_rate))
+    check_lengths(path, manifest, model.w2v_encoder.receptive_field, None)
 
 
 @torch.no_grad()
@@ -30,11 +45,14 @@ def outputs(
     model: Any, task: Any, subset: str, max_tokens: int
 ) -> Iterator[Tuple[np.ndarray, Dict[str, Any]]]:
     """(rows of the split, the model's output for them), batch by batch. On the GPU if there
-    is one."""
+    is one. max_tokens: samples a batch, at least those of the longest utterance."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
+    dataset = task.dataset(subset)
     batches = task.get_batch_iterator(
-        task.dataset(subset), max_tokens=max_tokens, required_batch_size_multiple=1
+        dataset,
+        max_tokens=max(max_tokens, int(np.max(dataset.sizes))),
+        required_batch_size_multiple=1,
     ).next_epoch_itr(shuffle=False)
     for sample in batches:
         rows = sample["id"].numpy()
@@ -59,7 +77,6 @@ def pyplot() -> Any:
         import matplotlib
     except ModuleNotFoundError:
         raise ModuleNotFoundError("the picture needs matplotlib: pip install matplotlib") from None
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq sets DEBUG for all
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -70,7 +87,6 @@ def save_picture(path: str, draw: Callable[[Any], Any]) -> None:
     """draw: matplotlib's pyplot -> a figure. Whole or not at all."""
     plt = pyplot()
     figure = draw(plt)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    figure.savefig(temporary, dpi=120, format="png")
+    with written(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     plt.close(figure)
-    os.replace(temporary, path)

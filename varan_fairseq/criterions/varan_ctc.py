@@ -32,7 +32,8 @@ class VaranCtcCriterionConfig(ObjectiveConfig, CtcCriterionConfig):
 
 @register_criterion("varan_ctc", dataclass=VaranCtcCriterionConfig)
 class VaranCtcCriterion(CtcCriterion):
-    """Loss: sum over utterances of E_q[CTC_l / n_b] + beta KL; sample size: utterances.
+    """Loss: sum over utterances of E_q[CTC_l / n_b] + beta KL; sample size: utterances, or
+    labels without `sentence_avg`, as in fairseq's `ctc`.
 
     Raises ValueError for options out of range, and on the first batch for a model that
     is not read layer by layer.
@@ -43,7 +44,7 @@ class VaranCtcCriterion(CtcCriterion):
         self.objective = LayerObjective(cfg)
 
     def forward(self, model, sample: Dict[str, Any], reduce: bool = True, **unused):
-        """Returns (loss, number of utterances, logging output)."""
+        """Returns (loss, sample size, logging output)."""
         net_output = self.objective.run("varan_ctc", model, sample)
         log_q, lengths = net_output["log_q"], net_output["lengths"]
         target = sample["target"]
@@ -79,7 +80,10 @@ class VaranCtcCriterion(CtcCriterion):
             blame_audio(self.task, sample)
         if not model.training:
             logging_output.update(self._errors(model, net_output, sample))
-        return objective, len(target), logging_output
+        # as fairseq's: what gradients are divided by
+        size = len(target) if self.sentence_avg else sample["ntokens"]
+        logging_output["sample_size"] = size
+        return objective, size, logging_output
 
     @torch.no_grad()
     def _errors(self, model, net_output, sample) -> Dict[str, int]:

@@ -7,7 +7,7 @@ from fairseq.data import Dictionary
 from torch import Tensor, nn
 
 from ..adapter import Adapter
-from ..labels import class_dictionary
+from ..data.labels import class_dictionary
 from .finetune import parameter_group
 
 # Options that decide what the weights beside the encoder are, and what those inside mean.

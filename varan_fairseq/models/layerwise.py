@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from fairseq.models import BaseFairseqModel
@@ -10,14 +10,18 @@ from omegaconf import II
 from torch import Tensor
 
 from ..adapter import read_adapter
-from ..compat import forget_last_run
+from ..compat import forget_last_run, whole_config
+from ..data.manifest import Manifest
+from ..data.short import check_lengths, check_masking
 from ..method.aggregation import AGGREGATIONS, build_aggregation
 from ..method.combine import RULES, check_rule, combine
 from ..method.posterior import as_released
 from ..method.prior import LayerPrior
+from ..ranks import on_first_rank
 from ..upstream import Encoder, load_encoder
 from .adapters import load_adapter
 from .finetune import FinetuneConfig, adapt_encoder, finetune_mode, log_parameters
+from .run import check_precision, check_resumed, keep_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +80,17 @@ class LayerwiseConfig(FinetuneConfig):
     valid_subset: str = II("dataset.valid_subset")
 
 
+class CheckedSplit(NamedTuple):
+    """path: of the manifest. min_sample_size: shorter files are left out by the task."""
+
+    path: str
+    manifest: Manifest
+    min_sample_size: Optional[int]
+
+
+Checked = List[CheckedSplit]
+
+
 class LayerwiseModel(BaseFairseqModel):
     """An `upstream.Encoder`, a `method.aggregation` and the prior they were trained with.
 
@@ -127,12 +142,24 @@ class LayerwiseModel(BaseFairseqModel):
                 f"model.aggregation={cfg.aggregation}: choose one of {', '.join(AGGREGATIONS)}"
             )
         # Of a fine-tuned checkpoint, the caller loads the weights: nothing to read or check.
-        fresh, adapter = cfg.w2v_args is None, None
+        fresh, adapter, checked = cfg.w2v_args is None, None, []
         if fresh:
             forget_last_run()
+            whole = whole_config(cfg)
+            if whole is not None:
+                check_precision(whole)
             adapter = read_adapter(cfg.adapter) if cfg.adapter else None
-            cls.check_data(cfg, task)
+            splits = [cfg.train_subset]
+            if whole is None or not whole.dataset.disable_validation:
+                splits += cfg.valid_subset.split(",")
+            checked = cls.check_data(cfg, task, splits)
+            if whole is not None:
+                check_resumed(whole, task)
         encoder = load_encoder(cfg)
+        if fresh:
+            on_first_rank(lambda: _check_short(cfg, encoder, checked))
+            if whole is not None:
+                keep_encoder(whole, cfg)
         adapt_encoder(encoder, cfg)
         model = cls.on_encoder(cfg, encoder, task)
         if adapter is not None:
@@ -148,8 +175,9 @@ class LayerwiseModel(BaseFairseqModel):
         raise NotImplementedError
 
     @classmethod
-    def check_data(cls, cfg: Any, task: Any) -> None:
-        """Checks the data before the (long) work begins."""
+    def check_data(cls, cfg: Any, task: Any, splits: Sequence[str]) -> Checked:
+        """Checks splits, of which the first trains, before the (long) work begins; every
+        process calls it. Returns what the first one found of the audio."""
         raise NotImplementedError
 
     def upgrade_state_dict_named(self, state_dict: Dict[str, Tensor], name: str) -> None:
@@ -211,6 +239,16 @@ class LayerwiseModel(BaseFairseqModel):
                 self.cfg.combine,
                 self.cfg._name,
             )
+
+
+def _check_short(cfg: Any, encoder: Encoder, checked: Checked) -> None:
+    """Of splits, the first of which trains."""
+    for split in checked:
+        check_lengths(*split[:2], encoder.receptive_field, split.min_sample_size)
+    if checked and encoder.kind.masks_spans:
+        path, manifest, least = checked[0]
+        samples = torch.tensor([samples for _, samples in manifest.entries])
+        check_masking(path, manifest, encoder.frames(samples).tolist(), cfg, least)
 
 
 def _layer_norm(option: str, encoder: Encoder) -> bool:

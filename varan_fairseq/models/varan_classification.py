@@ -1,8 +1,9 @@
 """Model `varan_classification`: a pre-trained encoder, read by an aggregation, for one label
 an utterance."""
 
+import os
 from dataclasses import dataclass, field
-from typing import Any, Dict
+from typing import Any, Dict, Sequence
 
 from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2AsrConfig
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..tasks.utterance_classification import UtteranceClassificationTask
 from ..upstream import Encoder
-from .layerwise import LayerwiseConfig, LayerwiseModel
+from .layerwise import Checked, CheckedSplit, LayerwiseConfig, LayerwiseModel
 
 
 @dataclass
@@ -40,13 +41,20 @@ class VaranClassification(LayerwiseModel):
         return cls(cfg, encoder, len(task.target_dictionary))
 
     @classmethod
-    def check_data(cls, cfg: VaranClassificationConfig, task: Any) -> None:
+    def check_data(
+        cls, cfg: VaranClassificationConfig, task: Any, splits: Sequence[str]
+    ) -> Checked:
         if not isinstance(task, UtteranceClassificationTask):
             raise ValueError(
                 f"model varan_classification needs task._name=utterance_classification, got "
                 f"{type(task).__name__}"
             )
-        task.check_splits(cfg.train_subset, cfg.valid_subset.split(","))
+        task.check_splits(splits[0], list(splits[1:]))
+        least = task.cfg.min_sample_size
+        return [
+            CheckedSplit(os.path.join(task.cfg.data, f"{split}.tsv"), checked.manifest, least)
+            for split, checked in task.checked.items()
+        ]
 
     def get_logits(self, net_output: Dict[str, Any]) -> Tensor:
         """The combined prediction, log-probabilities [B, C]."""

@@ -2,20 +2,21 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Dict
+from typing import Any, Dict, Sequence
 
 import torch
-from fairseq.distributed import utils as distributed_utils
 from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig
 from fairseq.tasks.audio_pretraining import AudioPretrainingTask
+from fairseq.tasks.hubert_pretraining import HubertPretrainingTask
 from torch import Tensor
 
-from ..manifest import check_split
+from ..data.check import MAX_UNKNOWN, check_dictionary, check_split, check_task, split_files
 from ..method.combine import CTC_RULES, pick_layer
 from ..method.consensus import consensus_layer
+from ..ranks import on_first_rank
 from ..upstream import Encoder
-from .layerwise import LayerwiseConfig, LayerwiseModel
+from .layerwise import Checked, CheckedSplit, LayerwiseConfig, LayerwiseModel
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +30,16 @@ class VaranCtcConfig(LayerwiseConfig, Wav2Vec2CtcConfig):
         default="consensus",
         metadata={"help": f"how predictions of the layers become one: {', '.join(CTC_RULES)}"},
     )
-
     check_audio: bool = field(
         default=True,
         metadata={"help": "read the header of every audio file before training starts"},
+    )
+    max_unknown_labels: float = field(
+        default=MAX_UNKNOWN,
+        metadata={
+            "help": "share of a split's labels that may lack in the dictionary: those become "
+            "<unk>, with a warning; beyond it training does not start"
+        },
     )
 
 
@@ -48,6 +55,8 @@ class VaranCtc(LayerwiseModel):
 
     def __init__(self, cfg: VaranCtcConfig, encoder: Encoder, num_classes: int, blank: int = 0):
         super().__init__(cfg, encoder, num_classes, pooled=False)
+        if cfg.blank_mode not in ("add", "set"):
+            raise ValueError(f"model.blank_mode={cfg.blank_mode}: choose add or set")
         self.blank = blank
 
     @classmethod
@@ -56,24 +65,35 @@ class VaranCtc(LayerwiseModel):
         return cls(cfg, encoder, len(labels), labels.index(getattr(task, "blank_symbol", "<s>")))
 
     @classmethod
-    def check_data(cls, cfg: VaranCtcConfig, task: Any) -> None:
-        """In one process only."""
-        if not isinstance(task, AudioPretrainingTask):
-            logger.warning(
-                "task %s does not store the encoder's configuration in checkpoints, so decoding "
-                "will need model.w2v_path again: task._name=audio_finetuning makes them "
-                "self-contained",
-                type(task).__name__,
-            )
-            return
-        if task.cfg.binarized_dataset or getattr(task.cfg, "multi_corpus_keys", None):
+    def check_data(cls, cfg: VaranCtcConfig, task: Any, splits: Sequence[str]) -> Checked:
+        """By the first process alone."""
+        if not isinstance(task, (AudioPretrainingTask, HubertPretrainingTask)):
+            logger.warning("data of task %s are not checked before training", type(task).__name__)
+            return []
+        check_task(task.cfg)
+        plain = {"binarized_dataset": False, "multi_corpus_keys": None}
+        if any(getattr(task.cfg, key, neutral) != neutral for key, neutral in plain.items()):
             logger.warning("binarized and multi-corpus data are not checked before training")
-            return
-        if distributed_utils.get_global_rank() == 0:
-            for split in [cfg.train_subset, *cfg.valid_subset.split(",")]:
-                check_split(
-                    task.cfg.data, split, task.cfg.labels, task.cfg.sample_rate, cfg.check_audio
+            return []
+        least = task.cfg.min_sample_size
+        checked = []
+
+        def check():
+            check_dictionary(split_files(task.cfg, splits[0]).dictionary)
+            for split in splits:
+                files = split_files(task.cfg, split)
+                manifest = check_split(
+                    files,
+                    task.target_dictionary,
+                    task.cfg.sample_rate,
+                    audio=cfg.check_audio,
+                    max_unknown=cfg.max_unknown_labels,
+                    min_sample_size=least,
                 )
+                checked.append(CheckedSplit(files.manifest, manifest, least))
+
+        on_first_rank(check)
+        return checked
 
     def combined(self, net_output: Dict[str, Any]) -> Tensor:
         logits = net_output["layer_logits"]
@@ -87,9 +107,7 @@ class VaranCtc(LayerwiseModel):
     def get_logits(self, net_output: Dict[str, Any], normalize: bool = False) -> Tensor:
         """The combined prediction, log-probabilities [T, B, V] (`normalize` asks for what
         is always so). Padding frames predict blank, as fairseq's decoder wants it."""
-        log_probs = self.combined(net_output)
-        if self.cfg.blank_weight != 0:
-            log_probs = self._weigh_blank(log_probs)
+        log_probs = self.combined(self._weigh_blank(net_output))
         if net_output["padding_mask"] is not None:
             silence = log_probs.new_full((log_probs.shape[-1],), float("-inf"))
             silence[self.blank] = 0
@@ -97,13 +115,18 @@ class VaranCtc(LayerwiseModel):
             log_probs = torch.where(padding, silence, log_probs)
         return log_probs
 
-    def _weigh_blank(self, log_probs: Tensor) -> Tensor:
-        weight = torch.zeros_like(log_probs)
-        weight[..., self.blank] = self.cfg.blank_weight
+    def _weigh_blank(self, net_output: Dict[str, Any]) -> Dict[str, Any]:
+        """As fairseq does to the logits of its one layer, to those of each."""
+        if self.cfg.blank_weight == 0:
+            return net_output
+        blank = torch.arange(net_output["layer_logits"][0].shape[-1]) == self.blank
+        blank = blank.to(net_output["log_q"].device)
+        weight = self.cfg.blank_weight
         if self.cfg.blank_mode == "add":
-            return (log_probs + weight).log_softmax(-1)
-        is_blank = torch.arange(log_probs.shape[-1], device=log_probs.device) == self.blank
-        return torch.where(is_blank, weight, log_probs).log_softmax(-1)
+            weighed = [torch.where(blank, x + weight, x) for x in net_output["layer_logits"]]
+        else:
+            weighed = [x.masked_fill(blank, weight) for x in net_output["layer_logits"]]
+        return {**net_output, "layer_logits": weighed}
 
     def get_normalized_probs(
         self, net_output: Dict[str, Any], log_probs: bool, sample: Any = None

@@ -18,9 +18,12 @@ from omegaconf import II
 from torch import Tensor
 
 from ..criterions.confusion import log_recalls
-from ..labels import read_class_dictionary, read_labels, shared_speaker
-from ..manifest import Manifest, audio_problems, read_manifest, refuse_audio
-from .labelled_audio import LabelledAudio
+from ..data.audio_check import audio_problems, refuse_audio
+from ..data.check import check_task
+from ..data.labelled_audio import LabelledAudio
+from ..data.labels import read_class_dictionary, read_labels, shared_speaker
+from ..data.manifest import Manifest, read_lines, read_manifest
+from ..ranks import on_first_rank
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,8 @@ class UtteranceClassificationTask(AudioPretrainingTask):
     def __init__(self, cfg: UtteranceClassificationConfig):
         if not cfg.labels:
             raise ValueError("task.labels is not set: give the ending of the label files, as emo")
+        if not 0 <= cfg.max_unreadable <= 1:
+            raise ValueError(f"task.max_unreadable={cfg.max_unreadable}: wanted a share, 0 .. 1")
         plain = {"binarized_dataset": False, "multi_corpus_keys": None, "subsample": 1}
         for key, neutral in plain.items():
             if getattr(cfg, key, neutral) != neutral:
@@ -92,6 +97,7 @@ class UtteranceClassificationTask(AudioPretrainingTask):
     def check_splits(self, train: str, valid: List[str]) -> None:
         """Checks everything that would stop or spoil training later, and warns of classes
         without examples."""
+        check_task(self.cfg)
         self.train_split = train
         for split in [train, *valid]:
             self.checked[split] = self._check(split)
@@ -132,7 +138,12 @@ class UtteranceClassificationTask(AudioPretrainingTask):
             labels = read_labels(ending, self.target_dictionary, len(manifest.entries))
         unreadable = set()
         if self.cfg.check_audio:
-            problems = audio_problems(path, manifest, self.cfg.sample_rate)
+            # once for all processes, which have to leave out the same
+            problems = on_first_rank(
+                lambda: audio_problems(
+                    path, manifest, self.cfg.sample_rate, self.cfg.min_sample_size
+                )
+            )
             lost = [problem for problem in problems if problem.unreadable]
             refuse_audio(path, [problem for problem in problems if not problem.unreadable])
             share = len(lost) / len(manifest.entries)
@@ -157,8 +168,7 @@ class UtteranceClassificationTask(AudioPretrainingTask):
             path = self._path(split, "spk")
             if not os.path.isfile(path):
                 continue
-            with open(path, encoding="utf-8") as lines:
-                speakers[split] = [line.strip() for line in lines]
+            speakers[split] = [line.strip() for line in read_lines(path)]
             wanted = len(self.checked[split].manifest.entries)
             if len(speakers[split]) != wanted:
                 raise ValueError(
@@ -183,6 +193,7 @@ class UtteranceClassificationTask(AudioPretrainingTask):
     def _load(self, split: str, checked: Split) -> None:
         super().load_dataset(split)
         audio = self.datasets[split]
+        audio.root_dir = checked.manifest.root  # fairseq leaves a byte order mark in it
         skipped = audio.skipped_indices  # shorter than min_sample_size
         rows = [row for row in range(len(checked.manifest.entries)) if row not in skipped]
         labels = checked.labels

@@ -7,13 +7,14 @@ from argparse import Namespace
 from collections import Counter
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from fairseq import checkpoint_utils
+import torch
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
-from ..compat import peek
+from ..compat import as_fairseq_state, peek
 from ..lora import is_lora
+from ..ranks import on_first_rank
 from . import wavlm
 from .kinds import KINDS, Kind, kind_of
 
@@ -95,6 +96,8 @@ def read_checkpoint(path: str) -> Pretrained:
     """
     try:
         state = peek(path)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds an object of class {type(state).__name__}")
         finetuned, dropped = None, {}
         if wavlm.is_released_format(state):
             weights, config = wavlm.read_released(state)
@@ -105,7 +108,7 @@ def read_checkpoint(path: str) -> Pretrained:
                 state["model"], convert_namespace_to_omegaconf(inner)
             )
         else:
-            state = checkpoint_utils.load_checkpoint_to_cpu(path)
+            state = as_fairseq_state(state)
             weights, config = state["model"], state["cfg"]
             OmegaConf.set_struct(config, False)
             if config.model.get("w2v_args") is not None:
@@ -114,14 +117,15 @@ def read_checkpoint(path: str) -> Pretrained:
         if finetuned is None and "w2v_path" in config.model:
             raise ValueError(
                 f"fine-tuned with model {config.model._name!r} and without the configuration of "
-                "its encoder, as task hubert_pretraining does: use the checkpoint it started from"
+                "its encoder, as fairseq's task hubert_pretraining does: use the checkpoint it "
+                "started from"
             )
         weights.keys()
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path} is no checkpoint that can be read ({type(error).__name__}: {reason})"
-        ) from error
+        if isinstance(error, KeyError):
+            reason = f"it lacks {reason}"
+        raise ValueError(f"{path} is no checkpoint that can be read: {reason}") from error
     try:
         kind = kind_of(config.model)
     except ValueError as error:
@@ -181,7 +185,7 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
             overrides[theirs] = getattr(cfg, ours)
     overwrite_args_by_name(config, {**overrides, **_CONSTANT})
     with open_dict(config):
-        config.source = {"file": os.path.basename(path), "sha256": sha256(path)}
+        config.source = {"file": os.path.basename(path), "sha256": on_first_rank(lambda: sha256(path))}
         config.criterion = None
         config.lr_scheduler = None
         # checkpoints older than these keys have nothing to override
@@ -196,6 +200,21 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
             read.left_out,
         )
     return read.weights, config
+
+
+def check_finite(weights: Dict[str, Tensor], path: str) -> None:
+    """Raises ValueError, naming the first, for weights that are NaN or infinite. path: of the
+    file they came from."""
+    bad = [
+        name
+        for name, weight in weights.items()
+        if torch.is_tensor(weight) and not torch.isfinite(weight).all()
+    ]
+    if bad:
+        raise ValueError(
+            f"{path}: {len(bad)} of {len(weights)} weights hold NaN or infinite numbers, the first "
+            f"is {bad[0]}: use an earlier checkpoint"
+        )
 
 
 def sha256(path: str) -> str:

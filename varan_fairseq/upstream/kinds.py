@@ -37,6 +37,7 @@ class Kind(NamedTuple):
     convolutions: those over time, input [B, C, T'], that would carry padding into the
     utterance.
     unsupported: (configuration of the model) -> why it cannot be read all the same, or None.
+    masks_spans: whether masking is fairseq's `compute_mask_indices` with the keys of wav2vec 2.0.
     one_at_a_time: whether parts keep tables that grow with the longest utterance so far, so
     that threads cannot run the model at once."""
 
@@ -55,6 +56,7 @@ class Kind(NamedTuple):
     unsupported: Callable[[Any], Optional[str]] = lambda cfg: None
     batch_first: bool = False
     extra_frames: Callable[[nn.Module], int] = lambda model: 0
+    masks_spans: bool = True
     one_at_a_time: bool = False
 
 
@@ -274,6 +276,7 @@ KINDS: Dict[str, Kind] = {
             model.modality_encoders["AUDIO"].relative_positional_encoder
         ),
         unsupported=_needs_audio,
+        masks_spans=False,
         batch_first=True,
         extra_frames=lambda model: model.modality_encoders["AUDIO"].modality_cfg.num_extra_tokens,
     ),

@@ -104,6 +104,10 @@ class Encoder(nn.Module):
             lengths = (~padding_mask).sum(1)
         return EncoderOutput(states, output.transpose(0, 1), padding_mask, lengths)
 
+    def frames(self, samples: Tensor) -> Tensor:
+        """Frames of utterances with so many samples, both [N] long."""
+        return count_frames(self._features, samples)
+
     def _alone(self):
         return _ONE_AT_A_TIME if self.kind.one_at_a_time else contextlib.nullcontext()
 
@@ -122,7 +126,7 @@ class Encoder(nn.Module):
         features = self._features
         norms = [] if padding_mask is None else self.group_norms
         inside = {norm: count_frames(features, samples, norm) for norm in norms}
-        return Valid(count_frames(features, samples), inside)
+        return Valid(self.frames(samples), inside)
 
 
 # For the kinds that threads cannot run at once.

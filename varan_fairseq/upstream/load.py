@@ -9,7 +9,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..compat import fit_task_config
-from .checkpoint import read_pretrained
+from .checkpoint import check_finite, read_pretrained
 from .kinds import kind_of
 from .layers import Encoder
 
@@ -80,8 +80,8 @@ def load_weights(
     encoder: Encoder, weights: Dict[str, Tensor], path: str, added: Container[str] = ()
 ) -> None:
     """Loads what `read_pretrained` read. added: parameters of the model that the file cannot
-    have, such as adapters. Raises ValueError if other weights are missing, surplus, or of
-    another shape."""
+    have, such as adapters. Raises ValueError if other weights are missing, surplus, of
+    another shape, or no numbers."""
     kept = {k: value for k, value in weights.items() if not k.startswith(encoder.kind.surplus)}
     own = encoder.w2v_model.state_dict()
     missing = [key for key in own if key not in kept and key not in added]
@@ -96,6 +96,7 @@ def load_weights(
             f"the weights in {path} do not fit their own configuration: missing "
             f"{_some(missing)}, surplus {_some(surplus)}, of another shape {_some(shapes)}"
         )
+    check_finite(kept, path)
     encoder.w2v_model.load_state_dict(kept, strict=False)
 
 

@@ -5,7 +5,8 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from fairseq.data import Dictionary
 
-from .manifest import write_lines
+from ..files import write_lines
+from .manifest import BOM, manifest_rows, read_lines
 
 
 def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> Dictionary:
@@ -30,14 +31,18 @@ def read_class_dictionary(path: str) -> Dictionary:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no dictionary {path}: a line `label count` a class")
     rows = {}
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            fields = line.split()
-            if len(fields) != 2 or not fields[1].isdigit():
-                raise ValueError(f"{path}, line {number}: {line.rstrip()!r}, wanted label count")
-            if fields[0] in rows:
-                raise ValueError(f"{path}, line {number}: label {fields[0]!r} is there already")
-            rows[fields[0]] = int(fields[1])
+    for number, line in enumerate(read_lines(path), start=1):
+        fields = line.lstrip(BOM).split()
+        if len(fields) != 2 or not fields[1].isdecimal():
+            raise ValueError(f"{path}, line {number}: {line!r}, wanted label count")
+        if fields[0] in rows:
+            raise ValueError(f"{path}, line {number}: label {fields[0]!r} is there already")
+        if fields[0].startswith("="):
+            raise ValueError(
+                f"{path}, line {number}: label {fields[0]!r} begins with =, which spreadsheets "
+                "take for a formula: rename it"
+            )
+        rows[fields[0]] = int(fields[1])
     if len(rows) < 2:
         raise ValueError(f"{path} has {len(rows)} labels, wanted 2 or more")
     return class_dictionary(rows.items())
@@ -50,8 +55,7 @@ def read_labels(path: str, dictionary: Dictionary, count: int) -> List[int]:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no label file {path}")
-    with open(path, encoding="utf-8") as lines:
-        labels = [line.strip() for line in lines]
+    labels = [line.lstrip(BOM).strip() for line in read_lines(path)]
     if len(labels) != count:
         raise ValueError(
             f"{path} has {len(labels)} lines, its manifest names {count} audio files: wanted one "
@@ -103,15 +107,16 @@ class Utterance(NamedTuple):
 def write_labelled_split(
     data: str, split: str, labels: str, root: str, utterances: Sequence[Utterance]
 ) -> None:
-    """Writes `{split}.tsv`, `{split}.{labels}` and, if all speakers are known, `{split}.spk`."""
+    """Writes `{split}.tsv`, `{split}.{labels}` and, if all speakers are known, `{split}.spk`.
+    Raises ValueError for a path that a manifest cannot hold."""
+    rows = manifest_rows(root, ((row.path, row.samples) for row in utterances))
     speakers = os.path.join(data, f"{split}.spk")
     if all(row.speaker is not None for row in utterances):
         write_lines(speakers, (row.speaker for row in utterances))
     elif os.path.exists(speakers):
         os.remove(speakers)
     write_lines(os.path.join(data, f"{split}.{labels}"), (row.label for row in utterances))
-    rows = (f"{row.path}\t{row.samples}" for row in utterances)
-    write_lines(os.path.join(data, f"{split}.tsv"), [root, *rows])
+    write_lines(os.path.join(data, f"{split}.tsv"), rows)
 
 
 def write_class_dictionary(data: str, labels: str, classes: Dict[str, int]) -> None:

@@ -73,7 +73,13 @@ class LabelledAudio(FairseqDataset):
         return order[~np.isin(order, self.leave_out)]
 
     def filter_indices_by_size(self, indices, max_sizes):
-        return indices, []  # cropped already
+        """By the cropped sizes. max_sizes: a number, or one for audio first, or None."""
+        if isinstance(max_sizes, (tuple, list)):
+            max_sizes = max_sizes[0]
+        if max_sizes is None:
+            return indices, []
+        long = self.sizes[indices] > max_sizes
+        return indices[~long], indices[long].tolist()
 
     def get_batch_shapes(self):
         return self.dataset.get_batch_shapes()

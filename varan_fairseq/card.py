@@ -1,0 +1,177 @@
+"""The card of an adapter, which is not trusted: of it, known keys with checked values go on.
+
+fairseq `eval`s some of its options and opens files that others name. Those are never taken
+from a card, nor is anything that this version does not know.
+"""
+
+import json
+import re
+from typing import Any, Dict, Sequence
+
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+from fairseq.models import MODEL_DATACLASS_REGISTRY
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+MOST_BYTES = 2**24  # of a card
+LONGEST = 1000  # characters of a value
+LARGEST = 1e9  # number
+MOST_PATTERNS, MOST_STARS = 64, 4  # of lora_targets: globs may backtrack on old Pythons
+
+# The models an adapter may be of, and the task of each.
+TASKS = {"varan_ctc": "audio_finetuning", "varan_classification": "utterance_classification"}
+
+# What decides the shapes of the weights.
+_REQUIRED = {"aggregation", "posterior_heads", "layer_embedding", "head_dim", "shared_head"}
+_REQUIRED |= {"layer_norm", "lora_rank", "lora_alpha", "lora_targets", "lora_magnitude"}
+
+# Of a model, everything but files, and freeze_regex, whose matching may take for ever.
+_NOT_OF_MODEL = {"w2v_path", "w2v_args", "data", "adapter", "freeze_regex"}
+_OF_TASK = {"labels", "sample_rate", "normalize", "enable_padding"}
+_OF_TASK |= {"max_sample_size", "min_sample_size", "autoregressive"}
+_OF_CRITERION = {"prior", "prior_df", "prior_nc", "prior_p", "beta", "divergence"}
+_OF_CRITERION |= {"zero_infinity", "sentence_avg", "post_process"}
+_OF_CRITERION |= {"label_smoothing", "class_weights"}
+_OTHER_CRITERIONS = {"ctc", "cross_entropy", "label_smoothed_cross_entropy"}
+
+_PATTERNS = {
+    "post_process": r"letter|sentencepiece|wordpiece|silence|subword_nmt|@@ ?|_EOW|none",
+    "labels": r"\w[\w.-]*",  # becomes a part of file names
+}
+
+
+def parse_card(data: bytes) -> Any:
+    """JSON -> its content, with numbers that are finite. Raises ValueError."""
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{len(data)} bytes, at most {MOST_BYTES} are read")
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def known_card(card: Dict[str, Any]) -> Dict[str, Any]:
+    """A card with what it may say and nothing else: base, num_updates, config, labels,
+    weights. Raises ValueError, naming key and value, for what `write_adapter` would not have
+    written."""
+    base = {
+        "file": _text(card, ("base", "file"), r"[^/\\\x00-\x1f\x7f]{1,255}"),
+        "sha256": _text(card, ("base", "sha256"), r"[0-9a-f]{64}"),
+        "kind": _text(card, ("base", "kind"), r"\w+"),
+    }
+    weights = {
+        "file": _text(card, ("weights", "file"), r"adapter-[0-9a-f]{12}\.safetensors"),
+        "sha256": _text(card, ("weights", "sha256"), r"[0-9a-f]{64}"),
+    }
+    updates = _get(card, ("num_updates",))
+    if type(updates) is not int or not 0 <= updates <= LARGEST:
+        raise ValueError(f"num_updates is {updates!r}, wanted a number of updates")
+    model = _get(card, ("config", "model", "_name"))
+    task = _get(card, ("config", "task", "_name"))
+    if not isinstance(model, str) or TASKS.get(model) != task:
+        wanted = " or ".join(f"model {model} and task {task}" for model, task in TASKS.items())
+        raise ValueError(f"it was made with model {model!r} and task {task!r}, wanted {wanted}")
+    return {
+        "base": base,
+        "num_updates": updates,
+        "config": known_config(_get(card, ("config",))),
+        "labels": _labels(_get(card, ("labels",))),
+        "weights": weights,
+    }
+
+
+def known_config(config: Dict[str, Any]) -> Dict[str, Any]:
+    """The sections model, task and criterion of a configuration with what a card may say of
+    them, by the types that fairseq's options have. Raises ValueError."""
+    model = MODEL_DATACLASS_REGISTRY[config["model"]["_name"]]
+    task = TASK_DATACLASS_REGISTRY[config["task"]["_name"]]
+    keys = set(model.__dataclass_fields__) - _NOT_OF_MODEL
+    result = {
+        "model": _section("model", config["model"], model, keys),
+        "task": _section("task", config["task"], task, _OF_TASK),
+        "criterion": {},
+    }
+    criterion = config.get("criterion") or {}
+    name = criterion.get("_name") if isinstance(criterion, dict) else None
+    if name in TASKS or name in _OTHER_CRITERIONS:
+        options = CRITERION_DATACLASS_REGISTRY[name]
+        result["criterion"] = _section("criterion", criterion, options, _OF_CRITERION)
+    return result
+
+
+def _section(name: str, given: Any, options: type, keys: Sequence[str]) -> Dict[str, Any]:
+    if not isinstance(given, dict):
+        raise ValueError(f"config.{name} is no object")
+    typed, result = OmegaConf.structured(options), {"_name": given["_name"]}
+    for key in sorted(keys & given.keys() & set(options.__dataclass_fields__)):
+        value = given[key]
+        where = f"config.{name}.{key} is {_short(value)}"
+        if isinstance(value, (dict, list)):
+            raise ValueError(f"{where}, wanted one value")
+        if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
+            raise ValueError(f"{where}, wanted at most {LARGEST:g}")
+        if isinstance(value, str) and (len(value) > LONGEST or "${" in value):
+            raise ValueError(f"{where}, wanted at most {LONGEST} characters and no interpolation")
+        if value is not None and not re.fullmatch(_PATTERNS.get(key, r"[\s\S]*"), str(value)):
+            raise ValueError(f"{where}, which is none of its values")
+        try:
+            typed[key] = value
+        except (OmegaConfBaseException, ValueError, TypeError):
+            raise ValueError(f"{where}, which is of another type than the option") from None
+        result[key] = value
+    missing = sorted(_REQUIRED - result.keys()) if name == "model" else []
+    if missing:
+        raise ValueError(f"config.model.{missing[0]} is missing")
+    targets = result.get("lora_targets")
+    if targets is not None:
+        patterns = targets.split(",")
+        if len(patterns) > MOST_PATTERNS or max(p.count("*") for p in patterns) > MOST_STARS:
+            raise ValueError(
+                f"config.model.lora_targets is {_short(targets)}, wanted at most {MOST_PATTERNS} "
+                f"patterns of at most {MOST_STARS} stars"
+            )
+    return result
+
+
+def _labels(labels: Any) -> list:
+    if not isinstance(labels, list) or not labels:
+        raise ValueError(f"labels is {_short(labels)}, wanted a list of [symbol, count]")
+    for entry in labels:
+        if (
+            not isinstance(entry, list)
+            or len(entry) != 2
+            or not isinstance(entry[0], str)
+            or not 0 < len(entry[0]) <= LONGEST
+            or type(entry[1]) is not int
+        ):
+            raise ValueError(f"a label is {_short(entry)}, wanted [symbol, count]")
+    symbols = [symbol for symbol, _ in labels]
+    if len(set(symbols)) != len(symbols):
+        raise ValueError("a label is there twice")
+    return labels
+
+
+def _get(card: Dict[str, Any], keys: Sequence[str]) -> Any:
+    value = card
+    for index, key in enumerate(keys):
+        if not isinstance(value, dict) or key not in value:
+            raise ValueError(f"{'.'.join(keys[: index + 1])} is missing")
+        value = value[key]
+    return value
+
+
+def _text(card: Dict[str, Any], keys: Sequence[str], pattern: str) -> str:
+    value = _get(card, keys)
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise ValueError(f"{'.'.join(keys)} is {_short(value)}, which it never is")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else text[:77] + ".."
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")

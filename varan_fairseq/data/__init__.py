@@ -1,0 +1,1 @@
+"""Manifests, labels and audio: reading, checking, writing. Knows no model."""

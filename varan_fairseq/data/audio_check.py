@@ -1,0 +1,172 @@
+"""Audio files against their manifest: there, readable, as long as it says, finite."""
+
+import concurrent.futures
+import hashlib
+import json
+import logging
+import os
+import random
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+from ..files import write_lines
+from .manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 16  # reading headers waits for the disk, so threads help even on one core
+MOST_FLOATS = 256  # files whose samples are read: their format can hold NaN
+STAMP_VERSION = 1
+
+
+class AudioProblem(NamedTuple):
+    """row: of the manifest's entries. text: what is wrong, with the file's name. unreadable:
+    missing or no audio at all, rather than audio that is not as the manifest says."""
+
+    row: int
+    text: str
+    unreadable: bool
+
+
+def audio_problems(
+    path: str, manifest: Manifest, sample_rate: int, min_sample_size: Optional[int] = None
+) -> List[AudioProblem]:
+    """Reads the header of every audio file of a manifest (`path`, for the log), and the samples
+    of some whose format can hold NaN. Entries inside archives are left out, and logged, as are
+    those below min_sample_size, which the task leaves out.
+
+    A manifest without problems is stamped: a file beside it says so, and as long as neither
+    it nor sizes and times of the audio change, the audio is not read again.
+    """
+    start = time.time()
+    # fairseq's `archive.zip:offset:length` entries are not files of their own
+    least = min_sample_size or 0
+    every = range(len(manifest.entries))
+    rows = [row for row in every if ":" not in manifest.entries[row][0]]
+    inside = len(manifest.entries) - len(rows)
+    short = [row for row in rows if manifest.entries[row][1] < least]
+    if short:
+        logger.warning(
+            "%s: %d of %d files have less than task.min_sample_size=%d samples and are left out",
+            path,
+            len(short),
+            len(manifest.entries),
+            least,
+        )
+        rows = [row for row in rows if manifest.entries[row][1] >= least]
+
+    names = {row: os.path.join(manifest.root, manifest.entries[row][0]) for row in rows}
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        stamp = _stamp(sample_rate, names, manifest, pool)
+        if stamp == _read_stamp(path):
+            logger.info("%s: audio unchanged since it was checked (%s)", path, _stamp_path(path))
+            return []
+
+        def headers(row):
+            return _header(row, names[row], manifest.entries[row][1], sample_rate)
+
+        found = dict(zip(rows, pool.map(headers, rows)))
+        floats = [row for row, result in found.items() if result == _FLOAT]
+        sampled = sorted(random.Random(1).sample(floats, min(MOST_FLOATS, len(floats))))
+        for row, result in zip(sampled, pool.map(lambda row: _samples(row, names[row]), sampled)):
+            found[row] = result
+    problems = [result for result in found.values() if isinstance(result, AudioProblem)]
+    logger.info(
+        "%s: checked %d audio files in %.1f s%s%s",
+        path,
+        len(rows),
+        time.time() - start,
+        f", did not check {inside} inside archives" if inside else "",
+        f", the samples of {len(sampled)} of {len(floats)} float files" if floats else "",
+    )
+    if not problems:
+        _write_stamp(path, stamp)
+    return problems
+
+
+def refuse_audio(path: str, problems: Sequence[AudioProblem]) -> None:
+    """Raises ValueError for the first of the problems of a manifest, if there are any."""
+    if problems:
+        more = f" (and {len(problems) - 1} more such files)" if len(problems) > 1 else ""
+        raise ValueError(f"{path}: {problems[0].text}{more}")
+
+
+_FLOAT = "float"
+
+
+def _header(row: int, path: str, samples: int, sample_rate: int) -> Any:
+    """A problem, `_FLOAT` if the samples may hold NaN, or None."""
+    import soundfile
+
+    if not os.path.isfile(path):
+        what = "is no regular file" if os.path.exists(path) else None
+        return AudioProblem(row, f"{path} {what}" if what else f"no audio file {path}", True)
+    try:
+        info = soundfile.info(path)
+    except (RuntimeError, OSError) as error:
+        return AudioProblem(row, f"{path} cannot be read: {error}", True)
+    text = ""
+    if info.samplerate != sample_rate:
+        text = f"has a sample rate of {info.samplerate} Hz, wanted {sample_rate} Hz: resample it"
+    elif info.frames != samples:
+        text = f"has {info.frames} samples, the manifest says {samples}"
+    elif not samples:
+        text = "has no samples"
+    elif info.subtype in ("FLOAT", "DOUBLE"):
+        return _FLOAT
+    return AudioProblem(row, f"{path} {text}", False) if text else None
+
+
+def _samples(row: int, path: str) -> Optional[AudioProblem]:
+    import numpy
+    import soundfile
+
+    try:
+        wave, _ = soundfile.read(path, dtype="float32")
+    except (RuntimeError, OSError) as error:
+        return AudioProblem(row, f"{path} cannot be read: {error}", True)
+    bad = int((~numpy.isfinite(wave)).sum())
+    if not bad:
+        return None
+    return AudioProblem(row, f"{path} has {bad} samples that are NaN or infinite", False)
+
+
+def _stamp(sample_rate: int, names: Dict[int, str], manifest: Manifest, pool: Any) -> Dict:
+    """What a check depends on: the manifest, and size and time of every file."""
+    digest = hashlib.sha256(repr(manifest).encode("utf-8", "surrogatepass"))
+    for state in pool.map(_state, names.values()):
+        digest.update(state)
+    return {
+        "version": STAMP_VERSION,
+        "sample_rate": sample_rate,
+        "files": len(names),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _state(path: str) -> bytes:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return b"none"
+    return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}\n".encode()
+
+
+def _stamp_path(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.checked")
+
+
+def _read_stamp(path: str) -> Optional[Dict]:
+    try:
+        with open(_stamp_path(path), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def _write_stamp(path: str, stamp: Dict) -> None:
+    try:
+        write_lines(_stamp_path(path), [json.dumps(stamp)])
+    except OSError as error:  # read-only data: checked again next time
+        logger.debug("no stamp beside %s: %s", path, error)

@@ -1,0 +1,154 @@
+"""Everything of a split that would stop or spoil a run, found before it begins."""
+
+import logging
+import os
+from collections import Counter
+from typing import Any, List, NamedTuple, Optional, Sequence
+
+from fairseq.data import Dictionary
+
+from .audio_check import audio_problems, refuse_audio
+from .manifest import Manifest, read_lines, read_manifest, refuse_bom
+
+logger = logging.getLogger(__name__)
+
+MAX_UNKNOWN = 0.01
+
+
+class SplitFiles(NamedTuple):
+    """Paths of a split, as fairseq's tasks read them."""
+
+    manifest: str
+    labels: str
+    dictionary: str
+
+
+def split_files(cfg: Any, split: str) -> SplitFiles:
+    """cfg: of task `audio_finetuning` or `hubert_pretraining`."""
+    labels = cfg.labels if isinstance(cfg.labels, str) else cfg.labels[0]
+    folder = getattr(cfg, "label_dir", None) or cfg.data
+    dictionaries = getattr(cfg, "target_dictionary", None) or folder
+    return SplitFiles(
+        os.path.join(cfg.data, f"{split}.tsv"),
+        os.path.join(folder, f"{split}.{labels}"),
+        os.path.join(dictionaries, f"dict.{labels}.txt"),
+    )
+
+
+def check_task(cfg: Any) -> None:
+    """Raises ValueError for options of a task that name no data, or give batches that no
+    labels belong to."""
+    wanted = {"data": "the folder with the manifests", "labels": "the ending of the label files"}
+    for key, what in wanted.items():
+        value = cfg[key]
+        if key == "labels" and not isinstance(value, str) and value:
+            value = value[0]
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"task.{key}={value}: wanted {what}")
+    # A batch cut to its shortest utterance, with all labels of the longer ones.
+    if cfg.get("_name") == "hubert_pretraining" or hasattr(cfg, "random_crop"):
+        if not cfg.pad_audio or cfg.random_crop:
+            raise ValueError(
+                f"task.pad_audio={str(bool(cfg.pad_audio)).lower()} "
+                f"task.random_crop={str(bool(cfg.random_crop)).lower()}: task hubert_pretraining "
+                "would cut each batch to its shortest file and keep all labels: set "
+                "task.pad_audio=true task.random_crop=false, or task._name=audio_finetuning"
+            )
+
+
+def check_dictionary(path: str) -> None:
+    """Raises FileNotFoundError, or ValueError naming the line, for what fairseq's `Dictionary`
+    cannot read or no label can mean."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no dictionary {path} (task.data, task.labels)")
+    lines = read_lines(path)
+    refuse_bom(path, lines)
+    seen = set(_SPECIAL)
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}: {line!r}"
+        symbol, _, count = line.rstrip().replace(" #fairseq:overwrite", "").rpartition(" ")
+        if not symbol or not count.isdecimal():
+            raise ValueError(f"{where}, wanted symbol count")
+        if symbol in seen and "#fairseq:overwrite" not in line:
+            what = "is fairseq's own" if symbol in _SPECIAL else "is there already"
+            raise ValueError(f"{where}: symbol {symbol!r} {what}")
+        seen.add(symbol)
+    if len(seen) == len(_SPECIAL):
+        raise ValueError(f"{path} is empty: wanted a line `symbol count` a label")
+
+
+_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+
+
+def check_split(
+    files: SplitFiles,
+    dictionary: Dictionary,
+    sample_rate: int,
+    *,
+    audio: bool = True,
+    max_unknown: float = MAX_UNKNOWN,
+    min_sample_size: Optional[int] = None,
+) -> Manifest:
+    """Checks a split's manifest and labels, and, unless `audio` is false, its audio files.
+
+    dictionary: the labels that are known. max_unknown: share of the labels that may be
+    outside of it. min_sample_size: shorter files are left out by the task. Returns the
+    manifest. Raises FileNotFoundError or ValueError naming the file, the value found and the
+    value wanted; what is let through is logged.
+    """
+    if not 0 <= max_unknown <= 1:
+        raise ValueError(f"model.max_unknown_labels={max_unknown}: wanted a share, 0 .. 1")
+    manifest = read_manifest(files.manifest)
+    refuse_bom(files.manifest, read_lines(files.manifest)[:1])
+    if not os.path.isfile(files.labels):
+        raise FileNotFoundError(f"no label file {files.labels} for {files.manifest}")
+    lines = read_lines(files.labels)
+    refuse_bom(files.labels, lines)
+    if len(lines) != len(manifest.entries):
+        raise ValueError(
+            f"{files.labels} has {len(lines)} lines, {files.manifest} names "
+            f"{len(manifest.entries)} audio files: wanted one line of labels a file"
+        )
+    check_labels(files.labels, lines, dictionary, max_unknown)
+    if audio:
+        problems = audio_problems(files.manifest, manifest, sample_rate, min_sample_size)
+        refuse_audio(files.manifest, problems)
+    return manifest
+
+
+def check_labels(
+    path: str, lines: Sequence[str], dictionary: Dictionary, max_unknown: float
+) -> None:
+    """Raises ValueError if there are no labels at all, or too many that the dictionary lacks,
+    which fairseq would read as <unk>."""
+    unknown, first, total = Counter(), None, 0
+    known = set(dictionary.symbols) - set(_SPECIAL)
+    for number, line in enumerate(lines, start=1):
+        labels = line.split()
+        total += len(labels)
+        for label in labels:
+            if label not in known:
+                unknown[label] += 1
+                first = first or number
+    if not total:
+        raise ValueError(f"{path} has no labels in any line")
+    if not unknown:
+        return
+    count = sum(unknown.values())
+    symbols = " ".join(repr(label) for label, _ in unknown.most_common(8))
+    more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+    found = (
+        f"{path}: {count} of {total} labels ({100 * count / total:.3g}%) are not in the "
+        f"dictionary, the first in line {first}: {symbols}{more}"
+    )
+    if count > max_unknown * total:
+        raise ValueError(
+            f"{found}; it has {_some(dictionary.symbols[dictionary.nspecial :])}. Write the labels "
+            f"with these, or raise model.max_unknown_labels={max_unknown:g}"
+        )
+    logger.warning("%s: they become <unk>", found)
+
+
+def _some(symbols: List[str]) -> str:
+    more = f" and {len(symbols) - 12} more" if len(symbols) > 12 else ""
+    return " ".join(symbols[:12]) + more or "none"

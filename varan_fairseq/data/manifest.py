@@ -1,0 +1,108 @@
+"""Reading and writing fairseq's manifests.
+
+A split is `{split}.tsv` (the audio folder, then a line `path<TAB>samples` a file) and
+`{split}.{labels}` (a line of labels a file, in the same order), beside `dict.{labels}.txt`.
+"""
+
+import os
+from typing import Iterable, List, NamedTuple, Sequence, Tuple
+
+from ..files import write_lines
+
+BOM = "\ufeff"
+
+
+class Manifest(NamedTuple):
+    """root: the audio folder. entries: (path relative to root, number of samples)."""
+
+    root: str
+    entries: List[Tuple[str, int]]
+
+
+def read_lines(path: str) -> List[str]:
+    """The lines of a text file, without their ends. Raises ValueError, naming the line, if it
+    is not UTF-8."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8: save it as UTF-8"
+        ) from None
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines[:-1] if not lines[-1] else lines
+
+
+def refuse_bom(path: str, lines: Sequence[str]) -> None:
+    """Raises ValueError if a file that fairseq reads too begins with a byte order mark, which
+    it takes for a part of the first word."""
+    if lines and lines[0].startswith(BOM):
+        raise ValueError(
+            f"{path} begins with a byte order mark, which fairseq reads as text: remove it, by "
+            f"sed -i '1s/^\\xef\\xbb\\xbf//' {path}, say"
+        )
+
+
+def read_manifest(path: str) -> Manifest:
+    """Reads a `.tsv`. Raises FileNotFoundError or ValueError naming file and line."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no manifest {path}")
+    lines = read_lines(path)
+    root = lines[0].lstrip(BOM).strip() if lines else ""
+    entries = []
+    for number, line in enumerate(lines[1:], start=2):
+        fields = line.split("\t")
+        if len(fields) != 2 or not fields[0].strip() or not fields[1].strip().isdecimal():
+            raise ValueError(
+                f"{path}, line {number}: {line!r}, wanted path<TAB>number of samples"
+            )
+        entries.append((fields[0], int(fields[1])))
+    if not entries:
+        raise ValueError(f"{path} is empty: it names the folder {root!r} and no audio file")
+    return Manifest(root, entries)
+
+
+def write_split(
+    data: str, split: str, root: str, entries: Sequence[Tuple[str, int]], transcripts: Sequence[str]
+) -> None:
+    """Writes `{split}.tsv`, `.wrd` (words) and `.ltr` (letters, `|` after each word). Raises
+    ValueError for a path that a manifest cannot hold."""
+    rows = manifest_rows(root, entries)
+    write_lines(os.path.join(data, f"{split}.wrd"), transcripts)
+    write_lines(os.path.join(data, f"{split}.ltr"), map(letters, transcripts))
+    write_lines(os.path.join(data, f"{split}.tsv"), rows)
+
+
+def split_names(splits: Iterable[str], endings: Sequence[str], *others: str) -> List[str]:
+    """Files of splits that belong together, for `written_whole`: if they are replaced as one,
+    no utterance is ever in two splits."""
+    return [*others, *(f"{split}.{ending}" for split in splits for ending in [*endings, "tsv"])]
+
+
+def manifest_rows(root: str, entries: Iterable[Tuple[str, int]]) -> List[str]:
+    """The lines of a `.tsv`. Raises ValueError for a path that one cannot hold."""
+    rows = [root, *(f"{path}\t{samples}" for path, samples in entries)]
+    for path in [root, *(row.rpartition("\t")[0] for row in rows[1:])]:
+        if path != path.strip() or any(char in path for char in "\t\n\r"):
+            raise ValueError(
+                f"{path!r}: a manifest cannot name it, because of a tab, a line end, or a blank at "
+                "its start or end: rename it"
+            )
+    return rows
+
+
+def letters(transcript: str) -> str:
+    """`ONE TWO` -> `O N E | T W O |`."""
+    return " ".join("".join(word + "|" for word in transcript.split()))
+
+
+def write_dictionary(data: str, transcripts: Iterable[str]) -> None:
+    """Writes `dict.ltr.txt`: every letter of the transcripts with its count, most first."""
+    counts = {}
+    for transcript in transcripts:
+        for letter in letters(transcript).split():
+            counts[letter] = counts.get(letter, 0) + 1
+    rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
+    write_lines(os.path.join(data, "dict.ltr.txt"), (f"{key} {count}" for key, count in rows))

@@ -1,0 +1,155 @@
+"""Writing files: whole or not at all, one writer at a time, nothing left behind.
+
+What is being written lies under `<target>.<random>.tmp` and is renamed in the end. The
+writer holds a lock on it, so what a killed process left is told from what another is at, and
+removed when the same target is next written.
+"""
+
+import contextlib
+import fcntl
+import glob
+import os
+import re
+import secrets
+import shutil
+import time
+from typing import Iterable, Iterator, Sequence
+
+_RANDOM = re.compile(r"\.[0-9a-f]+\.(tmp|partial)")  # older versions used the process's number
+_STALE = 60  # seconds without a lock: a writer takes it at once
+
+
+@contextlib.contextmanager
+def written(path: str) -> Iterator[str]:
+    """A name to write to, which becomes `path` in the end; if the body fails, nothing does.
+    Raises ValueError if `path` is a folder."""
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder, wanted the name of a file to write")
+    _remove_stale(path)
+    temporary = f"{path}.{secrets.token_hex(8)}.tmp"
+    with open(temporary, "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield temporary
+            _to_disk(temporary)
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(temporary)
+
+
+@contextlib.contextmanager
+def written_whole(folder: str, names: Sequence[str]) -> Iterator[str]:
+    """A new folder to write into, whose files move to `folder` in the end; if the body fails,
+    none does.
+
+    names: of files that a reader may look for first, the most telling last. They go from
+    `folder` before anything comes, the last one first, and come after everything else, the
+    last one last: where it is, all is of one run. Other files in `folder` stay. Raises
+    ValueError if `folder` is a file.
+    """
+    folder = folder.rstrip("/")
+    refuse_file(folder)
+    _remove_stale(folder)
+    partial = f"{folder}.{secrets.token_hex(8)}.partial"
+    os.makedirs(partial)
+    try:
+        with locked(partial):
+            yield partial
+            os.makedirs(folder, exist_ok=True)
+            with locked(folder):
+                for name in reversed(names):
+                    _remove(os.path.join(folder, name))
+                there = os.listdir(partial)
+                for name in [n for n in there if n not in names] + list(names):
+                    if name in there:
+                        os.replace(os.path.join(partial, name), os.path.join(folder, name))
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """While active, no other process is inside `locked` of this folder: it waits."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_lines(path: str, lines: Iterable[str]) -> None:
+    """Writes a text file in UTF-8, whole or not at all."""
+    with written(path) as temporary:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            for line in lines:
+                file.write(line + "\n")
+
+
+def refuse_same(out: str, *inputs: str) -> None:
+    """Raises ValueError if `out` is one of the inputs, under whatever name."""
+    for path in inputs:
+        if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
+            raise ValueError(f"{out} would overwrite its own input {path}: give another name")
+
+
+def refuse_file(folder: str) -> None:
+    """Raises ValueError if there is a file where results want a folder."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"{folder} is a file, wanted a folder for the results")
+
+
+def refuse_no_folder(path: str) -> None:
+    """Raises FileNotFoundError if there is no folder for the file `path`, ValueError if that
+    is a folder itself: before the work whose result it is for."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"no folder {folder} to write {path} to: make it first")
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder, wanted the name of a file to write")
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: control characters but line ends are escaped."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def cell(text: str) -> str:
+    """Text as a cell of a TSV file: a path or a transcript that a spreadsheet would take for a
+    formula gets a blank before it. Raises ValueError for separators."""
+    if any(char in text for char in "\t\n\r"):
+        raise ValueError(f"{text!r} holds a tab or a line end, which separate cells and rows")
+    return f" {text}" if text.startswith("=") else text
+
+
+def _to_disk(path: str) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+
+
+def _remove_stale(target: str) -> None:
+    """What writers of this target left that were killed."""
+    for path in glob.glob(glob.escape(target) + ".*"):
+        if not _RANDOM.fullmatch(path[len(target) :]):
+            continue
+        with contextlib.suppress(OSError):  # gone, or locked by its writer
+            if time.time() - os.stat(path).st_mtime < _STALE:
+                continue
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.isdir(path):
+                    shutil.rmtree(path)
+                else:
+                    os.remove(path)
+            finally:
+                os.close(descriptor)

@@ -1,0 +1,97 @@
+"""What of a training run, beside the model's own options, would stop or spoil it later."""
+
+import logging
+import os
+from typing import Any, Optional, Tuple
+
+import torch
+from omegaconf import open_dict
+
+from ..compat import peek
+from ..ranks import on_first_rank
+from ..upstream.checkpoint import check_finite
+
+logger = logging.getLogger(__name__)
+
+
+def check_precision(whole: Any) -> None:
+    """whole: fairseq's configuration. Raises ValueError for what this machine cannot do."""
+    if whole.common.fp16 and (whole.common.cpu or not torch.cuda.is_available()):
+        raise ValueError(
+            "common.fp16=true needs a GPU, and there is none here or common.cpu=true: set "
+            "common.fp16=false"
+        )
+
+
+def check_resumed(whole: Any, task: Any) -> None:
+    """Checks the checkpoint that a run goes on from; says and sees to it if there is nothing
+    left to train. whole: fairseq's configuration. Raises ValueError."""
+    path, resumed = _checkpoint(whole.checkpoint)
+    if path is None:
+        return
+    symbols, updates = on_first_rank(lambda: _read(path))
+    ours = task.target_dictionary.symbols if task.target_dictionary is not None else None
+    refuse_other_labels(path, symbols, ours)
+    wanted = whole.optimization.max_update
+    if resumed and not whole.checkpoint.reset_optimizer and 0 < wanted <= updates:
+        logger.warning(
+            "%s has %d updates, optimization.max_update=%d: this run is finished and trains no "
+            "more. Raise optimization.max_update, or give another checkpoint.save_dir",
+            path,
+            updates,
+            wanted,
+        )
+        with open_dict(whole):
+            whole.optimization.max_epoch = -1  # fairseq's loop ends before its first epoch
+
+
+def keep_encoder(whole: Any, cfg: Any) -> None:
+    """Puts the encoder's configuration, which cfg holds, in the run's checkpoints, whatever
+    the task: fairseq's `audio_finetuning` does, `hubert_pretraining` does not."""
+    with open_dict(whole):
+        whole.model.w2v_args = cfg.w2v_args
+
+
+def refuse_other_labels(path: str, theirs: Optional[list], ours: Optional[list]) -> None:
+    """Raises ValueError if a checkpoint's labels are known and are not those at hand, in the
+    same order."""
+    if theirs is None or ours is None or theirs == ours:
+        return
+    at = next((i for i, pair in enumerate(zip(theirs, ours)) if pair[0] != pair[1]), None)
+    if at is None:
+        found = f"{len(theirs)} labels there, {len(ours)} here"
+    else:
+        found = f"label {at} is {theirs[at]!r} there, {ours[at]!r} here"
+    raise ValueError(
+        f"{path} was trained with another dictionary: {found}. Use the dictionary file it was "
+        "trained with, or begin anew in another checkpoint.save_dir"
+    )
+
+
+def checkpoint_labels(task_state: Any) -> Optional[list]:
+    """Symbols of the dictionary in a checkpoint's `task_state`, or None."""
+    labels = (task_state or {}).get("target_dictionary")
+    return None if labels is None else labels.symbols
+
+
+def _checkpoint(options: Any) -> Tuple[Optional[str], bool]:
+    """(file that fairseq will load, whether it resumes that run), by fairseq's options."""
+    path, resumed = options.restore_file, True
+    if path == "checkpoint_last.pt":
+        path = os.path.join(options.save_dir, f"checkpoint_last{options.checkpoint_suffix}.pt")
+        if not os.path.isfile(path) and options.finetune_from_model:
+            path, resumed = options.finetune_from_model, False
+    return (path, resumed) if os.path.isfile(path) else (None, False)
+
+
+def _read(path: str) -> Tuple[Optional[list], int]:
+    """(labels, updates) of a checkpoint. Raises ValueError for one that cannot be used."""
+    try:
+        state = peek(path)
+        labels = checkpoint_labels(state.get("task_state"))
+        updates = (state.get("optimizer_history") or [{}])[-1].get("num_updates", 0)
+        weights = state["model"]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} cannot be gone on from: {error}") from None
+    check_finite(weights, path)
+    return labels, updates
