@@ -194,7 +194,7 @@ def _resample(job):
             wave = soxr.resample(wave.mean(1), rate, RATE)
             if not len(wave):
                 return f"{source}: no samples"
-            with written(target) as temporary:
+            with written(target, durable=False) as temporary:
                 soundfile.write(temporary, wave.clip(-1, 1), RATE, subtype="PCM_16", format="WAV")
                 state = os.stat(source)
                 os.utime(temporary, ns=(state.st_atime_ns, state.st_mtime_ns))

@@ -20,6 +20,7 @@ from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.method.prior import layer_prior
 from varan_fairseq.metrics import METRICS, summary
 from varan_fairseq.tasks.utterance_classification import UtteranceClassificationConfig
+from varan_fairseq.upstream.valid import during
 
 NAME = "varan_classification"
 
@@ -85,7 +86,8 @@ def test_last_layer_is_the_head_on_the_mean_of_fairseqs_own_output(wav2vec2, lab
     sample = batch(task)
     output = model(**sample["net_input"])
     w2v = model.w2v_encoder.w2v_model
-    own = w2v.extract_features(mask=False, **sample["net_input"])
+    with during(model.w2v_encoder.valid(**sample["net_input"])):
+        own = w2v.extract_features(mask=False, **sample["net_input"])
     for b in range(6):
         valid = own["x"][b][~own["padding_mask"][b]]
         logits = model.aggregation.heads[0](valid.mean(0))

@@ -116,7 +116,7 @@ def test_a_split(run, tmp_path, capsys):
 
     # another reading, and the default folder
     run_classify(checkpoint, data, "test", "--layer", "2")
-    with open(str(folder / "out" / "classify-test" / "scores.json")) as file:
+    with open(str(folder / "out" / "classify-test-checkpoint_last-layer2" / "scores.json")) as file:
         assert json.load(file)["reading"] == {"decode_layer": 2}
 
 

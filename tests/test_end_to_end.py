@@ -202,7 +202,7 @@ def test_decoding_without_the_pretrained_file(run, tmp_path, capsys):
         cwd=base,
     )
     assert "6 utterances, 12 words" in text
-    assert scores(os.path.join(base, "finetuned", "decode-test-viterbi"))["reading"] == {
+    assert scores(os.path.join(base, "finetuned", "decode-test-viterbi-checkpoint_last-layer2"))["reading"] == {
         "decode_layer": 2
     }
 
@@ -307,7 +307,7 @@ def test_layer_report(run, tmp_path, capsys):
     assert "mean entropy" in capsys.readouterr().out
     with open(str(tmp_path / "report.tsv")) as file:
         rows = list(csv.reader(file, delimiter="\t"))
-    assert rows[0] == ["id", "q_1", "q_2", "q_3", "entropy"] and len(rows) == 7
+    assert rows[0] == ["id", "q_1", "q_2", "q_3", "entropy_bits"] and len(rows) == 7
     model = varan_fairseq.load(checkpoint)
     for name, *values in rows[1:]:
         expected = model.layer_posterior(os.path.join(data, "wav", name))

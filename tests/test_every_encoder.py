@@ -127,7 +127,7 @@ def test_from_pretraining_to_the_layer_report(kind, tmp_path, capsys):
     assert layers.main([checkpoint, data, "test", "--out", str(tmp_path / "report")]) == 0
     with open(str(tmp_path / "report.tsv")) as file:
         rows = list(csv.reader(file, delimiter="\t"))
-    assert rows[0] == ["id", "q_1", "q_2", "q_3", "q_4", "entropy"] and len(rows) == 7
+    assert rows[0] == ["id", "q_1", "q_2", "q_3", "q_4", "entropy_bits"] and len(rows) == 7
     posterior = varan_fairseq.load(checkpoint).layer_posterior(
         os.path.join(data, "wav", "test0.wav")
     )

@@ -2,12 +2,11 @@
 
 What is being written lies under `<target>.<random>.tmp` and is renamed in the end. The
 writer holds a lock on it, so what a killed process left is told from what another is at, and
-removed when the same target is next written.
+removed when something is next written into the same folder.
 """
 
 import contextlib
 import fcntl
-import glob
 import os
 import re
 import secrets
@@ -15,23 +14,25 @@ import shutil
 import time
 from typing import Iterable, Iterator, Sequence
 
-_RANDOM = re.compile(r"\.[0-9a-f]+\.(tmp|partial)")  # older versions used the process's number
-_STALE = 60  # seconds without a lock: a writer takes it at once
+_TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.(tmp|partial)")
+_STALE = 60  # seconds: a writer takes its lock at once, but not in the same instant
+_CLEANED = set()
 
 
 @contextlib.contextmanager
-def written(path: str) -> Iterator[str]:
+def written(path: str, durable: bool = True) -> Iterator[str]:
     """A name to write to, which becomes `path` in the end; if the body fails, nothing does.
-    Raises ValueError if `path` is a folder."""
+    durable: wait until it is on the disk. Raises ValueError if `path` is a folder."""
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder, wanted the name of a file to write")
-    _remove_stale(path)
+    _remove_stale(os.path.dirname(path))
     temporary = f"{path}.{secrets.token_hex(8)}.tmp"
     with open(temporary, "wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield temporary
-            _to_disk(temporary)
+            if durable:
+                _to_disk(temporary)
             os.replace(temporary, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -50,7 +51,7 @@ def written_whole(folder: str, names: Sequence[str]) -> Iterator[str]:
     """
     folder = folder.rstrip("/")
     refuse_file(folder)
-    _remove_stale(folder)
+    _remove_stale(os.path.dirname(folder))
     partial = f"{folder}.{secrets.token_hex(8)}.partial"
     os.makedirs(partial)
     try:
@@ -136,11 +137,14 @@ def _remove(path: str) -> None:
         os.remove(path)
 
 
-def _remove_stale(target: str) -> None:
-    """What writers of this target left that were killed."""
-    for path in glob.glob(glob.escape(target) + ".*"):
-        if not _RANDOM.fullmatch(path[len(target) :]):
-            continue
+def _remove_stale(folder: str) -> None:
+    """What writers into this folder left that were killed; looked for once a process."""
+    folder = os.path.abspath(folder or ".")
+    if folder in _CLEANED or not os.path.isdir(folder):
+        return
+    _CLEANED.add(folder)
+    for name in filter(_TEMPORARY.fullmatch, os.listdir(folder)):
+        path = os.path.join(folder, name)
         with contextlib.suppress(OSError):  # gone, or locked by its writer
             if time.time() - os.stat(path).st_mtime < _STALE:
                 continue

@@ -1,8 +1,10 @@
 """What our criterions share: the variational objective's options, prior and log."""
 
+import logging
 import math
+import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from fairseq import utils
@@ -11,9 +13,12 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor, nn
 
+from ..compat import whole_config
 from ..method.objective import DIRECTIONS, check_objective, variational_objective
 from ..method.prior import PRIORS, layer_prior
 from .watch import PosteriorWatch
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -23,8 +28,12 @@ class ObjectiveConfig(FairseqDataclass):
     prior: str = field(
         default="chi2_reversed", metadata={"help": f"prior over layers: {', '.join(PRIORS)}"}
     )
-    prior_df: float = field(
-        default=2.0, metadata={"help": "degrees of freedom of the chi2 priors, > 0"}
+    prior_df: str = field(
+        default="auto",
+        metadata={
+            "help": "degrees of freedom of the chi2 priors, > 0; auto: 35 if the encoder trains "
+            "whole, 6 with LoRA or a frozen one"
+        },
     )
     prior_nc: float = field(default=10.0, metadata={"help": "non-centrality of the chi2 priors"})
     prior_p: float = field(
@@ -38,6 +47,36 @@ class ObjectiveConfig(FairseqDataclass):
     max_update: int = II("optimization.max_update")
 
 
+# Chosen on validation data: `lora.md` in docs.
+AUTO_DF = {"full": 35.0, "lora": 6.0, "probe": 6.0}
+
+
+def degrees_of_freedom(option: str) -> Optional[float]:
+    """`criterion.prior_df` as a number, None for auto. Raises ValueError."""
+    if str(option) == "auto":
+        return None
+    try:
+        return float(option)
+    except ValueError:
+        raise ValueError(f"criterion.prior_df={option}: wanted a number > 0, or auto") from None
+
+
+def check_best_metric(cfg: Any, pattern: str) -> None:
+    """Raises ValueError if a run wants its best checkpoint by a metric that this criterion does
+    not log, which fairseq would find out after the first validation. cfg: of the criterion.
+    pattern: a regular expression of the names of metrics beside those of `log_objective`."""
+    whole = whole_config(cfg)
+    if whole is None or whole.dataset.disable_validation:
+        return
+    name = whole.checkpoint.best_checkpoint_metric
+    shared = r"loss|expected_nll|divergence|posterior_entropy|(nll|posterior)_\d+|num_updates"
+    if not re.fullmatch(f"{shared}|{pattern}", name):
+        raise ValueError(
+            f"checkpoint.best_checkpoint_metric={name} is nothing that criterion {cfg._name} logs: "
+            f"choose one that matches {shared}|{pattern}"
+        )
+
+
 class LayerObjective:
     """J of a model that is read layer by layer. cfg: extends `ObjectiveConfig`. Raises
     ValueError for options out of range."""
@@ -45,12 +84,13 @@ class LayerObjective:
     def __init__(self, cfg: Any):
         self.beta = cfg.beta
         self.direction = cfg.divergence
-        self.prior_options = dict(df=cfg.prior_df, nc=cfg.prior_nc, p=cfg.prior_p)
+        self.prior_options = dict(nc=cfg.prior_nc, p=cfg.prior_p)
+        self.prior_df = degrees_of_freedom(cfg.prior_df)
         self.prior_kind = cfg.prior
         self.kept = None  # where the model keeps the prior
         self.watch = PosteriorWatch(cfg.max_update)
         check_objective(cfg.beta, cfg.divergence)
-        layer_prior(cfg.prior, 1, **self.prior_options)
+        layer_prior(cfg.prior, 1, df=self._df("full"), **self.prior_options)
 
     def run(self, name: str, model: nn.Module, sample: Dict[str, Any]) -> Dict[str, Any]:
         """The forward pass of a model that is read layer by layer, which has the prior then;
@@ -63,11 +103,29 @@ class LayerObjective:
             )
         if inner.prior is not self.kept:
             self.kept = inner.prior
-            self.kept.set(
-                layer_prior(self.prior_kind, inner.num_predictions, **self.prior_options)
-            )
+            self._set_prior(inner)
         self.watch.step(inner)
         return model(**sample["net_input"])
+
+    def _df(self, finetune: str) -> float:
+        return AUTO_DF[finetune] if self.prior_df is None else self.prior_df
+
+    def _set_prior(self, model: nn.Module) -> None:
+        df = self._df(model.finetune)
+        probs = layer_prior(self.prior_kind, model.num_predictions, df=df, **self.prior_options)
+        before = self.kept.probs.cpu()
+        if model.w2v_encoder.num_updates > 0 and not torch.allclose(before, probs, atol=1e-6):
+            logger.warning(
+                "the checkpoint was trained with another prior over layers (%s) than that of "
+                "criterion.prior=%s prior_df=%g prior_nc=%g prior_p=%g, which goes on: set these as "
+                "they were to keep it",
+                " ".join(f"{value:.3f}" for value in before.tolist()),
+                self.prior_kind,
+                df,
+                self.prior_options["nc"],
+                self.prior_options["p"],
+            )
+        self.kept.set(probs)
 
     def __call__(self, nll: Tensor, log_q: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """nll, log_q: [B, K] of the last `run` -> (total, expected_nll, divergence), each [B]."""
@@ -115,11 +173,32 @@ def log_objective(logging_outputs: List[Dict[str, Any]]) -> None:
     metrics.log_scalar("nsentences", utterances)
 
 
-def blame_audio(task: Any, sample: Dict[str, Any]) -> None:
-    """A loss that is no number is often bad audio: then raises ValueError with the file."""
-    for row, waveform in zip(sample["id"].tolist(), sample["net_input"]["source"]):
+def refuse_no_number(loss: float, task: Any, sample: Dict[str, Any], model: nn.Module) -> None:
+    """Raises ValueError, naming the batch's utterances, for a loss that is NaN, or infinite in
+    training. In half precision fairseq lowers the loss scale and goes on: then it is said once."""
+    if math.isfinite(loss) or (math.isinf(loss) and not model.training):
+        return
+    rows = sample["id"].tolist()
+    source, padding = sample["net_input"]["source"], sample["net_input"].get("padding_mask")
+    lengths = [source.shape[1]] * len(rows) if padding is None else (~padding).sum(1).tolist()
+    for row, length, waveform in zip(rows, lengths, source):
         if not torch.isfinite(waveform).all():
-            raise ValueError(f"NaN or infinite samples in audio: {_name_utterance(task, row)}")
+            name = _name_utterance(task, row, length)
+            raise ValueError(f"NaN or infinite samples in audio: {name}")
+    names = ", ".join(_name_utterance(task, *each) for each in list(zip(rows, lengths))[:4])
+    more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+    text = f"the loss of a batch is {loss}: {names}{more}"
+    if next(model.parameters()).dtype != torch.float16 and not torch.is_autocast_enabled():
+        raise ValueError(
+            f"{text}. The audio is finite: lower optimization.lr, look at these labels, or, where "
+            "there are more labels than frames, set criterion.zero_infinity=true"
+        )
+    if not _SAID:
+        _SAID.add(text)
+        logger.warning("%s (half precision: said once)", text)
+
+
+_SAID = set()
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -129,9 +208,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _name_utterance(task, row: int) -> str:
-    """The audio file(s) that may be utterance `row` of the batch's split."""
-    names = []
+def _name_utterance(task: Any, row: int, length: int) -> str:
+    """The audio file(s) that may be utterance `row`, of so many samples, of the batch's split."""
+    names = {True: [], False: []}
     for split, dataset in task.datasets.items():
         while hasattr(dataset, "dataset"):
             dataset = dataset.dataset
@@ -139,5 +218,6 @@ def _name_utterance(task, row: int) -> str:
             name = dataset.fnames[row]
             name = name.as_py() if hasattr(name, "as_py") else name  # a pyarrow string
             name = dataset.text_compressor.decompress(name)
-            names.append(f"{dataset.root_dir}/{name} ({split})")
-    return " or ".join(names) or f"utterance {row}"
+            alike = dataset.sizes[row] == length
+            names[alike].append(f"{dataset.root_dir}/{name} ({split})")
+    return " or ".join(names[True] or names[False]) or f"utterance {row}"

@@ -1,7 +1,7 @@
 """Criterion `varan_classification`: the variational objective over cross-entropy, and metrics
 from one confusion matrix."""
 
-import math
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Dict, List
 
@@ -9,16 +9,20 @@ import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 
 from ..method.classification import layerwise_cross_entropy
-from ..metrics import confusion_matrix
+from ..metrics import METRICS, confusion_matrix
 from .confusion import log_confusion
 from .layerwise import (
     LayerObjective,
     ObjectiveConfig,
-    blame_audio,
+    check_best_metric,
     log_objective,
+    refuse_no_number,
     summarise,
     unwrapped,
 )
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -52,6 +56,7 @@ class VaranClassificationCriterion(FairseqCriterion):
             raise ValueError(
                 f"criterion.label_smoothing={cfg.label_smoothing}: wanted 0 or more, below 1"
             )
+        check_best_metric(cfg, f"{'|'.join(METRICS)}|recall_.*")
         self.label_smoothing = cfg.label_smoothing
         self.class_weights = class_weights(cfg.class_weights, task)
         self.objective = LayerObjective(cfg)
@@ -68,8 +73,7 @@ class VaranClassificationCriterion(FairseqCriterion):
         objective, expected, divergence = (value.sum() for value in self.objective(nll, log_q))
         sums = {"loss": objective, "expected_nll": expected, "divergence": divergence}
         logging_output = summarise(sums, nll, log_q)
-        if math.isnan(logging_output["loss"]):
-            blame_audio(self.task, sample)
+        refuse_no_number(logging_output["loss"], self.task, sample, model)
         logging_output["ntokens"] = len(target)  # fairseq's speed, wps, counts utterances
         with torch.no_grad():
             log_probs = unwrapped(model).combined(net_output)
@@ -96,6 +100,12 @@ def class_weights(option: str, task: Any) -> Any:
         return None
     if option == "balanced":
         counts = task.train_counts()
+        if counts is None:
+            logger.warning(
+                "criterion.class_weights=balanced: the training labels are not known outside of "
+                "training, so losses are not weighted here; metrics never are"
+            )
+            return None
         present = counts > 0
         weights = torch.zeros(len(counts))
         weights[present] = counts.sum() / (present.sum() * counts[present])

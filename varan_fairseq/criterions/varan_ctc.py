@@ -1,6 +1,5 @@
 """Criterion `varan_ctc`: the variational objective over CTC, logged layer by layer."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
@@ -18,8 +17,9 @@ from ..method.ctc import ctc_feasible, layerwise_ctc
 from .layerwise import (
     LayerObjective,
     ObjectiveConfig,
-    blame_audio,
+    check_best_metric,
     log_objective,
+    refuse_no_number,
     summarise,
     total,
 )
@@ -41,6 +41,7 @@ class VaranCtcCriterion(CtcCriterion):
 
     def __init__(self, cfg: VaranCtcCriterionConfig, task: Any):
         super().__init__(cfg, task)
+        check_best_metric(cfg, "uer|wer|raw_wer|infeasible")
         self.objective = LayerObjective(cfg)
 
     def forward(self, model, sample: Dict[str, Any], reduce: bool = True, **unused):
@@ -76,8 +77,7 @@ class VaranCtcCriterion(CtcCriterion):
             log_q,
         )
         logging_output["ntokens"] = sample["ntokens"]
-        if math.isnan(logging_output["loss"]):
-            blame_audio(self.task, sample)
+        refuse_no_number(logging_output["loss"], self.task, sample, model)
         if not model.training:
             logging_output.update(self._errors(model, net_output, sample))
         # as fairseq's: what gradients are divided by
@@ -132,7 +132,7 @@ class VaranCtcCriterion(CtcCriterion):
             ("wer", "_w_errors", "_w_total"),
             ("raw_wer", "_wv_errors", "_w_total"),
         ):
-            if total(logging_outputs, labels[1:]) > 0:
+            if any(labels[1:] in log for log in logging_outputs):
                 metrics.log_derived(name, _Rate(errors, labels))
 
 

@@ -17,7 +17,7 @@ def ctc_feasible(targets: Tensor, input_lengths: Tensor, target_lengths: Tensor)
 
     Needs a frame per label, and one more between two equal neighbours.
     """
-    position = torch.arange(1, targets.shape[1], device=targets.device)
+    position = torch.arange(targets.shape[1], device=targets.device)[1:]
     inside = position < target_lengths.unsqueeze(1)
     repeats = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(1)
     return input_lengths >= target_lengths + repeats

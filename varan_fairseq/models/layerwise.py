@@ -103,6 +103,7 @@ class LayerwiseModel(BaseFairseqModel):
     def __init__(self, cfg: Any, encoder: Encoder, num_classes: int, pooled: bool):
         super().__init__()
         self.cfg = cfg
+        self.finetune = finetune_mode(cfg)
         self.warned = False
         self.w2v_encoder = encoder
         self.aggregation = build_aggregation(

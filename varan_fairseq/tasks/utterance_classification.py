@@ -117,10 +117,11 @@ class UtteranceClassificationTask(AudioPretrainingTask):
         if not self.cfg.allow_shared_speakers:
             self._refuse_shared_speakers([train, *valid])
 
-    def train_counts(self) -> Tensor:
-        """Examples of each class in the training split: [C] float32."""
+    def train_counts(self) -> Optional[Tensor]:
+        """Examples of each class in the training split, [C] float32; None where no model was
+        built to train, as in fairseq-validate."""
         if self.train_split is None:
-            raise ValueError("the training labels are not known yet: build the model first")
+            return None
         return self._counts(self.checked[self.train_split])
 
     def _counts(self, split: Split) -> Tensor:
