@@ -149,7 +149,7 @@ def by_hand(model, criterion, sample):
     encoder = model.double().w2v_encoder
     source = sample["net_input"]["source"].double()
     encoded = encoder(source, sample["net_input"]["padding_mask"])
-    prior = layer_prior("chi2_reversed", 4).tolist()
+    prior = layer_prior("chi2_reversed", 4, df=35.0).tolist()
     total = 0.0
     for b in range(len(source)):
         frames = int(encoded.lengths[b])

@@ -8,6 +8,9 @@ import pytest
 import torch
 from build import train
 from conftest import ENCODERS, REPO, save_pretrained, write_corpus, write_labelled_corpus
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+from fairseq.models import MODEL_DATACLASS_REGISTRY
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
 RECIPES = sorted(glob.glob(os.path.join(REPO, "examples", "*.yaml")))
@@ -88,7 +91,7 @@ def test_lora_recipes_have_the_methods_settings():
     assert len(recipes) == 10
     for cfg in recipes:
         assert cfg.optimization.lr == [1e-3] and cfg.lr_scheduler._name == "cosine"
-        assert cfg.criterion.prior == "chi2_reversed" and cfg.criterion.prior_df == 6
+        assert cfg.criterion.prior == "chi2_reversed" and cfg.criterion.prior_df == "auto"
         assert cfg.criterion.beta == 0.05
         assert (cfg.model.lora_rank, cfg.model.lora_alpha, cfg.model.lora_targets) == (
             16,
@@ -107,15 +110,40 @@ def test_full_recipes_of_emotion_have_the_methods_settings():
     for cfg in recipes:
         assert cfg.optimization.lr == [1e-4] and cfg.optimizer.weight_decay == 0.05
         assert cfg.lr_scheduler._name == "cosine" and cfg.dataset.batch_size == 32
-        assert cfg.criterion.prior == "chi2_reversed" and cfg.criterion.prior_df == 35
+        assert cfg.criterion.prior == "chi2_reversed" and cfg.criterion.prior_df == "auto"
         assert cfg.criterion.beta == 0.05 and cfg.model.feature_grad_mult == 0
         assert cfg.model.head_dim == 256
         assert cfg.lr_scheduler.warmup_updates == 0.05 * cfg.optimization.max_update
 
 
+def own_options(section, name):
+    """Options that we add to fairseq's: of the dataclass, without its interpolations."""
+    registries = {
+        "model": MODEL_DATACLASS_REGISTRY,
+        "criterion": CRITERION_DATACLASS_REGISTRY,
+        "task": TASK_DATACLASS_REGISTRY,
+    }
+    options = registries[section][name]
+    stock = {
+        key
+        for base in options.__mro__
+        if base.__module__.startswith("fairseq.")
+        for key in getattr(base, "__dataclass_fields__", ())
+    }
+    return {
+        key
+        for key, field in options.__dataclass_fields__.items()
+        if key not in stock and not str(field.default).startswith("${")
+    }
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=[os.path.basename(path) for path in RECIPES])
-def test_lora_is_one_word_in_every_recipe(path):
-    """`model.lora_rank=16` without a plus needs the key in the file."""
-    keys = ("finetune", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
-    keys += ("lora_magnitude", "lora_extra", "adapter")
-    assert not set(keys) - set(OmegaConf.load(path).model)
+def test_every_option_of_ours_needs_no_plus(path):
+    """hydra overrides what a file has, and wants `+` for the rest."""
+    cfg = OmegaConf.load(path)
+    for section in ("model", "criterion", "task"):
+        name = cfg[section]["_name"]
+        if name in ("varan_ctc", "varan_classification", "utterance_classification"):
+            options = own_options(section, name)
+            assert len(options) >= 4
+            assert not options - set(cfg[section]), section

@@ -1,9 +1,13 @@
 """VARAN (arXiv 2508.12061) for fairseq: `common.user_dir=varan_fairseq` registers its
 models, criterions and task, and nothing else happens here."""
 
+import logging
 from typing import Optional
 
 __version__ = "0.1.0"
+
+# On import fairseq recommends a package for tasks that are not used here.
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 
 try:
     import fairseq  # noqa: F401
@@ -28,7 +32,8 @@ def load(path: str, base: Optional[str] = None):
     """A fine-tuned model, ready for Python users.
 
     path: a checkpoint that `fairseq-hydra-train` wrote with a model of ours, or the folder of
-    an adapter, whose pre-trained checkpoint is `base`. Returns
+    an adapter. base: the pre-trained checkpoint of an adapter, or of a checkpoint that lacks
+    its encoder's configuration. Returns
     `varan_fairseq.inference.Recognizer` for `varan_ctc`, `Classifier` for
     `varan_classification`. Checkpoints are pickles: only load those you trust. Raises
     ValueError or FileNotFoundError, naming the file.

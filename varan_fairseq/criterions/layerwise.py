@@ -218,6 +218,6 @@ def _name_utterance(task: Any, row: int, length: int) -> str:
             name = dataset.fnames[row]
             name = name.as_py() if hasattr(name, "as_py") else name  # a pyarrow string
             name = dataset.text_compressor.decompress(name)
-            alike = dataset.sizes[row] == length
+            alike = bool(dataset.sizes[row] == length)
             names[alike].append(f"{dataset.root_dir}/{name} ({split})")
     return " or ".join(names[True] or names[False]) or f"utterance {row}"
