@@ -172,10 +172,11 @@ def peek(path: str) -> Any:
             f"it holds an object of class {found[1]}, which may run code when it is read: only if "
             f"you trust the file, read it with {_TRUST}=1"
         ) from None
-    except OSError:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
-    except Exception as error:  # whatever foreign bytes mean to a pickle machine
-        raise ValueError(f"it is no file of torch.save ({type(error).__name__})") from None
+    except Exception as error:  # whatever foreign bytes mean to zip and pickle
+        name = type(error).__name__
+        raise ValueError(f"it is no file of torch.save, or cut off ({name})") from None
 
 
 _TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
