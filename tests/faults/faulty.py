@@ -85,6 +85,14 @@ def tool(main, *arguments):
     return code, out.getvalue(), errors.getvalue()
 
 
+def decode(run, *options):
+    """What `tool` returns of varan-infer, without data workers, which would outlive the call."""
+    from varan_fairseq.cli import infer
+
+    arguments = [f"common_eval.path={run.checkpoint}", f"task.data={run.data}"]
+    return tool(infer.main, *arguments, "dataset.num_workers=0", *options)
+
+
 def broken_weights(checkpoint, path, value=float("nan"), name=None):
     """A copy of a checkpoint with one number that is none."""
     state = torch.load(checkpoint)

@@ -279,7 +279,7 @@ def test_a_full_disk(ctc, tmp_path):  # noqa: F811
 def test_results_of_sibling_adapters_do_not_meet(ctc, adapter, tmp_path):  # noqa: F811
     for name in ("one", "two"):
         folder = copy(adapter, tmp_path / name)
-        options = [f"model.adapter={folder}", f"model.w2v_path={ctc.base}"]
+        options = [f"model.adapter={folder}", f"model.w2v_path={ctc.base}", "dataset.num_workers=0"]
         code, out, error = tool(infer.main, *options, f"task.data={ctc.data}")
         assert code == 0, error
         assert os.path.isfile(os.path.join(folder, "decode-test-viterbi", "scores.json"))

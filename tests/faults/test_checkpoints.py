@@ -12,6 +12,7 @@ from build import build_model, setup_task
 from faulty import (  # noqa: F401 (fixtures)
     broken_weights,
     ctc,
+    decode,
     emotion,
     tool,
     write,
@@ -167,9 +168,8 @@ def test_a_checkpoint_without_its_encoder_takes_a_base(without_encoder, ctc):  #
     np.testing.assert_array_equal(found, expected)
     with pytest.raises(FileNotFoundError, match="bare.pt lacks .* not at gone.pt: give it as base"):
         varan_fairseq.load(without_encoder)
-    options = [f"task.data={ctc.data}", f"common_eval.path={without_encoder}"]
-    code, out, error = tool(infer.main, *options, f"model.w2v_path={ctc.base}")
+    path = f"common_eval.path={without_encoder}"
+    code, out, error = decode(ctc, path, f"model.w2v_path={ctc.base}")
     assert code == 0 and "6 utterances" in out, error
-    options[1] = f"common_eval.path={ctc.checkpoint}"
-    code, _, error = tool(infer.main, *options, f"model.w2v_path={ctc.base}")
+    code, _, error = decode(ctc, f"model.w2v_path={ctc.base}")
     assert code == 2 and "has its encoder in itself, so it needs no base" in error
