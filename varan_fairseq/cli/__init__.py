@@ -28,7 +28,7 @@ def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[L
         print(f"{name}: error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"{name}: stopped, nothing was written", file=sys.stderr)
+        print(f"{name}: stopped", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     return 0
 
