@@ -1,6 +1,7 @@
 """Classifiers from fairseq's own training command to reports, adapters and folds."""
 
 import csv
+import glob
 import json
 import os
 import re
@@ -282,6 +283,18 @@ def test_cross_validation(tmp_path, capsys):
     assert found["mean"]["accuracy"] == pytest.approx(np.mean(accuracy))
     assert found["standard_deviation"]["accuracy"] == pytest.approx(np.std(accuracy, ddof=1))
     assert f"{np.mean(accuracy):.2f} ± {np.std(accuracy, ddof=1):.2f}" in printed
+
+    # repeated, it trains the folds that are not finished and touches no other's checkpoints
+    folders = [os.path.dirname(row["checkpoint"]) for row in found["folds"]]
+    shutil.rmtree(folders[1])
+    kept = glob.glob(f"{tmp_path}/cv/**/*.pt", recursive=True)
+    before = {path: os.stat(path).st_mtime_ns for path in kept}
+    assert crossval.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("trained already, 3 updates") == 2
+    assert before == {path: os.stat(path).st_mtime_ns for path in before}
+    with open(f"{tmp_path}/cv/crossval.json") as file:
+        assert json.load(file) == found
 
     code, error = tool(crossval.main, tmp_path / "cv", "--config-name", "x")
     assert code == 2 and "has 0 folders fold1, .." in error
