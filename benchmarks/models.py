@@ -99,6 +99,11 @@ def build(name: str, encoder: str = "wav2vec2_base", **options):
         "layerdrop": 0.0, "mask_channel_prob": 0.5, "mask_channel_length": 64,
         "activation_dropout": 0.1, **options,
     }  # fmt: skip
+    # fairseq's own models do not apply these options to a configuration that is given
+    encoder_cfg = cfg["w2v_args"].model
+    for key, value in {"feature_grad_mult": 0.0, **cfg}.items():
+        if key in encoder_cfg and key != "_name":
+            encoder_cfg[key] = value
     if name == "varan_ctc":
         cfg.update(train_subset="train", valid_subset="valid")
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """Everything that differs between versions of fairseq, torch and Python: in one place."""
 
 import argparse
+import codecs
 import collections
 import contextlib
 import dataclasses
@@ -10,7 +11,7 @@ import pickle
 import re
 import sys
 import types
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import fairseq
 import numpy
@@ -34,15 +35,24 @@ def allow_checkpoint_classes() -> None:
         objects += [omegaconf.base.ContainerMetadata, omegaconf.base.Metadata]
         builtin = [Any, dict, list, int, collections.defaultdict]
         torch.serialization.add_safe_globals([Dictionary, argparse.Namespace, *objects, *builtin])
-        torch.serialization.add_safe_globals(_numpy_scalars())
+        torch.serialization.add_safe_globals(_numpy_numbers())
 
 
-def _numpy_scalars() -> list:
+def _numpy_numbers() -> list:
     """What a pickled numpy number is made of, common in a training's `extra_state`."""
-    core = getattr(numpy, "_core", None) or numpy.core
     kinds = [bool, *"bhilqBHILQefd"]
     classes = {type(numpy.dtype(kind)) for kind in kinds} - {numpy.dtype}
-    return [core.multiarray.scalar, numpy.dtype, *classes]
+    classes.add(codecs.encode)  # of the bytes of a number
+    if _version(numpy) < (2, 0):
+        return [numpy.core.multiarray.scalar, numpy.dtype, *classes]
+    scalar = numpy._core.multiarray.scalar
+    if _version(torch) >= (2, 6):  # a file that numpy 1 wrote has its older name
+        classes.add((scalar, "numpy.core.multiarray.scalar"))
+    return [scalar, numpy.dtype, *classes]
+
+
+def _version(package: types.ModuleType) -> Tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", package.__version__)[:2])
 
 
 def import_infer():
