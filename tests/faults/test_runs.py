@@ -156,6 +156,8 @@ def test_a_metric_of_the_classifier(emotion, tmp_path):  # noqa: F811
 
 
 def test_no_validation(ctc, data, tmp_path):  # noqa: F811
+    if "target_dictionary" not in setup_task(ctc.data).cfg:
+        pytest.skip("fairseq 0.12.2 loads the validation split all the same")
     for ending in ("tsv", "ltr", "wrd"):
         os.remove(os.path.join(data, f"valid.{ending}"))
     options = {"dataset": {"disable_validation": True}}
@@ -163,7 +165,7 @@ def test_no_validation(ctc, data, tmp_path):  # noqa: F811
 
 
 def test_a_dictionary_elsewhere(ctc, data, tmp_path):  # noqa: F811
-    if not hasattr(setup_task(ctc.data).cfg, "target_dictionary"):
+    if "target_dictionary" not in setup_task(ctc.data).cfg:
         pytest.skip("an option of fairseq main")
     os.makedirs(str(tmp_path / "dict"))
     os.rename(os.path.join(data, "dict.ltr.txt"), str(tmp_path / "dict" / "dict.ltr.txt"))

@@ -46,7 +46,7 @@ def check_task(cfg: Any) -> None:
         if not isinstance(value, str) or not value:
             raise ValueError(f"task.{key}={value}: wanted {what}")
     # A batch cut to its shortest utterance, with all labels of the longer ones.
-    if cfg.get("_name") == "hubert_pretraining" or hasattr(cfg, "random_crop"):
+    if "random_crop" in cfg and "pad_audio" in cfg:
         if not cfg.pad_audio or cfg.random_crop:
             raise ValueError(
                 f"task.pad_audio={str(bool(cfg.pad_audio)).lower()} "
