@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup-demo demo demo-emotion human lora pre-norm test test-stock bench setup clean
+.PHONY: setup-demo demo demo-emotion human lora pre-norm test test-stock faults bench setup clean
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
@@ -42,6 +42,10 @@ test: setup
 test-stock:
 	@test -n "$(STOCK)" || { echo "the stock lane (fairseq 0.12.2) needs Python 3.8, 3.9 or 3.10: name one with PYTHON=/path/to/python3.10" >&2; exit 1; }
 	@$(MAKE) --no-print-directory test PYTHON="$(STOCK)"
+
+# what kill -9, full disks and two processes on one target leave (about 15 minutes)
+faults: setup
+	$(VENV)/bin/python -W ignore tests/faults/campaign.py
 
 bench: setup
 	$(VENV)/bin/python benchmarks/heads.py

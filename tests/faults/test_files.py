@@ -183,6 +183,8 @@ def test_a_stopped_tool_cleans_up(tmp_path, number, code):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
+        # of a job in the background, it may be ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)

@@ -18,9 +18,9 @@ def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[L
     """Runs a tool. What the user can mend is one line on stderr and exit code 2; set
     VARAN_TRACEBACK=1 to see where it was raised. Ctrl-C and SIGTERM leave nothing half-written
     and give 130 and 143, as shells do."""
-    quieten()
     try:
-        with _terminated_like_interrupted():
+        with _levels_kept(), _terminated_like_interrupted():
+            quieten()
             work(argv)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         if os.environ.get("VARAN_TRACEBACK"):
@@ -38,6 +38,18 @@ def quieten() -> None:
     it is imported."""
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("varan_fairseq").setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def _levels_kept() -> Iterator[None]:
+    """Puts back, in the end, what `quieten` changes: a tool may be called from Python."""
+    loggers = [logging.getLogger(), logging.getLogger("varan_fairseq")]
+    before = [logger.level for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager

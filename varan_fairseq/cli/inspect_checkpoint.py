@@ -131,7 +131,7 @@ def inspect(argv: Optional[List[str]]) -> None:
         help="a checkpoint (a pickle: only read files you trust) or an adapter's folder",
     )
     path = parser.parse_args(argv).checkpoint
-    logging.getLogger("varan_fairseq").setLevel(logging.WARNING)  # it says the same, in prose
+    logging.getLogger("varan_fairseq").setLevel(logging.WARNING)  # it says the same, longer
     lines = list(describe(path))
     print(printable(path))
     for name, value in lines:

@@ -160,7 +160,7 @@ class LayerwiseModel(BaseFairseqModel):
         if fresh:
             on_first_rank(lambda: _check_short(cfg, encoder, checked))
             if whole is not None:
-                keep_encoder(whole, cfg)
+                keep_encoder(whole, cfg, task)
         adapt_encoder(encoder, cfg)
         model = cls.on_encoder(cfg, encoder, task)
         if adapter is not None:

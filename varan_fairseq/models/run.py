@@ -5,6 +5,7 @@ import os
 from typing import Any, Optional, Tuple
 
 import torch
+from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 from omegaconf import open_dict
 
 from ..compat import peek
@@ -45,9 +46,11 @@ def check_resumed(whole: Any, task: Any) -> None:
             whole.optimization.max_epoch = -1  # fairseq's loop ends before its first epoch
 
 
-def keep_encoder(whole: Any, cfg: Any) -> None:
-    """Puts the encoder's configuration, which cfg holds, in the run's checkpoints, whatever
-    the task: fairseq's `audio_finetuning` does, `hubert_pretraining` does not."""
+def keep_encoder(whole: Any, cfg: Any, task: Any) -> None:
+    """Puts the encoder's configuration, which cfg holds, in the run's checkpoints, where the
+    task does not: `audio_finetuning` does, `hubert_pretraining` does not."""
+    if isinstance(task, AudioPretrainingTask):
+        return
     with open_dict(whole):
         whole.model.w2v_args = cfg.w2v_args
 

@@ -1,0 +1,369 @@
+#!/usr/bin/env python3
+"""The slow part of the campaign (`make faults`): commands are killed at random moments, two at
+once write to one target, and what is there afterwards is looked at.
+
+    python tests/faults/campaign.py [--kills 10] [--seed 1]
+
+Prints a line a finding and a summary; exit code 1 if something was lost, wrong, or a
+traceback.
+"""
+
+import argparse
+import glob
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPO = os.path.dirname(os.path.dirname(HERE))
+sys.path[:0] = [os.path.dirname(HERE), HERE]
+
+import numpy as np  # noqa: E402
+import soundfile  # noqa: E402
+import torch  # noqa: E402
+from conftest import command, save_pretrained, write_corpus, write_labelled_corpus  # noqa: E402
+from faulty import CTC, EMOTION, LORA, SMALL  # noqa: E402
+
+from varan_fairseq.adapter import read_adapter  # noqa: E402
+from varan_fairseq.checkpoint import load_model  # noqa: E402
+from varan_fairseq.compat import peek  # noqa: E402
+from varan_fairseq.data.manifest import read_manifest  # noqa: E402
+
+SPLITS = ("train", "valid", "test")
+
+
+class Campaign:
+    """folder: of everything. findings: what was lost, wrong or a traceback."""
+
+    def __init__(self, folder, kills, seed):
+        self.folder, self.kills = folder, kills
+        self.random = random.Random(seed)
+        self.findings, self.killed, self.finished = [], 0, 0
+        self.env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+    def path(self, *parts):
+        return os.path.join(self.folder, *parts)
+
+    def start(self, arguments):
+        return subprocess.Popen(
+            [str(argument) for argument in arguments],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
+            start_new_session=True,
+        )
+
+    def run(self, name, arguments, wanted=0):
+        """To its end; its output. wanted: exit code."""
+        process = self.start(arguments)
+        text, _ = process.communicate()
+        if process.returncode != wanted or ("Traceback" in text and wanted != 1):
+            self.find(name, f"exit code {process.returncode}: {text.strip()[-600:]}")
+        return text
+
+    def find(self, name, what):
+        self.findings.append(f"{name}: {what}")
+        print(f"FOUND {name}: {what}", flush=True)
+
+    def kill_at_random(self, name, arguments, check, number=signal.SIGKILL, children=True):
+        """Runs a command again and again, killed (with its children or alone) at a moment of
+        its usual length; `check` looks at what is left. Then it has to finish."""
+        begun = time.time()
+        self.run(name, arguments)
+        length = time.time() - begun
+        check()
+        for _ in range(self.kills):
+            process = self.start(arguments)
+            time.sleep(self.random.uniform(0.1, 1.05) * length)
+            if process.poll() is None:
+                (os.killpg if children else os.kill)(process.pid, number)
+                self.killed += 1
+            else:
+                self.finished += 1
+            text, _ = process.communicate()
+            if "Traceback" in text and number == signal.SIGKILL:
+                self.find(name, f"a traceback: {text[-600:]}")
+            check()
+        self.run(name, arguments)
+        check()
+        print(f"{name}: {self.kills} kills, {length:.1f} s a run", flush=True)
+
+    # What is killed
+
+    def train(self, name, recipe, data, out, *overrides):
+        small = ["common.fp16=false", "common.cpu=true", "dataset.max_tokens=40000"]
+        small += ["dataset.num_workers=0", "common.tensorboard_logdir=null"]
+        small += ["model.posterior_heads=4", "model.mask_channel_length=8"]
+        small += [f"hydra.run.dir={self.folder}", "checkpoint.save_interval_updates=1"]
+        return [
+            command("fairseq-hydra-train"),
+            *("--config-dir", os.path.dirname(recipe)),
+            *("--config-name", os.path.basename(recipe)[: -len(".yaml")]),
+            f"common.user_dir={REPO}/varan_fairseq",
+            f"task.data={data}",
+            f"checkpoint.save_dir={out}",
+            f"model.w2v_path={self.path('base.pt')}",
+            *small,
+            *overrides,
+        ]
+
+    def prepare(self):
+        write_corpus(self.path("ctc"))
+        write_labelled_corpus(self.path("emotion"))
+        save_pretrained(self.path("base.pt"), **SMALL)
+        lora = [f"model.{key}={value}" for key, value in LORA.items()]
+        for name, recipe, options in (("ctc", CTC, lora), ("emotion", EMOTION, [])):
+            options = [*options, "optimization.max_update=3"]
+            arguments = self.train(name, recipe, self.path(name), self.path(name, "out"), *options)
+            self.run(f"training {name}", arguments)
+        self.model = self.path("ctc", "out", "checkpoint_last.pt")
+        self.classifier = self.path("emotion", "out", "checkpoint_last.pt")
+
+    def training(self):
+        """Every kill leaves a checkpoint that the next run goes on from."""
+        lora = [f"model.{key}={value}" for key, value in LORA.items()]
+        out, seen = self.path("resumed"), [0]
+
+        def check():
+            path = os.path.join(out, "checkpoint_last.pt")
+            if not os.path.isfile(path):
+                return
+            updates = peek(path)["optimizer_history"][-1]["num_updates"]
+            if updates < seen[0]:
+                self.find("training", f"went back from update {seen[0]} to {updates}")
+            seen[0] = updates
+
+        options = [*lora, "optimization.max_update=100000"]
+        arguments = self.train("ctc", CTC, self.path("ctc"), out, *options)
+        for _ in range(self.kills):
+            process = self.start(arguments)
+            time.sleep(self.random.uniform(2, 12))
+            os.killpg(process.pid, signal.SIGKILL)
+            self.killed += 1
+            text, _ = process.communicate()
+            if "Traceback" in text:
+                self.find("training", f"a traceback: {text[-600:]}")
+            check()
+        print(f"training: {self.kills} kills, {seen[0]} updates", flush=True)
+        if not seen[0]:
+            self.find("training", "never saved anything")
+
+    def exports(self):
+        folder, merged = self.path("adapter"), self.path("merged.pt")
+
+        def whole_adapter():
+            if os.path.isdir(folder) and os.path.isfile(os.path.join(folder, "adapter.json")):
+                read_adapter(folder)
+
+        def whole_model():
+            if os.path.isfile(merged):
+                load_model(merged)
+
+        export = command("varan-export")
+        self.kill_at_random("adapter", [export, "adapter", self.model, folder], whole_adapter)
+        self.kill_at_random("merge", [export, "merge", self.model, merged], whole_model)
+
+    def decodings(self):
+        for name, arguments, names in (
+            (
+                "varan-infer",
+                [f"common_eval.path={self.model}", f"task.data={self.path('ctc')}"]
+                + [f"decoding.results_path={self.path('decoded')}"],
+                ("decoded", "hypotheses.tsv"),
+            ),
+            (
+                "varan-classify",
+                [self.classifier, self.path("emotion"), "test", "--out", self.path("classified")],
+                ("classified", "utterances.tsv"),
+            ),
+        ):
+            folder, rows = self.path(names[0]), names[1]
+
+            def check(name=name, folder=folder, rows=rows):
+                scores = os.path.join(folder, "scores.json")
+                if not os.path.isfile(scores):
+                    return
+                with open(scores) as file:
+                    wanted = json.load(file)["utterances"]
+                with open(os.path.join(folder, rows)) as file:
+                    found = len(file.readlines()) - 1
+                if found != wanted:
+                    self.find(name, f"scores.json of {wanted} utterances beside {found} lines")
+
+            self.kill_at_random(name, [command(name), *arguments], check)
+            self.kill_at_random(name, [command(name), *arguments], check, signal.SIGTERM)
+
+    def corpora(self):
+        """Killed while it splits anew, no speaker is on both sides; no worker lives on."""
+        rng = np.random.default_rng(0)
+        for label in "ab":
+            os.makedirs(self.path("source", label))
+            for speaker in range(30):
+                for take in range(4):
+                    path = self.path("source", label, f"{speaker:02d}_{take}.wav")
+                    soundfile.write(path, rng.normal(0, 0.1, 16000), 44100)
+        out = self.path("corpus")
+
+        def check():
+            seen = {}
+            for split in SPLITS:
+                path = os.path.join(out, f"{split}.tsv")
+                for name, _ in read_manifest(path).entries if os.path.isfile(path) else []:
+                    speaker = os.path.basename(name)[:2]
+                    if seen.setdefault(speaker, split) != split:
+                        self.find("folder.py", f"speaker {speaker} in {seen[speaker]} and {split}")
+            if self.alive("folder.py"):
+                self.find("folder.py", "a process of it lives on")
+
+        script = os.path.join(REPO, "manifests", "folder.py")
+        arguments = [sys.executable, script, self.path("source"), out, "--speaker", r"(\d+)_"]
+        for seed in (1, 2):
+            self.kill_at_random("folder.py", [*arguments, "--seed", seed], check, children=False)
+
+    def alive(self, name):
+        """Whether a process with this word in its command line is there."""
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(path, "rb") as file:
+                    words = file.read().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if any(word.endswith(name) for word in words) and self.folder in " ".join(words):
+                return True
+        return False
+
+    def pairs(self):
+        """Two processes on one target: one of them, whole."""
+        folder, merged = self.path("two"), self.path("two.pt")
+        other = self.path("other.pt")
+        state = torch.load(self.model)
+        state["model"]["aggregation.heads.heads.0.1.bias"] += 1
+        torch.save(state, other)
+        decoded = self.path("two-decoded")
+        infer = [command("varan-infer"), f"task.data={self.path('ctc')}"]
+        infer += [f"decoding.results_path={decoded}"]
+        export = command("varan-export")
+        for _ in range(max(self.kills // 10, 2)):
+            for name, commands, check in (
+                ("two exports", [[export, "adapter", m, folder] for m in (self.model, other)],
+                 lambda: read_adapter(folder)),
+                ("two merges", [[export, "merge", m, merged] for m in (self.model, other)],
+                 lambda: load_model(merged)),
+                ("two decodings", [[*infer, f"common_eval.path={m}"] for m in (self.model, other)],
+                 lambda: self.one_decoding(decoded)),
+            ):  # fmt: skip
+                processes = [self.start(each) for each in commands]
+                texts = [process.communicate()[0] for process in processes]
+                for process, text in zip(processes, texts):
+                    if process.returncode:
+                        self.find(name, f"exit code {process.returncode}: {text[-400:]}")
+                check()
+        print("two processes on one target: done", flush=True)
+
+    def one_decoding(self, folder):
+        """The scores and the hypotheses in a folder are of one model."""
+        with open(os.path.join(folder, "scores.json")) as file:
+            scores = json.load(file)
+        again = self.path("again")
+        self.run(
+            "decoding again",
+            [command("varan-infer"), f"task.data={self.path('ctc')}"]
+            + [f"common_eval.path={scores['checkpoint']}", f"decoding.results_path={again}"],
+        )
+        with open(os.path.join(folder, "hypotheses.tsv")) as found:
+            with open(os.path.join(again, "hypotheses.tsv")) as expected:
+                if found.read() != expected.read():
+                    self.find("two decodings", "hypotheses of one beside the score of the other")
+
+    def full_disk(self):
+        """A file system of 100 kB, where this user may make one."""
+        small = self.path("small")
+        os.makedirs(small)
+        mounted = shutil.which("mount") and os.geteuid() == 0
+        mounted = mounted and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", small], stderr=subprocess.DEVNULL
+        ).returncode
+        if not mounted:
+            print("a full disk: left out, no file system can be made here", flush=True)
+            return
+        try:
+            export = command("varan-export")
+            for name, arguments in (
+                ("merge", [export, "merge", self.model, os.path.join(small, "m.pt")]),
+                ("adapter", [export, "adapter", self.model, os.path.join(small, "a", "b")]),
+            ):
+                with open(os.path.join(small, "filler"), "wb") as file:
+                    file.write(b"x" * 90000)
+                text = self.run(f"{name} on a full disk", arguments, wanted=2)
+                if "error:" not in text.splitlines()[-1]:
+                    self.find(f"{name} on a full disk", text[-400:])
+                left = [n for _, _, names in os.walk(small) for n in names if n != "filler"]
+                if left:
+                    self.find(f"{name} on a full disk", f"left {left}")
+            print("a full disk: done", flush=True)
+        finally:
+            subprocess.run(["umount", small])
+
+    def process_one(self):
+        """As in a container, where every run has the number of the one that was killed."""
+        alone = ["unshare", "--fork", "--pid", "--kill-child"]
+        if not shutil.which("unshare") or subprocess.run([*alone, "true"]).returncode:
+            print("process 1: left out, no process space can be made here", flush=True)
+            return
+        arguments = [*alone, command("varan-infer"), f"task.data={self.path('ctc')}"]
+        arguments += [f"common_eval.path={self.model}", f"decoding.results_path={self.path('one')}"]
+        self.kill_at_random("process 1", arguments, lambda: None)
+
+    def stale(self):
+        """Kills leave temporary names; the next writer of a minute later removes them."""
+        names = glob.glob(self.path("*.tmp")) + glob.glob(self.path("*.partial"))
+        for name in names:
+            os.utime(name, (time.time() - 3600,) * 2)
+        self.run(
+            "clean-up",
+            [command("varan-export"), "merge", self.model, self.path("last.pt")],
+        )
+        left = glob.glob(self.path("*.tmp")) + glob.glob(self.path("*.partial"))
+        print(f"stale names: {len(names)} before, {len(left)} after", flush=True)
+        if left:
+            self.find("clean-up", f"left {left}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--kills", type=int, default=10, help="of each command")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="varan-faults-")
+    campaign = Campaign(folder, args.kills, args.seed)
+    try:
+        campaign.prepare()
+        campaign.training()
+        campaign.exports()
+        campaign.decodings()
+        campaign.corpora()
+        campaign.pairs()
+        campaign.process_one()
+        campaign.full_disk()
+        campaign.stale()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(
+        f"{campaign.killed} processes killed, {campaign.finished} were faster, "
+        f"{len(campaign.findings)} findings"
+    )
+    for finding in campaign.findings:
+        print(f"  {finding}")
+    return 1 if campaign.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
