@@ -21,9 +21,9 @@ except ModuleNotFoundError as error:
         name="fairseq",
     ) from None
 
-from . import compat  # noqa: E402
+from .pickles import allow_checkpoint_classes  # noqa: E402
 
-compat.allow_checkpoint_classes()
+allow_checkpoint_classes()
 
 from . import criterions, models, tasks  # noqa: E402, F401
 

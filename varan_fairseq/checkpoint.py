@@ -19,6 +19,7 @@ from .files import written
 from .lora import lora_parameters
 from .models.adapters import adapter_labels, load_adapter
 from .models.layerwise import LayerwiseModel
+from .pickles import as_fairseq_state, peek
 from .upstream import load_weights, read_pretrained
 from .upstream.checkpoint import check_finite
 
@@ -115,10 +116,10 @@ def _read(path: str, overrides: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint {path} (working directory {os.getcwd()})")
     try:
-        state = compat.peek(path)
+        state = peek(path)
         if not isinstance(state, dict):
             raise ValueError(f"it holds an object of class {type(state).__name__}")
-        state = compat.as_fairseq_state(state, overrides)
+        state = as_fairseq_state(state, overrides)
         if not state["cfg"].model._name:
             raise ValueError("its configuration names no model")
         state["model"].keys()

@@ -20,7 +20,7 @@ from faulty import (  # noqa: F401 (fixtures)
 
 import varan_fairseq
 from varan_fairseq.cli import classify, export, infer, inspect_checkpoint, layers
-from varan_fairseq.compat import peek
+from varan_fairseq.pickles import peek
 
 STRICT = hasattr(torch.serialization, "add_safe_globals")
 

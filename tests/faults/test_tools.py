@@ -18,7 +18,7 @@ from faulty import EMOTION, Run, copy, ctc, decode, edit, emotion, read, tool, w
 import varan_fairseq
 from varan_fairseq.checkpoint import load_model
 from varan_fairseq.cli import classify, crossval, export, infer, inspect_checkpoint, layers
-from varan_fairseq.cli.infer import without_extra_boundaries
+from varan_fairseq.cli.decoder import without_extra_boundaries
 from varan_fairseq.files import cell, printable
 
 LM = ["decoding.type=kenlm", "decoding.lmpath={file}"]

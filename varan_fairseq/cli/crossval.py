@@ -17,10 +17,10 @@ from typing import List, Optional
 
 from omegaconf import OmegaConf
 
-from ..compat import peek
 from ..data.manifest import read_manifest
 from ..files import write_lines
 from ..metrics import METRICS
+from ..pickles import peek
 from . import classify, run
 
 

@@ -7,24 +7,18 @@ version of Python and fairseq. Paths are relative to where it is called.
 import argparse
 import ast
 import json
-import logging
 import os
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-from fairseq.data import Dictionary
-from fairseq.data.data_utils import post_process
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import varan_fairseq  # noqa: F401  (registers the models)
 
 from .. import compat
-from ..checkpoint import model_from_state, read_state
-from ..data.check import MAX_UNKNOWN, check_dictionary, check_split, check_task, split_files
-from ..data.manifest import Manifest
-from ..data.short import check_lengths
+from ..checkpoint import read_state
 from ..files import cell, refuse_file, write_lines, written_whole
 from ..inference import training_post_process
 from ..method.combine import CTC_RULES
@@ -37,18 +31,13 @@ from . import (
     run,
     setting_name,
 )
-
-logger = logging.getLogger(__name__)
+from .decoder import check_data, check_decoder, check_options, plain, processor_class, settings
 
 USAGE = """\
 varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET
        [decoding.type=kenlm decoding.lmpath=LM decoding.lexicon=LEXICON decoding.beam=500
        decoding.lmweight=2 decoding.wordscore=-1] [--combine RULE | --layer N] [key=value ...]
    or: the same with model.adapter=FOLDER model.w2v_path=BASE instead of common_eval.path"""
-
-# What of decoding.* a language-model decoder depends on.
-LM_OPTIONS = ("lmpath", "lexicon", "lmweight", "wordscore", "silweight", "unkweight", "unitlm")
-LM_OPTIONS += ("beam", "beamthreshold", "beamsizetoken")
 
 # What a decoding run means unless the command line says otherwise. A batch multiple of 1
 # because fairseq drops the last batch otherwise.
@@ -105,14 +94,14 @@ def build_config(infer: Any, args: argparse.Namespace) -> Tuple[Any, str, Dict[s
 
 def _results_name(config: Any, path: str, args: argparse.Namespace) -> str:
     decoding, lm = config.decoding, []
-    if _plain(decoding.type) != "viterbi":
+    if plain(decoding.type) != "viterbi":
         lm = [os.path.splitext(os.path.basename(decoding.lmpath))[0]]
         short = {"lmweight": "lw", "wordscore": "ws", "beam": "beam"}
         lm += [f"{word}{decoding[key]:g}" for key, word in short.items()]
     overrides = _literal(config) or None
     if overrides is not None:
         overrides = "-".join(f"{key}_{value}" for key, value in overrides.items())
-    parts = [config.dataset.gen_subset, _plain(decoding.type), *lm, *setting_name(path, args)]
+    parts = [config.dataset.gen_subset, plain(decoding.type), *lm, *setting_name(path, args)]
     return results_name("decode", *parts, overrides)
 
 
@@ -165,90 +154,6 @@ def _refuse_unknown(overrides: Dict[str, Any], saved: Any) -> None:
         )
 
 
-def _plain(choice) -> str:
-    return str(getattr(choice, "value", choice))
-
-
-def check_options(config: Any) -> None:
-    """Raises ValueError for what would fail after the decoding, or on this machine."""
-    try:
-        post_process("", config.common_eval.post_process)
-    except NotImplementedError:
-        raise ValueError(
-            f"common_eval.post_process={config.common_eval.post_process}: wanted letter, "
-            "sentencepiece, wordpiece, silence, subword_nmt, _EOW or none"
-        ) from None
-    if config.common.fp16 and config.common.cpu:
-        raise ValueError("common.fp16=true needs a GPU: leave it out on a CPU")
-
-
-def check_decoder(decoding) -> None:
-    """Raises before anything is loaded if a language-model decoder lacks something."""
-    if _plain(decoding.type) == "viterbi":
-        return
-    try:
-        import flashlight.lib.text  # noqa: F401
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"decoding.type={_plain(decoding.type)} needs flashlight-text: pip install flashlight-text"
-        ) from error
-    for key in ("lmpath", "lexicon"):
-        path = None if OmegaConf.is_missing(decoding, key) else decoding[key]
-        if path is None and key == "lmpath":
-            raise ValueError("decoding.lmpath is not set: give the language model")
-        if path is not None and not os.path.isfile(path):
-            raise FileNotFoundError(f"decoding.{key}={path}: no such file")
-        if path is None and not decoding.unitlm:
-            raise ValueError(
-                "decoding.lexicon is not set: give the spelling of the words, or "
-                "decoding.unitlm=true if the language model is one of labels"
-            )
-
-
-def processor_class(infer: Any, state: Dict[str, Any], manifest: Manifest):
-    """fairseq's InferenceProcessor on a checkpoint's state that was read already, which also
-    keeps every hypothesis and counts units. manifest: of what is decoded."""
-    import editdistance
-    from fairseq import utils
-
-    class Processor(infer.InferenceProcessor):
-        def __init__(self, cfg):
-            self.hypotheses = {}
-            self.unit_errors = self.unit_total = 0
-            super().__init__(cfg)
-
-        def load_model_ensemble(self):
-            model, saved, _ = model_from_state(state, self.cfg.common_eval.path, self.task)
-            path = os.path.join(self.cfg.task.data, f"{self.cfg.dataset.gen_subset}.tsv")
-            check_lengths(path, manifest, model.w2v_encoder.receptive_field, None)
-            self.optimize_model(model)
-            return [model], saved
-
-        def process_sentence(self, sample, hypo, sid, batch_id):
-            hypo["score"] = torch.tensor(float(hypo["score"]))  # KenLM gives a plain float
-            units = [int(unit) for unit in hypo["tokens"]]
-            if _plain(self.cfg.decoding.type) != "viterbi":
-                units = without_extra_boundaries(units, self.tgt_dict)
-            target = utils.strip_pad(sample["target"][batch_id], self.tgt_dict.pad()).tolist()
-            self.unit_errors += editdistance.eval(units, target)
-            self.unit_total += len(target)
-            words = infer.post_process(
-                self.tgt_dict.string(hypo["tokens"].int().cpu()), self.cfg.common_eval.post_process
-            )
-            self.hypotheses[sid] = " ".join(hypo["words"]) if "words" in hypo else words
-            return super().process_sentence(sample=sample, hypo=hypo, sid=sid, batch_id=batch_id)
-
-    return Processor
-
-
-def without_extra_boundaries(units: List[int], labels: Any) -> List[int]:
-    """Units of a beam search without the word boundaries `|` that it begins with and repeats
-    through silence; no transcript has such."""
-    boundary = labels.indices.get("|")
-    before = [boundary, *units]
-    return [unit for unit, last in zip(units, before) if unit != boundary or last != boundary]
-
-
 def decode(argv: Optional[List[str]]) -> None:
     args = parse(argv)
     infer = compat.import_infer()
@@ -286,8 +191,8 @@ def decode(argv: Optional[List[str]]) -> None:
         scores = {
             "checkpoint": path,
             "subset": subset,
-            "decoder": _plain(config.decoding.type),
-            "decoding": _decoding(config.decoding),
+            "decoder": plain(config.decoding.type),
+            "decoding": settings(config.decoding),
             "post_process": config.common_eval.post_process,
             "model_overrides": _literal(config),
             "reading": reading_overrides(args, CTC_RULES) or "as trained",
@@ -307,32 +212,6 @@ def decode(argv: Optional[List[str]]) -> None:
         f"WER {scores['wer']:.2f}%  UER {scores['uer']:.2f}%  {scored} utterances, "
         f"{scores['words']} words, {scores['units']} units -> {results}"
     )
-
-
-def check_data(cfg: Any, subset: str, state: Dict[str, Any]) -> Manifest:
-    """The manifest of a split that was checked, its labels by the checkpoint's dictionary."""
-    check_task(cfg)
-    files = split_files(cfg, subset)
-    labels = (state.get("task_state") or {}).get("target_dictionary")
-    if labels is None:
-        check_dictionary(files.dictionary)
-        labels = Dictionary.load(files.dictionary)
-    elif os.path.isfile(files.dictionary):
-        there = Dictionary.load(files.dictionary).symbols
-        if there != labels.symbols:
-            logger.warning(
-                "%s is not the dictionary of the training: labels are read by the checkpoint's",
-                files.dictionary,
-            )
-    limit = state["cfg"].model.get("max_unknown_labels", MAX_UNKNOWN)
-    return check_split(files, labels, cfg.sample_rate, max_unknown=limit)
-
-
-def _decoding(decoding: Any) -> Dict[str, Any]:
-    """Settings that the result depends on."""
-    if _plain(decoding.type) == "viterbi":
-        return {}
-    return {key: decoding[key] for key in LM_OPTIONS}
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -16,9 +16,9 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from ..adapter import read_adapter
 from ..card import TASKS
 from ..checkpoint import model_from_state, read_state
-from ..compat import peek
 from ..files import printable
 from ..models.finetune import finetune_mode
+from ..pickles import peek
 from ..upstream import Encoder, build_encoder, load_weights, normalizes, read_checkpoint
 from . import run
 

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import torch
 from fairseq.models import BaseFairseqModel
@@ -11,8 +11,6 @@ from torch import Tensor
 
 from ..adapter import read_adapter
 from ..compat import forget_last_run, whole_config
-from ..data.manifest import Manifest
-from ..data.short import check_lengths, check_masking
 from ..method.aggregation import AGGREGATIONS, build_aggregation
 from ..method.combine import RULES, check_rule, combine
 from ..method.posterior import as_released
@@ -21,7 +19,7 @@ from ..ranks import on_first_rank
 from ..upstream import Encoder, load_encoder
 from .adapters import load_adapter
 from .finetune import FinetuneConfig, adapt_encoder, finetune_mode, log_parameters
-from .run import check_precision, check_resumed, keep_encoder
+from .run import Checked, check_precision, check_resumed, check_short, keep_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -78,17 +76,6 @@ class LayerwiseConfig(FinetuneConfig):
     )
     train_subset: str = II("dataset.train_subset")
     valid_subset: str = II("dataset.valid_subset")
-
-
-class CheckedSplit(NamedTuple):
-    """path: of the manifest. min_sample_size: shorter files are left out by the task."""
-
-    path: str
-    manifest: Manifest
-    min_sample_size: Optional[int]
-
-
-Checked = List[CheckedSplit]
 
 
 class LayerwiseModel(BaseFairseqModel):
@@ -158,7 +145,7 @@ class LayerwiseModel(BaseFairseqModel):
                 check_resumed(whole, task)
         encoder = load_encoder(cfg)
         if fresh:
-            on_first_rank(lambda: _check_short(cfg, encoder, checked))
+            on_first_rank(lambda: check_short(cfg, encoder, checked))
             if whole is not None:
                 keep_encoder(whole, cfg, task)
         adapt_encoder(encoder, cfg)
@@ -240,16 +227,6 @@ class LayerwiseModel(BaseFairseqModel):
                 self.cfg.combine,
                 self.cfg._name,
             )
-
-
-def _check_short(cfg: Any, encoder: Encoder, checked: Checked) -> None:
-    """Of splits, the first of which trains."""
-    for split in checked:
-        check_lengths(*split[:2], encoder.receptive_field, split.min_sample_size)
-    if checked and encoder.kind.masks_spans:
-        path, manifest, least = checked[0]
-        samples = torch.tensor([samples for _, samples in manifest.entries])
-        check_masking(path, manifest, encoder.frames(samples).tolist(), cfg, least)
 
 
 def _layer_norm(option: str, encoder: Encoder) -> bool:

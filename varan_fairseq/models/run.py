@@ -1,18 +1,42 @@
-"""What of a training run, beside the model's own options, would stop or spoil it later."""
+"""What of a training run would stop or spoil it later, beside options and labels."""
 
 import logging
 import os
-from typing import Any, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 import torch
 from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 from omegaconf import open_dict
 
-from ..compat import peek
+from ..data.manifest import Manifest
+from ..data.short import check_lengths, check_masking
+from ..pickles import peek
 from ..ranks import on_first_rank
+from ..upstream import Encoder
 from ..upstream.checkpoint import check_finite
 
 logger = logging.getLogger(__name__)
+
+
+class CheckedSplit(NamedTuple):
+    """path: of the manifest. min_sample_size: shorter files are left out by the task."""
+
+    path: str
+    manifest: Manifest
+    min_sample_size: Optional[int]
+
+
+Checked = List[CheckedSplit]
+
+
+def check_short(cfg: Any, encoder: Encoder, checked: Checked) -> None:
+    """Of splits, the first of which trains."""
+    for split in checked:
+        check_lengths(*split[:2], encoder.receptive_field, split.min_sample_size)
+    if checked and encoder.kind.masks_spans:
+        path, manifest, least = checked[0]
+        samples = torch.tensor([samples for _, samples in manifest.entries])
+        check_masking(path, manifest, encoder.frames(samples).tolist(), cfg, least)
 
 
 def check_precision(whole: Any) -> None:

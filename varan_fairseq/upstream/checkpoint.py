@@ -12,8 +12,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_ar
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
-from ..compat import as_fairseq_state, peek
 from ..lora import is_lora
+from ..pickles import as_fairseq_state, peek
 from ..ranks import on_first_rank
 from . import wavlm
 from .kinds import KINDS, Kind, kind_of

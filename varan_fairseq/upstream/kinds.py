@@ -8,13 +8,12 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from fairseq import tasks
-from fairseq.modules.conformer_layer import ConformerWav2Vec2EncoderLayer
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from ..compat import conformer_buildable
 from . import data2vec
-from .valid import Valid, during
+from .conformer import ConformerBlock
 from .wavlm import WavLM
 
 
@@ -123,21 +122,6 @@ def _build_conformer(pretraining: Any) -> nn.Module:
     for block in model.encoder.layers:
         block.__class__ = ConformerBlock
     return model
-
-
-class ConformerBlock(ConformerWav2Vec2EncoderLayer):
-    """fairseq's block, whose convolution and batch norm know what is padding: from its own
-    argument, which is there in recomputation too."""
-
-    def forward(self, x: Tensor, *args, self_attn_padding_mask=None, **others):
-        """As fairseq's."""
-        valid = None
-        if self_attn_padding_mask is not None:
-            valid = Valid((~self_attn_padding_mask).sum(1), {})
-        with during(valid):
-            return super().forward(
-                x, *args, self_attn_padding_mask=self_attn_padding_mask, **others
-            )
 
 
 def _build_data2vec(pretraining: Any) -> nn.Module:

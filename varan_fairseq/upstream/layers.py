@@ -1,8 +1,6 @@
 """The hidden states of every block, under one contract for all encoders."""
 
 import contextlib
-import contextvars
-import functools
 import threading
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 
 from .kinds import Kind, count_frames, receptive_field
 from .norms import ValidBatchNorm, ValidGroupNorm
+from .record import Record, record_blocks
 from .valid import Valid, current, during
 
 
@@ -65,7 +64,7 @@ class Encoder(nn.Module):
         _become(w2v_model, nn.BatchNorm1d, ValidBatchNorm)
         for convolution in kind.convolutions(w2v_model):
             convolution.register_forward_pre_hook(_silence_padding)
-        _record_blocks(w2v_model, kind)
+        record_blocks(w2v_model, kind)
 
     def freeze(self) -> None:
         """From now on the model runs without a graph, and as in evaluation, while training
@@ -91,7 +90,7 @@ class Encoder(nn.Module):
                 f"of {self.receptive_field}"
             )
         frozen = self.frozen or self.num_updates < self.freeze_finetune_updates
-        record = _Record(self.w2v_model, self.kind)
+        record = Record(self.w2v_model, self.kind)
         with torch.no_grad() if frozen else contextlib.nullcontext():
             with self._alone(), during(self.valid(source, padding_mask)), record:
                 output, padding_mask = self.kind.extract(
@@ -149,93 +148,3 @@ def _become(module: nn.Module, old: type, new: type) -> List[nn.Module]:
     for norm in norms:
         norm.__class__ = new
     return norms
-
-
-class _Record:
-    """What enters and leaves each block while this is active, in the calling thread.
-
-    Hooks see the blocks as fairseq runs them: wrapped for activation checkpointing
-    (recomputation calls no hook), skipped by layerdrop, padded to a multiple.
-    """
-
-    def __init__(self, model: nn.Module, kind: Kind):
-        self.kind = kind
-        self.extra_frames = kind.extra_frames(model)
-        self.entered = [None] * len(kind.blocks(model))
-        self.left = [None] * len(self.entered)
-        self.top = None  # what the final norm reads
-
-    def __enter__(self) -> None:
-        self.token = _RECORD.set(self)
-
-    def __exit__(self, *error) -> None:
-        _RECORD.reset(self.token)
-
-    def states(self, output: Tensor) -> List[Tensor]:
-        """The L states [T, B, D], cut to the T frames of `output` [B, T, D]."""
-        ran = [state for state in self.entered if state is not None]
-        if ran:
-            below = self._utterance(ran[0], output, self.kind.batch_first)
-        elif self.top is not None:
-            below = self._utterance(self.top, output, True)
-        else:
-            below = output.transpose(0, 1)
-        states = []
-        for left in self.left:
-            if left is not None:
-                below = self._utterance(left, output, self.kind.batch_first)
-            states.append(below)
-        return states
-
-    def _utterance(self, state: Tensor, output: Tensor, batch_first: bool) -> Tensor:
-        """A state's frames that `output` has too, [T, B, D]."""
-        if batch_first:
-            state = state.transpose(0, 1)
-        return state[self.extra_frames : self.extra_frames + output.shape[1]]
-
-
-_RECORD: contextvars.ContextVar = contextvars.ContextVar("record", default=None)
-
-
-def _record_blocks(model: nn.Module, kind: Kind) -> None:
-    """Registers the hooks of `_Record`, once: threads could not change them while others
-    run."""
-    for index, block in enumerate(kind.blocks(model)):
-        block.register_forward_pre_hook(functools.partial(_enter, index))
-        block.register_forward_hook(functools.partial(_leave, index))
-    final_norm = kind.final_norm(model)
-    if final_norm is not None:
-        final_norm.register_forward_pre_hook(_enter_norm)
-
-
-def _enter(index: int, block: nn.Module, inputs: Tuple) -> Optional[Tuple]:
-    record = _RECORD.get()
-    if record is None:
-        return None
-    record.entered[index] = inputs[0]
-    return _grad_for_recomputation(block, inputs)
-
-
-def _leave(index: int, _, inputs: Tuple, outputs) -> None:
-    record = _RECORD.get()
-    if record is not None:
-        record.left[index] = outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-def _enter_norm(_, inputs: Tuple) -> None:
-    record = _RECORD.get()
-    if record is not None:
-        record.top = inputs[0]
-
-
-def _grad_for_recomputation(block: nn.Module, inputs: Tuple) -> Optional[Tuple]:
-    """fairseq's activation checkpointing gives a block's parameters no gradient if its input
-    needs none, as in the lowest adapted block of a frozen encoder: makes it need one."""
-    if (
-        not hasattr(block, "precheckpoint_forward")
-        or not torch.is_grad_enabled()
-        or inputs[0].requires_grad
-        or not any(parameter.requires_grad for parameter in block.parameters())
-    ):
-        return None
-    return (inputs[0].detach().requires_grad_(), *inputs[1:])

@@ -1,0 +1,105 @@
+"""Reading what torch.save wrote, which is a pickle: known classes are built and no others, where
+torch can be told which (2.4)."""
+
+import argparse
+import codecs
+import collections
+import os
+import pickle
+import re
+import types
+from typing import Any, Dict, Optional, Tuple
+
+import numpy
+import omegaconf
+import torch
+from fairseq import checkpoint_utils
+from fairseq.dataclass.utils import omegaconf_no_object_check, overwrite_args_by_name
+from omegaconf import OmegaConf
+
+_TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"  # torch's own variable
+
+
+def allow_checkpoint_classes() -> None:
+    """Lets torch >= 2.6, which unpickles known classes only, read fairseq's checkpoints: they
+    carry the label dictionary, numpy's numbers, and old ones an argparse namespace or
+    omegaconf's objects."""
+    if hasattr(torch.serialization, "add_safe_globals"):
+        from fairseq.data.dictionary import Dictionary
+
+        objects = [omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode]
+        objects += [omegaconf.base.ContainerMetadata, omegaconf.base.Metadata]
+        builtin = [Any, dict, list, int, collections.defaultdict]
+        torch.serialization.add_safe_globals([Dictionary, argparse.Namespace, *objects, *builtin])
+        torch.serialization.add_safe_globals(_numpy_numbers())
+
+
+def _numpy_numbers() -> list:
+    """What a pickled numpy number is made of, common in a training's `extra_state`."""
+    kinds = [bool, *"bhilqBHILQefd"]
+    classes = {type(numpy.dtype(kind)) for kind in kinds} - {numpy.dtype}
+    classes.add(codecs.encode)  # of the bytes of a number
+    if _version(numpy) < (2, 0):
+        return [numpy.core.multiarray.scalar, numpy.dtype, *classes]
+    scalar = numpy._core.multiarray.scalar
+    if _version(torch) >= (2, 6):  # a file that numpy 1 wrote has its older name
+        classes.add((scalar, "numpy.core.multiarray.scalar"))
+    return [scalar, numpy.dtype, *classes]
+
+
+def _version(package: types.ModuleType) -> Tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", package.__version__)[:2])
+
+
+def peek(path: str) -> Any:
+    """What torch saved in a file, on the CPU, with tensors that are read only when used where
+    torch can do that.
+
+    Of a pickle, classes that a checkpoint may hold are built and no others, with torch >= 2.4.
+    Raises ValueError, naming a class that is refused, or that the file is none of torch's.
+    """
+    options = {"map_location": "cpu"}
+    if hasattr(torch.serialization, "add_safe_globals") and not os.environ.get(_TRUST):
+        options["weights_only"] = True
+    try:
+        try:
+            return torch.load(path, mmap=True, **options)
+        except (TypeError, RuntimeError):  # torch < 2.1, or a file older than torch 1.6
+            return torch.load(path, **options)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"(?:GLOBAL|class|global) `?([\w.]+\.[\w.]+)", str(error))
+        if found is None:
+            raise ValueError("it is no file of torch.save, or cut off") from None
+        raise ValueError(
+            f"it holds an object of class {found[1]}, which may run code when it is read: only if "
+            f"you trust the file, read it with {_TRUST}=1"
+        ) from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except Exception as error:  # whatever foreign bytes mean to zip and pickle
+        name = type(error).__name__
+        raise ValueError(f"it is no file of torch.save, or cut off ({name})") from None
+
+
+def as_fairseq_state(state: Any, overrides: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """What `checkpoint_utils.load_checkpoint_to_cpu` makes of a file's content: it has no
+    way to be given one that is read already. overrides: of options, by name."""
+    overrides = overrides or {}
+    if state.get("args") is not None:
+        for key, value in overrides.items():
+            setattr(state["args"], key, value)
+    if state.get("cfg") is not None:
+        state["cfg"] = _config_of_anything(state["cfg"])
+        overwrite_args_by_name(state["cfg"], overrides)
+    return checkpoint_utils._upgrade_state_dict(state)
+
+
+def _config_of_anything(content: Any) -> Any:
+    """An OmegaConf that may hold an argparse namespace, as those of old checkpoints."""
+    with omegaconf_no_object_check():
+        try:
+            return OmegaConf.create(content, flags={"allow_objects": True})
+        except TypeError:  # omegaconf 2.0
+            config = OmegaConf.create(content)
+            OmegaConf.set_struct(config, True)
+            return config
