@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from ..files import printable
@@ -19,7 +20,8 @@ def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[L
     VARAN_TRACEBACK=1 to see where it was raised. Ctrl-C and SIGTERM leave nothing half-written
     and give 130 and 143, as shells do."""
     try:
-        with _levels_kept(), _terminated_like_interrupted():
+        with _levels_kept(), warnings.catch_warnings(), _terminated_like_interrupted():
+            warnings.filterwarnings("ignore", module="torch|fairseq")  # of what they call
             quieten()
             work(argv)
     except (ValueError, OSError, ModuleNotFoundError) as error:
