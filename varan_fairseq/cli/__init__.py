@@ -21,7 +21,7 @@ def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[L
     and give 130 and 143, as shells do."""
     try:
         with _levels_kept(), warnings.catch_warnings(), _terminated_like_interrupted():
-            warnings.filterwarnings("ignore", module="torch|fairseq")  # of what they call
+            warnings.simplefilter("ignore")  # other libraries': ours are logged
             quieten()
             work(argv)
     except (ValueError, OSError, ModuleNotFoundError) as error:
