@@ -6,6 +6,7 @@ import os
 import re
 import sys
 
+import editdistance
 import pytest
 import torch
 from build import build_model, setup_task
@@ -13,7 +14,7 @@ from conftest import CONV, REPO, command, shell, write_corpus
 
 import varan_fairseq
 from varan_fairseq.cli import infer, layers
-from varan_fairseq.data.manifest import read_manifest
+from varan_fairseq.data.manifest import letters, read_manifest
 
 TINY = [
     "dataset.max_tokens=80000",
@@ -241,14 +242,19 @@ def test_kenlm_with_lexicon(run, tmp_path):
         "log_linear",
     )
     assert found["utterances"] == 6 and found["decoder"] == "kenlm"
+    assert found["decoding"]["beam"] == 10 and found["decoding"]["lmpath"].endswith("lm.arpa")
+    assert found["decoding"]["unkweight"] == "-inf"  # which JSON cannot hold as a number
     with open(str(tmp_path / "kenlm" / "hypotheses.tsv")) as file:
-        said = {
-            word
-            for line in list(file)[1:]
-            for word in line.strip().split("\t")[1:]
-            for word in word.split()
-        }
-    assert said <= set(words)
+        said = [line.rstrip("\n").split("\t")[1] for line in list(file)[1:]]
+    assert {word for text in said for word in text.split()} <= set(words)
+    # beam search adds word boundaries that no transcript has: they are no errors
+    with open(os.path.join(run[0], "test.ltr")) as file:
+        references = [line.split() for line in file]
+    errors = sum(
+        editdistance.eval(letters(text).split(), reference)
+        for text, reference in zip(said, references)
+    )
+    assert found["uer"] == pytest.approx(100 * errors / sum(map(len, references)))
 
 
 def test_kenlm_without_its_files(run, capsys):

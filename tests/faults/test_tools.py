@@ -49,6 +49,10 @@ INFER = {
     "language model gone": (["{both}", LM[0], "decoding.lmpath=gone"], "lmpath=gone: no such file"),
     "no lexicon": (["{both}", *LM], "decoding.lexicon is not set: .*decoding.unitlm=true"),
     "lexicon gone": (["{both}", *LM, "decoding.lexicon=gone"], "lexicon=gone: no such file"),
+    "a language model that is none": (
+        ["{both}", *LM, "decoding.lexicon={file}"],
+        "decoding.lmpath=.*file lexicon=.*file: ",
+    ),
     "a model option": (["{both}", "model.dropout=1"], "model.dropout is not for decoding"),
     "no checkpoint": (["task.data={data}", "common_eval.path=gone.pt"], "no checkpoint gone.pt"),
     "a pre-trained one": (["task.data={data}", "common_eval.path={base}"], "made by model 'wav2vec2'"),

@@ -1,6 +1,7 @@
 """fairseq's own decoder as varan-infer runs it: checked first, and with more kept of it."""
 
 import logging
+import math
 import os
 from typing import Any, Dict, List
 
@@ -67,7 +68,15 @@ def processor_class(infer: Any, state: Dict[str, Any], manifest: Manifest):
         def __init__(self, cfg):
             self.hypotheses = {}
             self.unit_errors = self.unit_total = 0
-            super().__init__(cfg)
+            try:
+                super().__init__(cfg)
+            except RuntimeError as error:  # as flashlight and KenLM say what they cannot read
+                if plain(cfg.decoding.type) == "viterbi":
+                    raise
+                reason = str(error).strip().splitlines()[0]
+                raise ValueError(
+                    f"decoding.lmpath={cfg.decoding.lmpath} lexicon={cfg.decoding.lexicon}: {reason}"
+                ) from error
 
         def load_model_ensemble(self):
             model, saved, _ = model_from_state(state, self.cfg.common_eval.path, self.task)
@@ -124,7 +133,8 @@ def settings(decoding: Any) -> Dict[str, Any]:
     """Settings that the result depends on, beside the model's."""
     if plain(decoding.type) == "viterbi":
         return {}
-    return {key: decoding[key] for key in LM_OPTIONS}
+    values = {key: decoding[key] for key in LM_OPTIONS}
+    return {key: str(x) if x in (math.inf, -math.inf) else x for key, x in values.items()}
 
 
 def plain(choice: Any) -> str:
