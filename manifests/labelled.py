@@ -162,7 +162,8 @@ def resample(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[
     if len(lost) > args.max_unreadable * len(jobs):
         refuse(
             f"{len(lost)} of {len(jobs)} recordings cannot be read (--max-unreadable "
-            f"{args.max_unreadable} allows {int(args.max_unreadable * len(jobs))}), the first: {lost[0]}"
+            f"{args.max_unreadable} allows {int(args.max_unreadable * len(jobs))}), the first: "
+            f"{lost[0]}"
         )
     return samples
 

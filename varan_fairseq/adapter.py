@@ -65,8 +65,9 @@ def write_adapter(folder: str, card: Dict[str, Any], tensors: Dict[str, Tensor])
 
 
 def read_adapter(folder: str) -> Adapter:
-    """Reads and checks an adapter, before anything is built from it. Raises FileNotFoundError or ValueError that says which
-    file is missing, of another version, or not as it was written."""
+    """Reads and checks an adapter, before anything is built from it. Raises FileNotFoundError
+    or ValueError that says which file is missing, of another version, or not as it was
+    written."""
     path = os.path.join(folder, CARD)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no adapter {folder}: there is no {path}")

@@ -110,7 +110,8 @@ class Campaign:
         changes = {"model": {"posterior_heads": 4, **model}}
         changes["checkpoint"] = {"save_dir": out, "save_interval_updates": 1}
         arguments = [recipe, data, out, self.path("base.pt"), updates]
-        return [sys.executable, "-c", TRAIN, json.dumps(sys.path[:2]), json.dumps([arguments, changes])]
+        texts = [json.dumps(each) for each in (sys.path[:2], [arguments, changes])]
+        return [sys.executable, "-c", TRAIN, *texts]
 
     def prepare(self):
         write_corpus(self.path("ctc"))

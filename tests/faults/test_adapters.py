@@ -247,7 +247,8 @@ def test_outputs_that_are_inputs(ctc, adapter, tmp_path):  # noqa: F811
         code, _, error = tool(export.main, *arguments)
         assert code == 2 and "would overwrite its own input" in error
     for path, state in before.items():
-        assert (os.stat(path).st_ino, os.stat(path).st_mtime_ns) == (state.st_ino, state.st_mtime_ns)
+        now = os.stat(path)
+        assert (now.st_ino, now.st_mtime_ns) == (state.st_ino, state.st_mtime_ns)
 
 
 def test_targets_that_cannot_be(ctc, adapter, tmp_path):  # noqa: F811

@@ -8,7 +8,18 @@ import soundfile
 import torch
 from build import batch, build_criterion, build_model, setup_task
 from conftest import write_corpus
-from faulty import LORA, Run, broken_weights, copy, ctc, decode, edit, emotion, read, tool, write  # noqa: F401
+from faulty import (  # noqa: F401 (fixtures)
+    Run,
+    broken_weights,
+    copy,
+    ctc,
+    decode,
+    edit,
+    emotion,
+    read,
+    tool,
+    write,
+)
 
 import varan_fairseq
 from varan_fairseq.cli import layers
@@ -91,7 +102,7 @@ def test_resuming_weights_that_are_no_numbers(ctc, out):  # noqa: F811
 
 def test_resuming_what_is_no_checkpoint(ctc, out):  # noqa: F811
     write(os.path.join(out, "checkpoint_last.pt"), "x" * 1000)
-    with pytest.raises(ValueError, match="checkpoint_last.pt cannot be gone on from: it is no file"):
+    with pytest.raises(ValueError, match="_last.pt cannot be gone on from: it is no file"):
         ctc.train(out=out, updates=5)
 
 
@@ -226,7 +237,8 @@ def test_loss_that_is_no_number_names_the_batch(ctc, wav2vec2, caplog):  # noqa:
     criterion = build_criterion(task)
     with torch.no_grad():
         model.aggregation.heads.heads[0][1].bias.fill_(float("nan"))
-    with pytest.raises(ValueError, match=r"loss of a batch is nan: .*train0.wav .train., .* and 2 mo"):
+    expected = r"loss of a batch is nan: .*train0.wav .train., .* and 2 more"
+    with pytest.raises(ValueError, match=expected):
         criterion(model, sample)
     half = torch.nn.Parameter(torch.zeros(1, dtype=torch.float16))
     from varan_fairseq.criterions import layerwise
@@ -260,7 +272,7 @@ def hubert(ctc, out, data=None, **task):  # noqa: F811
 
 @pytest.mark.parametrize("task", [{"pad_audio": False}, {"random_crop": True}])
 def test_a_task_that_would_cut_labels_off(ctc, tmp_path, task):  # noqa: F811
-    with pytest.raises(ValueError, match="keep all labels: set task.pad_audio=true task.random_crop"):
+    with pytest.raises(ValueError, match="keep all labels: set task.pad_audio=true task.rand"):
         hubert(ctc, tmp_path, **task)
 
 

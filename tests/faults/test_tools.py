@@ -13,7 +13,18 @@ import torch
 from build import batch, build_criterion, setup_classification
 from conftest import command, shell, write_labelled_corpus
 from fairseq.data import Dictionary
-from faulty import EMOTION, Run, copy, ctc, decode, edit, emotion, read, tool, write  # noqa: F401 (fixtures)
+from faulty import (  # noqa: F401 (fixtures)
+    EMOTION,
+    Run,
+    copy,
+    ctc,
+    decode,
+    edit,
+    emotion,
+    read,
+    tool,
+    write,
+)
 
 import varan_fairseq
 from varan_fairseq.checkpoint import load_model
@@ -35,7 +46,7 @@ INFER = {
     "fp16": (["{both}", "common.fp16=true"], "common.fp16=true needs a GPU"),
     "layer and rule": (["{both}", "--layer", "1", "--combine", "mixture"], "give one of the two"),
     "layer 0": (["{both}", "--layer", "0"], "--layer 0: layers are 1"),
-    "layer 9": (["{both}", "--layer", "9"], "model.decode_layer=9: aggregation varan over 3 layers"),
+    "layer 9": (["{both}", "--layer", "9"], "model.decode_layer=9: aggregation varan over 3"),
     "rule": (["{both}", "--combine", "vote"], "'vote': choose one of"),
     "overrides": (["{both}", "common_eval.model_overrides=oops"], "wanted a Python dictionary"),
     "unknown override": (
@@ -55,7 +66,7 @@ INFER = {
     ),
     "a model option": (["{both}", "model.dropout=1"], "model.dropout is not for decoding"),
     "no checkpoint": (["task.data={data}", "common_eval.path=gone.pt"], "no checkpoint gone.pt"),
-    "a pre-trained one": (["task.data={data}", "common_eval.path={base}"], "made by model 'wav2vec2'"),
+    "a pre-trained one": (["task.data={data}", "common_eval.path={base}"], "model 'wav2vec2'"),
 }
 
 
@@ -93,7 +104,7 @@ OTHERS = {
         "no folder .*gone to write",
     ),
     "layers: by class": (layers, ["{model}", "{data}", "test", "--by-class"], "is for classifiers"),
-    "classify: a recognizer": (classify, ["{model}", "{data}", "test"], "made by model 'varan_ctc'"),
+    "classify: a recognizer": (classify, ["{model}", "{data}", "test"], "model 'varan_ctc'"),
     "classify: a folder alone": (classify, ["{model}", "{data}"], "give a manifest's name after"),
     "classify: into a file": (
         classify,
@@ -188,7 +199,8 @@ def test_a_typed_override_is_followed(ctc, tmp_path):  # noqa: F811
         _, scores = decoded(ctc, *options, f"decoding.results_path={tmp_path}")
         return scores["uer"], read(tmp_path / "hypotheses.tsv")
 
-    assert hypotheses("--layer", "1") == hypotheses("common_eval.model_overrides={'decode_layer': 1}")
+    typed = "common_eval.model_overrides={'decode_layer': 1}"
+    assert hypotheses("--layer", "1") == hypotheses(typed)
 
 
 def test_nothing_of_other_libraries_is_printed(ctc, emotion, tmp_path):  # noqa: F811
@@ -199,7 +211,7 @@ def test_nothing_of_other_libraries_is_printed(ctc, emotion, tmp_path):  # noqa:
         f"decoding.results_path={tmp_path}/out",
     )
     lines = [line for line in text.splitlines() if "Warning" not in line]
-    noise = [line for line in lines if re.search(r"INFO|DEBUG", line) and "varan_fairseq" not in line]
+    noise = [line for line in lines if re.search("INFO|DEBUG", line) and "varan_" not in line]
     assert not noise and lines[-1].startswith("WER ")
 
 
@@ -234,10 +246,11 @@ def data(ctc, tmp_path):  # noqa: F811
     return copy(ctc.data, tmp_path / "data")
 
 
-def test_an_order_that_changed_does_not_change_the_result(ctc, data, tmp_path, caplog):  # noqa: F811
+def test_another_order_does_not_change_the_result(ctc, data, tmp_path, caplog):  # noqa: F811
     options = [f"decoding.results_path={tmp_path}/out"]
     expected = decoded(ctc, *options)[1]
-    edit(os.path.join(data, "dict.ltr.txt"), lambda text: "\n".join(text.split("\n")[-2::-1]) + "\n")
+    path = os.path.join(data, "dict.ltr.txt")
+    edit(path, lambda text: "\n".join(text.split("\n")[-2::-1]) + "\n")
     found = decoded(ctc, *options, f"task.data={data}")[1]
     assert found == expected and "is not the dictionary of the training" in caplog.text
     os.remove(os.path.join(data, "dict.ltr.txt"))

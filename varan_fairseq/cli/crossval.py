@@ -1,8 +1,8 @@
 """varan-crossval: trains and tests every fold of a corpus, mean and standard deviation.
 
 Trains by fairseq-hydra-train's multirun, so all of its options and overrides work; folds that
-are trained already, to optimization.max_update, are only tested. Writes crossval.json, and each fold's results beside its
-checkpoint.
+are trained already, to optimization.max_update, are only tested. Writes crossval.json, and each
+fold's results beside its checkpoint.
 """
 
 import argparse

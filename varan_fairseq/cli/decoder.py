@@ -45,7 +45,8 @@ def check_decoder(decoding) -> None:
         import flashlight.lib.text  # noqa: F401
     except ImportError as error:
         raise ModuleNotFoundError(
-            f"decoding.type={plain(decoding.type)} needs flashlight-text: pip install flashlight-text"
+            f"decoding.type={plain(decoding.type)} needs flashlight-text: pip install "
+            "flashlight-text"
         ) from error
     for key in ("lmpath", "lexicon"):
         path = None if OmegaConf.is_missing(decoding, key) else decoding[key]

@@ -51,10 +51,10 @@ def check_precision(whole: Any) -> None:
 def check_resumed(whole: Any, task: Any) -> None:
     """Checks the checkpoint that a run goes on from; says and sees to it if there is nothing
     left to train. whole: fairseq's configuration. Raises ValueError."""
-    path, resumed = _checkpoint(whole.checkpoint)
-    if path is None:
+    found = on_first_rank(lambda: _gone_on_from(whole.checkpoint))
+    if found is None:
         return
-    symbols, updates = on_first_rank(lambda: _read(path))
+    path, resumed, symbols, updates = found
     ours = task.target_dictionary.symbols if task.target_dictionary is not None else None
     refuse_other_labels(path, symbols, ours)
     wanted = whole.optimization.max_update
@@ -101,18 +101,17 @@ def checkpoint_labels(task_state: Any) -> Optional[list]:
     return None if labels is None else labels.symbols
 
 
-def _checkpoint(options: Any) -> Tuple[Optional[str], bool]:
-    """(file that fairseq will load, whether it resumes that run), by fairseq's options."""
+def _gone_on_from(options: Any) -> Optional[Tuple[str, bool, Optional[list], int]]:
+    """(file that fairseq will load, whether it resumes that run, labels, updates), by fairseq's
+    options of checkpoints; None if there is no file. Raises ValueError for one that cannot be
+    used."""
     path, resumed = options.restore_file, True
     if path == "checkpoint_last.pt":
         path = os.path.join(options.save_dir, f"checkpoint_last{options.checkpoint_suffix}.pt")
         if not os.path.isfile(path) and options.finetune_from_model:
             path, resumed = options.finetune_from_model, False
-    return (path, resumed) if os.path.isfile(path) else (None, False)
-
-
-def _read(path: str) -> Tuple[Optional[list], int]:
-    """(labels, updates) of a checkpoint. Raises ValueError for one that cannot be used."""
+    if not os.path.isfile(path):
+        return None
     try:
         state = peek(path)
         labels = checkpoint_labels(state.get("task_state"))
@@ -121,4 +120,4 @@ def _read(path: str) -> Tuple[Optional[list], int]:
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} cannot be gone on from: {error}") from None
     check_finite(weights, path)
-    return labels, updates
+    return path, resumed, labels, updates
