@@ -15,6 +15,8 @@ import re
 
 from labelled import Recording, fraction, parser, refuse, resample, write
 
+from varan_fairseq.data.manifest import manifest_rows
+
 ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".sph", ".caf")
 # of audio that libsndfile cannot read
 UNREADABLE = (".m4a", ".aac", ".wma", ".amr", ".mp4", ".webm", ".mka", ".ra", ".ape", ".wv")
@@ -39,8 +41,10 @@ def find(source: str, pattern: str):
             unreadable[label] += 1
         if not file.lower().endswith(ENDINGS):
             continue
-        if any(char in relative for char in "\t\n\r"):
-            refuse(f"{path!r}: a manifest cannot name it, because of a tab or a line end")
+        try:
+            manifest_rows("", [(relative, 0)])
+        except ValueError as error:
+            refuse(str(error))
         labels.add(label)
         if re.search(r"\s", label):
             refuse(f"class folder {label!r}: labels cannot have blanks, rename it")

@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import time
+import unicodedata
 from typing import Iterable, Iterator, Sequence
 
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.(tmp|partial)")
@@ -112,10 +113,14 @@ def refuse_no_folder(path: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Text that cannot steer a terminal: control characters but line ends are escaped."""
+    """Text that cannot steer a terminal, and can be printed: control characters but tabs and
+    line ends are escaped, as are the bytes of file names that are no UTF-8."""
+
+    def harmless(char: str) -> bool:
+        return char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs")
+
     return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
-        for char in text
+        char if harmless(char) else char.encode("unicode_escape").decode() for char in text
     )
 
 

@@ -84,9 +84,10 @@ def test_arguments(script, source, tmp_path, name):
     assert not glob.glob(str(tmp_path / "out" / "*.tsv"))
 
 
-@pytest.mark.parametrize("char", ["\t", "\n", "\r"])
+@pytest.mark.parametrize("char", ["\t", "\n", "\r", "\udce9"])
 def test_names_that_a_manifest_cannot_hold(script, source, tmp_path, char):
-    tone(source / "a" / f"7_{char}.wav")
+    tone(source / "a" / "7.wav")
+    os.rename(str(source / "a" / "7.wav"), str(source / "a" / f"7_{char}.wav"))
     refusal, _ = script("folder.py", source, tmp_path / "out")
     assert "a manifest cannot name it" in refusal and repr(char)[1:-1] in refusal
     assert not os.path.exists(str(tmp_path / "out"))

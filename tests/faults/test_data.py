@@ -1,6 +1,7 @@
 """The campaign, data: every way a split can be wrong is said before training begins."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,10 @@ import soundfile
 from build import build_model, setup_classification, setup_task
 from conftest import write_labelled_corpus
 from faulty import edit, folder, read, write  # noqa: F401 (a fixture)
+
+from varan_fairseq.data import audio_check
+from varan_fairseq.data.manifest import read_manifest
+from varan_fairseq.data.short import check_masking
 
 BOM = b"\xef\xbb\xbf"
 
@@ -207,6 +212,21 @@ def test_masking_is_checked_where_it_happens(folder, wav2vec2):  # noqa: F811
         build_model(wav2vec2, setup_task(folder), **{"apply_mask": True, **options})
 
 
+def test_checking_the_masking_leaves_trainings_random_numbers_alone(folder):  # noqa: F811
+    cfg = SimpleNamespace(
+        apply_mask=True, mask_prob=0.65, mask_length=10, mask_selection="static", mask_other=0.0,
+        no_mask_overlap=False, mask_min_space=1,
+    )  # fmt: skip
+    manifest = read_manifest(os.path.join(folder, "train.tsv"))
+    np.random.seed(7)
+    expected = np.random.rand()
+    np.random.seed(7)
+    check_masking("train.tsv", manifest, [30] * 6, cfg, None)
+    assert np.random.rand() == expected
+    with pytest.raises(ValueError, match="may mask all 11 frames of train0.wav .* .6 such files"):
+        check_masking("train.tsv", manifest, [11] * 6, cfg, None)
+
+
 def test_audio_is_not_read_again_unless_something_changed(folder, wav2vec2, caplog):  # noqa: F811
     local(folder)
     task, path = setup_task(folder), os.path.join(folder, "wav", "train2.wav")
@@ -226,9 +246,6 @@ def test_audio_is_not_read_again_unless_something_changed(folder, wav2vec2, capl
 
 
 def test_of_many_float_files_some_are_read(tmp_path, monkeypatch, caplog):
-    from varan_fairseq.data import audio_check
-    from varan_fairseq.data.manifest import read_manifest
-
     monkeypatch.setattr(audio_check, "MOST_FLOATS", 3)
     rows = [str(tmp_path)]
     for index in range(8):

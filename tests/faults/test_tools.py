@@ -314,7 +314,8 @@ def test_cells():
     for text in ("a\tb", "a\nb", "a\rb"):
         with pytest.raises(ValueError, match="holds a tab or a line end"):
             cell(text)
-    assert printable("a\x1b[31m\nb\x07") == "a\\x1b[31m\nb\\x07"
+    assert printable("a\x1b[31m\nb\x07\udce9") == "a\\x1b[31m\nb\\x07\\udce9"
+    assert printable("क्\u200dष é") == "क्\u200dष é"
 
 
 # The classifier's loss where its training is not known

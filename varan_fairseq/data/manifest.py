@@ -90,6 +90,8 @@ def manifest_rows(root: str, entries: Iterable[Tuple[str, int]]) -> List[str]:
                 f"{path!r}: a manifest cannot name it, because of a tab, a line end, or a blank at "
                 "its start or end: rename it"
             )
+        if any("\ud800" <= char <= "\udfff" for char in path):
+            raise ValueError(f"{path!r}: a manifest cannot name it, it is not UTF-8: rename it")
     return rows
 
 
