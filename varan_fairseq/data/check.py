@@ -13,6 +13,7 @@ from .manifest import Manifest, read_lines, read_manifest, refuse_bom
 logger = logging.getLogger(__name__)
 
 MAX_UNKNOWN = 0.01
+_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's own symbols
 
 
 class SplitFiles(NamedTuple):
@@ -75,9 +76,6 @@ def check_dictionary(path: str) -> None:
         seen.add(symbol)
     if len(seen) == len(_SPECIAL):
         raise ValueError(f"{path} is empty: wanted a line `symbol count` a label")
-
-
-_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 
 
 def check_split(
