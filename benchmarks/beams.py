@@ -26,6 +26,7 @@ from tqdm import tqdm
 from varan_fairseq.checkpoint import load_model
 from varan_fairseq.cli.split import load_audio, outputs
 from varan_fairseq.compat import import_example
+from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.files import write_lines
 from varan_fairseq.method.consensus import consensus_layer
 
@@ -54,7 +55,7 @@ def language_model(data: str, folder: str):
 def read_split(checkpoint: str, data: str):
     """(model, dictionary, [(emissions of the layers, q, consensus layer)]) of the validation."""
     model, cfg, task = load_model(checkpoint, data=data)
-    load_audio(cfg, task, "valid")
+    load_audio(model, cfg, task, "valid", read_manifest(os.path.join(data, "valid.tsv")))
     read = {}
     for rows, out in outputs(model, task, "valid", 4000000):
         each = [layer.float().log_softmax(-1) for layer in out["layer_logits"]]

@@ -19,7 +19,7 @@ from .files import written
 from .lora import lora_parameters
 from .models.adapters import adapter_labels, load_adapter
 from .models.layerwise import LayerwiseModel
-from .pickles import as_fairseq_state, peek
+from .pickles import as_fairseq_state, peek, reason
 from .upstream import load_weights, read_pretrained
 from .upstream.checkpoint import check_finite
 
@@ -34,11 +34,11 @@ def read_state(
     path: a checkpoint of ours, or the folder of an adapter. base: the pre-trained checkpoint
     that an adapter was trained on, or a checkpoint without the configuration of its encoder
     (as those of task `hubert_pretraining`, formerly) started from. overrides: as
-    `model_overrides`. models: names
-    of the models wanted. Raises FileNotFoundError, or ValueError if a file is not what it
-    should be.
+    `model_overrides`. models: names of the models wanted. Raises FileNotFoundError, or
+    ValueError if a file is not what it should be.
     """
-    if os.path.isdir(path) or (base is not None and not os.path.exists(path)):
+    adapted = os.path.isdir(path) or (base is not None and not os.path.exists(path))
+    if adapted:
         state = _restored(path, base)
         overwrite_args_by_name(state["cfg"], overrides or {})
     else:
@@ -49,7 +49,7 @@ def read_state(
             f"{path} was made by model {name!r}, wanted a checkpoint of {' or '.join(models)}"
         )
     compat.fit_task_config(state["cfg"].task)
-    if not os.path.isdir(path):
+    if not adapted:
         _complete(state["cfg"].model, path, base)
     return state
 
@@ -116,16 +116,12 @@ def _read(path: str, overrides: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint {path} (working directory {os.getcwd()})")
     try:
-        state = peek(path)
-        if not isinstance(state, dict):
-            raise ValueError(f"it holds an object of class {type(state).__name__}")
-        state = as_fairseq_state(state, overrides)
+        state = as_fairseq_state(peek(path), overrides)
         if not state["cfg"].model._name:
             raise ValueError("its configuration names no model")
         state["model"].keys()
     except Exception as error:  # whatever a foreign file makes fairseq's conversion raise
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path} is no fairseq checkpoint: {reason.splitlines()[0]}") from error
+        raise ValueError(f"{path} is no fairseq checkpoint: {reason(error)}") from error
     return state
 
 

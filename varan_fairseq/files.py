@@ -23,9 +23,8 @@ _CLEANED = set()
 @contextlib.contextmanager
 def written(path: str, durable: bool = True) -> Iterator[str]:
     """A name to write to, which becomes `path` in the end; if the body fails, nothing does.
-    durable: wait until it is on the disk. Raises ValueError if `path` is a folder."""
-    if os.path.isdir(path):
-        raise ValueError(f"{path} is a folder, wanted the name of a file to write")
+    durable: wait until it is on the disk. Raises as `refuse_no_folder`."""
+    refuse_no_folder(path)
     _remove_stale(os.path.dirname(path))
     temporary = f"{path}.{secrets.token_hex(8)}.tmp"
     with open(temporary, "wb") as file:

@@ -14,6 +14,7 @@ import numpy
 import omegaconf
 import torch
 from fairseq import checkpoint_utils
+from fairseq.data import Dictionary
 from fairseq.dataclass.utils import omegaconf_no_object_check, overwrite_args_by_name
 from omegaconf import OmegaConf
 
@@ -25,8 +26,6 @@ def allow_checkpoint_classes() -> None:
     carry the label dictionary, numpy's numbers, and old ones an argparse namespace or
     omegaconf's objects."""
     if hasattr(torch.serialization, "add_safe_globals"):
-        from fairseq.data.dictionary import Dictionary
-
         objects = [omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode]
         objects += [omegaconf.base.ContainerMetadata, omegaconf.base.Metadata]
         builtin = [Any, dict, list, int, collections.defaultdict]
@@ -51,13 +50,32 @@ def _version(package: types.ModuleType) -> Tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", package.__version__)[:2])
 
 
-def peek(path: str) -> Any:
-    """What torch saved in a file, on the CPU, with tensors that are read only when used where
+def peek(path: str) -> Dict[Any, Any]:
+    """The dictionary that torch saved in a file, on the CPU, with tensors that are read only when used where
     torch can do that.
 
     Of a pickle, classes that a checkpoint may hold are built and no others, with torch >= 2.4.
-    Raises ValueError, naming a class that is refused, or that the file is none of torch's.
+    Raises ValueError, naming a class that is refused, or that the file is none of torch's or
+    holds something else.
     """
+    content = _load(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds an object of class {type(content).__name__}")
+    return content
+
+
+def reason(error: Exception) -> str:
+    """Why a file's content cannot be used, in one line, from what its conversion raised."""
+    text = str(error).strip().split("\n")[0]
+    return f"it lacks {text}" if isinstance(error, KeyError) else text
+
+
+def state_labels(state: Dict[str, Any]) -> Optional[Dictionary]:
+    """The dictionary of labels in a checkpoint, or None."""
+    return (state.get("task_state") or {}).get("target_dictionary")
+
+
+def _load(path: str) -> Any:
     options = {"map_location": "cpu"}
     if hasattr(torch.serialization, "add_safe_globals") and not os.environ.get(_TRUST):
         options["weights_only"] = True

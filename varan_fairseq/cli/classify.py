@@ -23,7 +23,6 @@ import varan_fairseq  # noqa: F401  (registers the models)
 from ..checkpoint import load_model
 from ..data.labels import read_labels
 from ..data.manifest import read_manifest
-from ..data.short import check_lengths
 from ..files import cell, printable, refuse_file, write_lines, written_whole
 from ..inference import Classifier
 from ..method.combine import RULES
@@ -36,7 +35,15 @@ from . import (
     run,
     setting_name,
 )
-from .split import add_split_options, check_complete, load_audio, outputs, pyplot, save_picture
+from .split import (
+    STRICT,
+    add_split_options,
+    check_complete,
+    load_audio,
+    outputs,
+    pyplot,
+    save_picture,
+)
 
 # scores.json says that the others are of the same run; without labels, utterances.tsv is all.
 _FILES = ("utterances.tsv", "confusion.csv", "confusion.png", "scores.json")
@@ -130,10 +137,8 @@ def classify_split(args: argparse.Namespace) -> None:
     name = results_name("classify", subset, *setting)
     folder = args.out or os.path.join(beside(args.checkpoint), name)
     refuse_file(folder)
-    # What is left out in training with a warning would make scores incomparable here.
-    overrides = {**reading_overrides(args, RULES), "check_audio": True, "max_unreadable": 0.0}
-    manifest_path = os.path.join(data, f"{subset}.tsv")
-    manifest = read_manifest(manifest_path)
+    overrides = {**reading_overrides(args, RULES), **STRICT}
+    manifest = read_manifest(os.path.join(data, f"{subset}.tsv"))
     model, cfg, task = load_model(
         args.checkpoint, overrides, data, args.base, ("varan_classification",)
     )
@@ -142,8 +147,7 @@ def classify_split(args: argparse.Namespace) -> None:
     if os.path.isfile(path):
         pyplot()
         labels = np.array(read_labels(path, task.target_dictionary, len(manifest.entries)))
-    check_lengths(manifest_path, manifest, model.w2v_encoder.receptive_field, None)
-    load_audio(cfg, task, subset)
+    load_audio(model, cfg, task, subset, manifest)
     cropped = task.dataset(subset).num_cropped()
     if cropped:
         print(

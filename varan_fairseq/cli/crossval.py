@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from ..data.manifest import read_manifest
 from ..files import write_lines
 from ..metrics import METRICS
-from ..pickles import peek
+from ..pickles import peek, reason
 from . import classify, run
 
 
@@ -46,7 +46,7 @@ def trained_updates(folder: str) -> int:
     try:
         return peek(path)["optimizer_history"][-1]["num_updates"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{path} cannot be gone on from: {error}") from None
+        raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
 
 
 def max_update(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from ..checkpoint import model_from_state
 from ..data.check import MAX_UNKNOWN, check_dictionary, check_split, check_task, split_files
 from ..data.manifest import Manifest, read_lines
 from ..data.short import check_lengths
+from ..pickles import state_labels
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def check_data(cfg: Any, subset: str, state: Dict[str, Any]) -> Manifest:
     """The manifest of a split that was checked, its labels by the checkpoint's dictionary."""
     check_task(cfg)
     files = split_files(cfg, subset)
-    labels = (state.get("task_state") or {}).get("target_dictionary")
+    labels = state_labels(state)
     if labels is None:
         check_dictionary(files.dictionary)
         labels = Dictionary.load(files.dictionary)

@@ -20,8 +20,8 @@ from ..data.manifest import read_manifest
 from ..files import cell, printable, refuse_no_folder, write_lines
 from . import beside, run
 from .split import (
+    STRICT,
     add_split_options,
-    check_audio,
     check_complete,
     load_audio,
     outputs,
@@ -112,10 +112,9 @@ def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     pyplot()
     prefix = args.out or os.path.join(beside(args.checkpoint), f"layers-{args.subset}")
     refuse_no_folder(f"{prefix}.tsv")
-    path = os.path.join(args.data, f"{args.subset}.tsv")
-    manifest = read_manifest(path)
+    manifest = read_manifest(os.path.join(args.data, f"{args.subset}.tsv"))
     count = len(manifest.entries)
-    model, cfg, task = load_model(args.checkpoint, data=args.data, base=args.base)
+    model, cfg, task = load_model(args.checkpoint, STRICT, args.data, args.base)
     if model.cfg.aggregation != "varan":
         raise ValueError(
             f"{args.checkpoint} reads its layers by {model.cfg.aggregation}, which has no "
@@ -124,8 +123,7 @@ def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     labels, classes = None, task.target_dictionary.symbols
     if args.by_class:
         labels = _labels(cfg, task, args.data, args.subset, count)
-    check_audio(path, manifest, model, task)
-    load_audio(cfg, task, args.subset)
+    load_audio(model, cfg, task, args.subset, manifest)
     posterior = split_posterior(model, task, args.subset, args.max_tokens)
     check_complete(args.subset, count, posterior)
 

@@ -21,23 +21,25 @@ def add_split_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=4000000, help="samples a batch")
 
 
-def load_audio(cfg: Any, task: Any, subset: str) -> None:
-    """Loads a split without its labels, which need not exist."""
+# Of a checkpoint's options: what training leaves out with a warning is an error in a report.
+STRICT = {"check_audio": True, "max_unreadable": 0.0}
+
+
+def load_audio(model: Any, cfg: Any, task: Any, subset: str, manifest: Manifest) -> None:
+    """Loads a split without its labels, which need not exist. Raises ValueError for audio that
+    is not as its manifest says, or too short for the model."""
+    path = os.path.join(cfg.task.data, f"{subset}.tsv")
+    check_lengths(path, manifest, model.w2v_encoder.receptive_field, None)
     if hasattr(task, "load_audio"):
         task.load_audio(subset)
     else:
+        refuse_audio(path, audio_problems(path, manifest, cfg.task.sample_rate))
         task.datasets[subset] = FileAudioDataset(
-            os.path.join(cfg.task.data, f"{subset}.tsv"),
+            path,
             sample_rate=cfg.task.sample_rate,
             pad=True,
             normalize=cfg.task.normalize,
         )
-
-
-def check_audio(path: str, manifest: Manifest, model: Any, task: Any) -> None:
-    """Raises ValueError for audio that is not as its manifest (`path`) says, or too short."""
-    refuse_audio(path, audio_problems(path, manifest, task.cfg.sample_rate))
-    check_lengths(path, manifest, model.w2v_encoder.receptive_field, None)
 
 
 @torch.no_grad()

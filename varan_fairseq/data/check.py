@@ -62,8 +62,8 @@ def check_dictionary(path: str) -> None:
     cannot read or no label can mean."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no dictionary {path} (task.data, task.labels)")
+    refuse_bom(path)
     lines = read_lines(path)
-    refuse_bom(path, lines)
     seen = set(_SPECIAL)
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}: {line!r}"
@@ -97,11 +97,11 @@ def check_split(
     if not 0 <= max_unknown <= 1:
         raise ValueError(f"model.max_unknown_labels={max_unknown}: wanted a share, 0 .. 1")
     manifest = read_manifest(files.manifest)
-    refuse_bom(files.manifest, read_lines(files.manifest)[:1])
+    refuse_bom(files.manifest)
     if not os.path.isfile(files.labels):
         raise FileNotFoundError(f"no label file {files.labels} for {files.manifest}")
+    refuse_bom(files.labels)
     lines = read_lines(files.labels)
-    refuse_bom(files.labels, lines)
     if len(lines) != len(manifest.entries):
         raise ValueError(
             f"{files.labels} has {len(lines)} lines, {files.manifest} names "

@@ -6,7 +6,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 from fairseq.data import Dictionary
 
 from ..files import write_lines
-from .manifest import BOM, manifest_rows, read_lines
+from .manifest import manifest_rows, read_lines
 
 
 def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> Dictionary:
@@ -32,7 +32,7 @@ def read_class_dictionary(path: str) -> Dictionary:
         raise FileNotFoundError(f"no dictionary {path}: a line `label count` a class")
     rows = {}
     for number, line in enumerate(read_lines(path), start=1):
-        fields = line.lstrip(BOM).split()
+        fields = line.split()
         if len(fields) != 2 or not fields[1].isdecimal():
             raise ValueError(f"{path}, line {number}: {line!r}, wanted label count")
         if fields[0] in rows:
@@ -55,7 +55,7 @@ def read_labels(path: str, dictionary: Dictionary, count: int) -> List[int]:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no label file {path}")
-    labels = [line.lstrip(BOM).strip() for line in read_lines(path)]
+    labels = [line.strip() for line in read_lines(path)]
     if len(labels) != count:
         raise ValueError(
             f"{path} has {len(labels)} lines, its manifest names {count} audio files: wanted one "
@@ -68,6 +68,12 @@ def read_labels(path: str, dictionary: Dictionary, count: int) -> List[int]:
                 f"{', '.join(dictionary.symbols)}"
             )
     return [dictionary.indices[label] for label in labels]
+
+
+def first_difference(theirs: Sequence[str], ours: Sequence[str]) -> Optional[int]:
+    """Where two lists of labels first differ; None if one begins with the other."""
+    pairs = enumerate(zip(theirs, ours))
+    return next((index for index, pair in pairs if pair[0] != pair[1]), None)
 
 
 class SharedSpeaker(NamedTuple):

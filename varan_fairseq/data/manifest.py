@@ -4,12 +4,11 @@ A split is `{split}.tsv` (the audio folder, then a line `path<TAB>samples` a fil
 `{split}.{labels}` (a line of labels a file, in the same order), beside `dict.{labels}.txt`.
 """
 
+import codecs
 import os
 from typing import Iterable, List, NamedTuple, Sequence, Tuple
 
 from ..files import write_lines
-
-BOM = "\ufeff"
 
 
 class Manifest(NamedTuple):
@@ -20,10 +19,12 @@ class Manifest(NamedTuple):
 
 
 def read_lines(path: str) -> List[str]:
-    """The lines of a text file, without their ends. Raises ValueError, naming the line, if it
-    is not UTF-8."""
+    """The lines of a text file, without their ends and a byte order mark. Raises ValueError,
+    naming the line, if it is not UTF-8."""
     with open(path, "rb") as file:
         data = file.read()
+    if data.startswith(codecs.BOM_UTF8):
+        data = data[len(codecs.BOM_UTF8) :]
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -35,10 +36,12 @@ def read_lines(path: str) -> List[str]:
     return lines[:-1] if not lines[-1] else lines
 
 
-def refuse_bom(path: str, lines: Sequence[str]) -> None:
+def refuse_bom(path: str) -> None:
     """Raises ValueError if a file that fairseq reads too begins with a byte order mark, which
     it takes for a part of the first word."""
-    if lines and lines[0].startswith(BOM):
+    with open(path, "rb") as file:
+        start = file.read(len(codecs.BOM_UTF8))
+    if start == codecs.BOM_UTF8:
         raise ValueError(
             f"{path} begins with a byte order mark, which fairseq reads as text: remove it, by "
             f"sed -i '1s/^\\xef\\xbb\\xbf//' {path}, say"
@@ -50,7 +53,7 @@ def read_manifest(path: str) -> Manifest:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no manifest {path}")
     lines = read_lines(path)
-    root = lines[0].lstrip(BOM).strip() if lines else ""
+    root = lines[0].strip() if lines else ""
     entries = []
     for number, line in enumerate(lines[1:], start=2):
         fields = line.split("\t")

@@ -7,7 +7,7 @@ from fairseq.data import Dictionary
 from torch import Tensor, nn
 
 from ..adapter import Adapter
-from ..data.labels import class_dictionary
+from ..data.labels import class_dictionary, first_difference
 from .finetune import parameter_group
 
 # Options that decide what the weights beside the encoder are, and what those inside mean.
@@ -86,7 +86,7 @@ def adapter_labels(adapter: Adapter) -> Dictionary:
 def _check_labels(adapter: Adapter, labels: Dictionary) -> None:
     theirs, ours = adapter_labels(adapter).symbols, labels.symbols
     if theirs != ours:
-        at = next((i for i, pair in enumerate(zip(theirs, ours)) if pair[0] != pair[1]), None)
+        at = first_difference(theirs, ours)
         where = f"{len(ours)} labels" if at is None else f"label {at} is {ours[at]!r}"
         wanted = f"{len(theirs)}" if at is None else f"{theirs[at]!r}"
         raise ValueError(

@@ -8,9 +8,10 @@ import torch
 from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 from omegaconf import open_dict
 
+from ..data.labels import first_difference
 from ..data.manifest import Manifest
 from ..data.short import check_lengths, check_masking
-from ..pickles import peek
+from ..pickles import peek, reason, state_labels
 from ..ranks import on_first_rank
 from ..upstream import Encoder
 from ..upstream.checkpoint import check_finite
@@ -84,7 +85,7 @@ def refuse_other_labels(path: str, theirs: Optional[list], ours: Optional[list])
     same order."""
     if theirs is None or ours is None or theirs == ours:
         return
-    at = next((i for i, pair in enumerate(zip(theirs, ours)) if pair[0] != pair[1]), None)
+    at = first_difference(theirs, ours)
     if at is None:
         found = f"{len(theirs)} labels there, {len(ours)} here"
     else:
@@ -93,12 +94,6 @@ def refuse_other_labels(path: str, theirs: Optional[list], ours: Optional[list])
         f"{path} was trained with another dictionary: {found}. Use the dictionary file it was "
         "trained with, or begin anew in another checkpoint.save_dir"
     )
-
-
-def checkpoint_labels(task_state: Any) -> Optional[list]:
-    """Symbols of the dictionary in a checkpoint's `task_state`, or None."""
-    labels = (task_state or {}).get("target_dictionary")
-    return None if labels is None else labels.symbols
 
 
 def _gone_on_from(options: Any) -> Optional[Tuple[str, bool, Optional[list], int]]:
@@ -114,10 +109,10 @@ def _gone_on_from(options: Any) -> Optional[Tuple[str, bool, Optional[list], int
         return None
     try:
         state = peek(path)
-        labels = checkpoint_labels(state.get("task_state"))
+        labels = state_labels(state)
         updates = (state.get("optimizer_history") or [{}])[-1].get("num_updates", 0)
         weights = state["model"]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} cannot be gone on from: {error}") from None
+        raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
     check_finite(weights, path)
-    return path, resumed, labels, updates
+    return path, resumed, None if labels is None else labels.symbols, updates

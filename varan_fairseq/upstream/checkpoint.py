@@ -13,7 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..lora import is_lora
-from ..pickles import as_fairseq_state, peek
+from ..pickles import as_fairseq_state, peek, reason
 from ..ranks import on_first_rank
 from . import wavlm
 from .kinds import KINDS, Kind, kind_of
@@ -96,8 +96,6 @@ def read_checkpoint(path: str) -> Pretrained:
     """
     try:
         state = peek(path)
-        if not isinstance(state, dict):
-            raise ValueError(f"it holds an object of class {type(state).__name__}")
         finetuned, dropped = None, {}
         if wavlm.is_released_format(state):
             weights, config = wavlm.read_released(state)
@@ -122,10 +120,7 @@ def read_checkpoint(path: str) -> Pretrained:
             )
         weights.keys()
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        if isinstance(error, KeyError):
-            reason = f"it lacks {reason}"
-        raise ValueError(f"{path} is no checkpoint that can be read: {reason}") from error
+        raise ValueError(f"{path} is no checkpoint that can be read: {reason(error)}") from error
     try:
         kind = kind_of(config.model)
     except ValueError as error:
