@@ -14,7 +14,10 @@ setup(
         "scipy",
         "editdistance",
         "soundfile",
+        "soxr",
         "safetensors",
+        "kaldialign",
+        "tqdm",
     ],
     extras_require={
         # Two distributions of fairseq; what teams have already is left alone without it.
@@ -26,14 +29,12 @@ setup(
         ],
         "plots": ["matplotlib"],
         "lm": ["flashlight-text"],
-        "corpora": ["soxr", "tqdm"],
+        "corpora": [],
         "demo": [
             "matplotlib",
             "tensorboard",
             "espeakng-loader",
-            "soxr",
             "num2words",
-            "tqdm",
             "scikit-learn",
             "kaldi-native-fbank",
         ],
@@ -44,10 +45,10 @@ setup(
             "flashlight-text",
             "tensorboard",
             "espeakng-loader",
-            "soxr",
             "num2words",
             "scikit-learn",
             "kaldi-native-fbank",
+            "jiwer",
             # a reference for one test; newer ones import torchaudio, which a CPU build of
             # torch may not load
             "peft<0.14",
@@ -62,6 +63,7 @@ setup(
             "varan-export=varan_fairseq.cli.export:main",
             "varan-classify=varan_fairseq.cli.classify:main",
             "varan-crossval=varan_fairseq.cli.crossval:main",
+            "varan-transcribe=varan_fairseq.cli.transcribe:main",
         ]
     },
 )

@@ -23,8 +23,8 @@ from measure import write_figures
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from varan_fairseq.checkpoint import load_model
-from varan_fairseq.cli.split import load_audio, outputs
+from varan_fairseq.decoding.finetuned import load_model
+from varan_fairseq.decoding.split import load_audio, outputs
 from varan_fairseq.compat import import_example
 from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.files import write_lines

@@ -42,7 +42,7 @@ def read(kind, checkpoint: str, data: str, reading):
     with contextlib.redirect_stdout(io.StringIO()):
         if tool([*arguments, *reading]):
             sys.exit(f"{checkpoint} could not be read")
-    with open(os.path.join(out, "scores.json")) as file:
+    with open(os.path.join(out, "asr.json")) as file:
         scores = json.load(file)
     return {key: scores[key] for key in SCORES[kind]}
 

@@ -15,11 +15,8 @@ import re
 
 from labelled import Recording, fraction, parser, refuse, resample, write
 
+from varan_fairseq.data.audio import ENDINGS, UNREADABLE, files_below
 from varan_fairseq.data.manifest import manifest_rows
-
-ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".sph", ".caf")
-# of audio that libsndfile cannot read
-UNREADABLE = (".m4a", ".aac", ".wma", ".amr", ".mp4", ".webm", ".mka", ".ra", ".ape", ".wv")
 
 
 def find(source: str, pattern: str):
@@ -31,7 +28,11 @@ def find(source: str, pattern: str):
     if speaker and not speaker.groups:
         refuse(f"--speaker {pattern!r} has no group: put parentheses around the speaker")
     seen, unreadable, labels = {}, collections.Counter(), set()
-    for relative in files_below(source):
+    try:
+        files = list(files_below(source))
+    except OSError as error:
+        refuse(f"{error.filename} cannot be read: {error.strerror}")
+    for relative in files:
         path = os.path.join(source, relative)
         label, *below = relative.split(os.sep)
         file = os.path.basename(relative)
@@ -61,24 +62,6 @@ def find(source: str, pattern: str):
         if label not in labels:
             refuse(f"{text} and none in {', '.join(ENDINGS)}: convert them, or take it away")
         print(f"{text} and are left out")
-
-
-def files_below(source: str):
-    """Paths relative to a folder, sorted, through links too but never in circles."""
-    above = {}  # of each folder, what it lies in
-
-    def fail(error):
-        refuse(f"{error.filename} cannot be read: {error.strerror}")
-
-    for folder, folders, files in os.walk(source, followlinks=True, onerror=fail):
-        real, parents = os.path.realpath(folder), above.get(os.path.dirname(folder), frozenset())
-        if real in parents:
-            folders.clear()
-            continue
-        above[folder] = parents | {real}
-        folders.sort()
-        for file in sorted(files):
-            yield os.path.relpath(os.path.join(folder, file), source)
 
 
 def split_speakers(recordings, shares, rng):

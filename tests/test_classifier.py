@@ -18,7 +18,7 @@ from test_objective import divergence_by_hand
 from varan_fairseq.data.labels import Utterance, write_class_dictionary, write_labelled_split
 from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.method.prior import layer_prior
-from varan_fairseq.metrics import METRICS, summary
+from varan_fairseq.scoring.classification import METRICS, summary
 from varan_fairseq.tasks.utterance_classification import UtteranceClassificationConfig
 from varan_fairseq.upstream.valid import during
 

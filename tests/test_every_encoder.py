@@ -120,7 +120,7 @@ def test_from_pretraining_to_the_layer_report(kind, tmp_path, capsys):
     os.remove(pretrained)
     arguments = [f"common_eval.path={checkpoint}", f"task.data={data}", "dataset.gen_subset=test"]
     assert infer.main([*arguments, f"decoding.results_path={tmp_path}/decoded"]) == 0
-    with open(str(tmp_path / "decoded" / "scores.json")) as file:
+    with open(str(tmp_path / "decoded" / "asr.json")) as file:
         scores = json.load(file)
     assert scores["utterances"] == 6 and scores["words"] == 12
 

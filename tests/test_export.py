@@ -17,7 +17,7 @@ from test_end_to_end import finetune, scores
 
 import varan_fairseq
 from varan_fairseq.adapter import read_adapter
-from varan_fairseq.checkpoint import load_model
+from varan_fairseq.decoding.finetuned import load_model
 from varan_fairseq.cli import export, infer, layers
 
 LORA = ["model.lora_rank=4", "model.lora_targets=all", "model.lora_magnitude=true"]

@@ -28,18 +28,20 @@ allow_checkpoint_classes()
 from . import criterions, models, tasks  # noqa: E402, F401
 
 
-def load(path: str, base: Optional[str] = None):
+def load(path: str, base: Optional[str] = None, device: Optional[str] = None):
     """A fine-tuned model, ready for Python users.
 
     path: a checkpoint that `fairseq-hydra-train` wrote with a model of ours, or the folder of
     an adapter. base: the pre-trained checkpoint of an adapter, or of a checkpoint that lacks
-    its encoder's configuration. Returns
-    `varan_fairseq.inference.Recognizer` for `varan_ctc`, `Classifier` for
-    `varan_classification`. Checkpoints are pickles: only load those you trust. Raises
+    its encoder's configuration. device: as torch names it; default: the GPU, if there is one. Returns
+    `varan_fairseq.decoding.recognizer.Recognizer` for `varan_ctc`,
+    `varan_fairseq.decoding.inference.Classifier` for `varan_classification`. Checkpoints are pickles: only load those you trust. Raises
     ValueError or FileNotFoundError, naming the file.
     """
-    from .checkpoint import load_model
-    from .inference import INTERFACES
+    from .decoding.finetuned import load_model
+    from .decoding.inference import Classifier
+    from .decoding.recognizer import Recognizer
 
     model, cfg, task = load_model(path, base=base)
-    return INTERFACES[cfg.model._name](model, cfg, task)
+    interfaces = {"varan_ctc": Recognizer, "varan_classification": Classifier}
+    return interfaces[cfg.model._name](model, cfg, task, device)

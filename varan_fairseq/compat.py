@@ -9,6 +9,7 @@ import types
 from typing import Any, Optional
 
 import fairseq
+import torch
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,6 +25,27 @@ def import_infer():
             f"{' and '.join(_example_roots())}): install fairseq==0.12.2 or ve-fairseq==0.12.3"
         )
     return import_example(name)
+
+
+def import_decoder():
+    """The module of fairseq's decoders, `examples/speech_recognition/new/decoders/decoder.py`."""
+    import_infer()  # says what is missing
+    return import_example("speech_recognition.new.decoders.decoder")
+
+
+@contextlib.contextmanager
+def without_cuda():
+    """While active, tensors that fairseq's neural language models move to the GPU whatever
+    stay where they are, if there is none."""
+    if torch.cuda.is_available():
+        yield
+        return
+    plain = Tensor.cuda
+    Tensor.cuda = lambda self, *unused, **also: self
+    try:
+        yield
+    finally:
+        Tensor.cuda = plain
 
 
 def find_example(name: str) -> Optional[str]:

@@ -100,7 +100,7 @@ def pretrain(name, data, base, overrides, jobs):
 
 
 def decode(checkpoint, data, split, readings):
-    """What `varan-infer` wrote to scores.json for a split (uer, wer, ..) by each of `readings`:
+    """What `varan-infer` wrote to asr.json for a split (uer, wer, ..) by each of `readings`:
     a rule, the number of a layer, or `as-trained`."""
     folder = os.path.dirname(checkpoint)
     names = [str(reading) for reading in readings]
@@ -110,7 +110,7 @@ def decode(checkpoint, data, split, readings):
     )
     scores = {}
     for reading, name in zip(readings, names):
-        with open(f"{folder}/decode-{split}/{name}/scores.json", encoding="utf-8") as file:
+        with open(f"{folder}/decode-{split}/{name}/asr.json", encoding="utf-8") as file:
             scores[reading] = json.load(file)
     return scores
 

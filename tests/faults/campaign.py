@@ -31,7 +31,7 @@ from conftest import command, save_pretrained, write_corpus, write_labelled_corp
 from faulty import CTC, EMOTION, LORA, SMALL  # noqa: E402
 
 from varan_fairseq.adapter import read_adapter  # noqa: E402
-from varan_fairseq.checkpoint import load_model  # noqa: E402
+from varan_fairseq.decoding.finetuned import load_model  # noqa: E402
 from varan_fairseq.data.manifest import read_manifest  # noqa: E402
 from varan_fairseq.pickles import peek  # noqa: E402
 
@@ -171,18 +171,18 @@ class Campaign:
                 "varan-infer",
                 [f"common_eval.path={self.model}", f"task.data={self.path('ctc')}"]
                 + [f"decoding.results_path={self.path('decoded')}"],
-                ("decoded", "hypotheses.tsv"),
+                ("decoded", "hypotheses.tsv", "asr.json"),
             ),
             (
                 "varan-classify",
                 [self.classifier, self.path("emotion"), "test", "--out", self.path("classified")],
-                ("classified", "utterances.tsv"),
+                ("classified", "utterances.tsv", "scores.json"),
             ),
         ):
-            folder, rows = self.path(names[0]), names[1]
+            folder, rows, about = self.path(names[0]), *names[1:]
 
-            def check(name=name, folder=folder, rows=rows):
-                scores = os.path.join(folder, "scores.json")
+            def check(name=name, folder=folder, rows=rows, about=about):
+                scores = os.path.join(folder, about)
                 if not os.path.isfile(scores):
                     return
                 with open(scores) as file:
@@ -190,7 +190,7 @@ class Campaign:
                 with open(os.path.join(folder, rows)) as file:
                     found = len(file.readlines()) - 1
                 if found != wanted:
-                    self.find(name, f"scores.json of {wanted} utterances beside {found} lines")
+                    self.find(name, f"{about} of {wanted} utterances beside {found} lines")
 
             self.kill_at_random(name, [command(name), *arguments], check)
             self.kill_at_random(name, [command(name), *arguments], check, signal.SIGTERM)
@@ -264,7 +264,7 @@ class Campaign:
 
     def one_decoding(self, folder):
         """The scores and the hypotheses in a folder are of one model."""
-        with open(os.path.join(folder, "scores.json")) as file:
+        with open(os.path.join(folder, "asr.json")) as file:
             scores = json.load(file)
         again = self.path("again")
         self.run(

@@ -12,9 +12,9 @@ from faulty import adapter, copy, ctc, tool, write  # noqa: F401 (fixtures)
 from safetensors.torch import load_file, save
 
 import varan_fairseq
-from varan_fairseq import checkpoint
 from varan_fairseq.adapter import CARD, _card_digest, read_adapter
 from varan_fairseq.cli import export, infer, inspect_checkpoint
+from varan_fairseq.decoding import finetuned
 
 
 def card_of(folder):
@@ -162,8 +162,8 @@ CARDS["a weight more"] = (
 @pytest.mark.parametrize("name", CARDS)
 def test_cards(ctc, adapter, tmp_path, monkeypatch, name):  # noqa: F811
     change, expected = CARDS[name]
-    read, real = [], checkpoint.read_pretrained
-    monkeypatch.setattr(checkpoint, "read_pretrained", lambda cfg: read.append(1) or real(cfg))
+    read, real = [], finetuned.read_pretrained
+    monkeypatch.setattr(finetuned, "read_pretrained", lambda cfg: read.append(1) or real(cfg))
     folder = copy(adapter, tmp_path / "copy")
     change(folder)
     code, _, error = tool(export.main, "restore", folder, ctc.base, tmp_path / "out.pt")
@@ -269,12 +269,12 @@ def test_targets_that_cannot_be(ctc, adapter, tmp_path):  # noqa: F811
 
 def test_a_full_disk(ctc, tmp_path):  # noqa: F811
     """/dev/full takes nothing; a write to it is what torch sees on a full disk."""
-    state = checkpoint.read_state(ctc.checkpoint)
+    state = finetuned.read_state(ctc.checkpoint)
     with pytest.raises(OSError, match="m.pt cannot be written"):
         with pytest.MonkeyPatch.context() as patch:
             real = torch.save
             patch.setattr(torch, "save", lambda content, path: real(content, "/dev/full"))
-            checkpoint.save_state(state, str(tmp_path / "m.pt"))
+            finetuned.save_state(state, str(tmp_path / "m.pt"))
     assert os.listdir(str(tmp_path)) == []
 
 
@@ -284,5 +284,5 @@ def test_results_of_sibling_adapters_do_not_meet(ctc, adapter, tmp_path):  # noq
         options = [f"model.adapter={folder}", f"model.w2v_path={ctc.base}", "dataset.num_workers=0"]
         code, out, error = tool(infer.main, *options, f"task.data={ctc.data}")
         assert code == 0, error
-        assert os.path.isfile(os.path.join(folder, "decode-test-viterbi", "scores.json"))
+        assert os.path.isfile(os.path.join(folder, "decode-test-viterbi", "asr.json"))
     assert sorted(os.listdir(str(tmp_path))) == ["one", "two"]

@@ -90,6 +90,12 @@ def setting_name(path: str, args: argparse.Namespace) -> List[Optional[str]]:
     return [stem, args.combine, None if args.layer is None else f"layer{args.layer}"]
 
 
+def add_split_options(parser: argparse.ArgumentParser) -> None:
+    """Options of tools that run over a split."""
+    parser.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")
+    parser.add_argument("--max-tokens", type=int, default=4000000, help="samples a batch")
+
+
 def add_reading_options(parser: argparse.ArgumentParser, rules: Sequence[str]) -> None:
     """Options that read the layers otherwise than the model was trained to. rules: of its
     kind of model."""

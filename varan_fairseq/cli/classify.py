@@ -20,30 +20,24 @@ import torch
 
 import varan_fairseq  # noqa: F401  (registers the models)
 
-from ..checkpoint import load_model
 from ..data.labels import read_labels
 from ..data.manifest import read_manifest
+from ..decoding.finetuned import load_model
+from ..decoding.inference import Classifier
+from ..decoding.split import STRICT, check_complete, load_audio, outputs
 from ..files import cell, printable, refuse_file, write_lines, written_whole
-from ..inference import Classifier
 from ..method.combine import RULES
-from ..metrics import METRICS, confusion_matrix, recalls, summary
+from ..scoring.classification import METRICS, confusion_matrix, recalls, summary
 from . import (
     add_reading_options,
+    add_split_options,
     beside,
     reading_overrides,
     results_name,
     run,
     setting_name,
 )
-from .split import (
-    STRICT,
-    add_split_options,
-    check_complete,
-    load_audio,
-    outputs,
-    pyplot,
-    save_picture,
-)
+from .pictures import pyplot, save_picture
 
 # scores.json says that the others are of the same run; without labels, utterances.tsv is all.
 _FILES = ("utterances.tsv", "confusion.csv", "confusion.png", "scores.json")

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from ..data.manifest import read_manifest
 from ..files import write_lines
-from ..metrics import METRICS
+from ..scoring.classification import METRICS
 from ..pickles import peek, reason
 from . import classify, run
 

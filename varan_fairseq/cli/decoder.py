@@ -1,122 +1,169 @@
-"""fairseq's own decoder as varan-infer runs it: checked first, and with more kept of it."""
+"""What varan-infer is asked for: fairseq's options, a checkpoint, splits; and their emissions."""
 
+import argparse
+import ast
 import logging
-import math
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
-import editdistance
 import torch
-from fairseq import utils
+from fairseq import tasks
 from fairseq.data import Dictionary
-from fairseq.data.data_utils import post_process
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from ..checkpoint import model_from_state
-from ..data.check import MAX_UNKNOWN, check_dictionary, check_split, check_task, split_files
+from .. import __version__, compat
+from ..data.audio_check import audio_state
+from ..data.check import (
+    MAX_UNKNOWN,
+    SplitFiles,
+    check_dictionary,
+    check_split,
+    check_task,
+    split_files,
+)
 from ..data.manifest import Manifest, read_lines
 from ..data.short import check_lengths
+from ..decoding import sweep
+from ..decoding.emissions import Emissions, compute, file_state, kept
+from ..decoding.finetuned import model_from_state, read_state, training_post_process
+from ..decoding.split import load_checked_audio
+from ..decoding.words import check_post_process
+from ..method.combine import CTC_RULES
 from ..pickles import state_labels
+from . import (
+    add_reading_options,
+    beside,
+    quieten,
+    reading_overrides,
+    results_name,
+    setting_name,
+)
 
 logger = logging.getLogger(__name__)
 
-# What of decoding.* a language-model decoder depends on.
-LM_OPTIONS = ("lmpath", "lexicon", "lmweight", "wordscore", "silweight", "unkweight", "unitlm")
-LM_OPTIONS += ("beam", "beamthreshold", "beamsizetoken")
+USAGE = """\
+varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET[,SUBSET ..]
+       [decoding.type=kenlm decoding.lmpath=LM decoding.lexicon=LEXICON decoding.beam=500
+       decoding.lmweight=2 decoding.wordscore=-1] [--combine RULE | --layer N] [key=value ...]
+   or: the same with model.adapter=FOLDER model.w2v_path=BASE instead of common_eval.path
+   or: the same with --sweep DEV decoding.lmweight=0.5,1,2 decoding.wordscore=-1,0,1"""
+
+# What a decoding run means unless the command line says otherwise.
+DEFAULTS = {
+    "common_eval": {"quiet": True},
+    "dataset": {"gen_subset": "test", "max_tokens": 4000000, "num_workers": 0},
+}
+# Options of the task that would leave out or cut what is scored.
+_PARTS = ("min_sample_size", "max_sample_size")
 
 
-def check_options(config: Any) -> None:
-    """Raises ValueError for what would fail after the decoding, or on this machine."""
-    try:
-        post_process("", config.common_eval.post_process)
-    except NotImplementedError:
-        raise ValueError(
-            f"common_eval.post_process={config.common_eval.post_process}: wanted letter, "
-            "sentencepiece, wordpiece, silence, subword_nmt, _EOW or none"
-        ) from None
-    if config.common.fp16 and config.common.cpu:
-        raise ValueError("common.fp16=true needs a GPU: leave it out on a CPU")
+class Decoding:
+    """args: of the command line. config: fairseq's, of its decoder. path: the checkpoint, or
+    the folder of an adapter, whose pre-trained checkpoint is base. state: fairseq's, until it
+    became the model. grid: settings to sweep over. results: folder asked for, or None."""
+
+    def __init__(self, args, config: Any, path: str, base: Optional[str], state: Dict[str, Any]):
+        self.args, self.config, self.path, self.base = args, config, path, base
+        self.labels = state_labels(state)
+        self.max_unknown = state["cfg"].model.get("max_unknown_labels", MAX_UNKNOWN)
+        self.state: Optional[Dict[str, Any]] = state
+        self.model = self.task = None
+        self.subsets = [name for name in str(config.dataset.gen_subset).split(",") if name]
+        self.grid: List[Dict[str, float]] = []
+        self.results = config.decoding.results_path
+
+    def load(self) -> None:
+        """The model, once, where it runs."""
+        if self.model is not None:
+            return
+        self.task = tasks.setup_task(self.config.task)
+        self.model, _, _ = model_from_state(self.state, self.path, self.task)
+        self.state = None
+        self.model.make_generation_fast_()
+        if self.config.common.fp16:
+            self.model.half()
 
 
-def check_decoder(decoding) -> None:
-    """Raises before anything is loaded if a language-model decoder lacks something."""
-    if plain(decoding.type) == "viterbi":
-        return
-    try:
-        import flashlight.lib.text  # noqa: F401
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"decoding.type={plain(decoding.type)} needs flashlight-text: pip install "
-            "flashlight-text"
-        ) from error
-    for key in ("lmpath", "lexicon"):
-        path = None if OmegaConf.is_missing(decoding, key) else decoding[key]
-        if path is None and key == "lmpath":
-            raise ValueError("decoding.lmpath is not set: give the language model")
-        if path is not None and not os.path.isfile(path):
-            raise FileNotFoundError(f"decoding.{key}={path}: no such file")
-        if path is None and not decoding.unitlm:
+def parse(argv: Optional[List[str]], description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="varan-infer", usage=USAGE, description=description)
+    add_reading_options(parser, CTC_RULES)
+    parser.add_argument(
+        "--sweep",
+        metavar="DEV",
+        help="choose language-model weights on this split: the lowest WER of all combinations of "
+        "the values given with commas",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="processes of a KenLM search"
+    )
+    parser.add_argument(
+        "--emissions",
+        metavar="FOLDER",
+        help="where what the model says of the audio is kept for the next decoding; default: "
+        "beside the checkpoint",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
+    args = parser.parse_intermixed_args(argv)  # overrides before and after options
+    for override in args.overrides:
+        if "=" not in override:
+            raise ValueError(f"{override!r} is no override: wanted key=value")
+    if args.jobs < 1:
+        raise ValueError(f"--jobs {args.jobs}: wanted 1 or more")
+    reading_overrides(args, CTC_RULES)  # a bad one is said first
+    return args
+
+
+def build(args: argparse.Namespace) -> Decoding:
+    """The configuration of fairseq's decoder: its defaults, ours, the checkpoint's task, the
+    command line. Raises ValueError for what would fail after the decoding, or here."""
+    overrides, grid = args.overrides, []
+    if args.sweep:
+        overrides, grid = sweep.grid(overrides)
+    else:
+        sweep.refuse_values(overrides)
+    given = _given(overrides)
+    path, base = _what_to_decode(given)
+    if given.get("task", {}).get("data") in (None, ""):
+        raise ValueError("task.data is not set: give the folder with the manifests")
+    given.task.data = str(given.task.data)
+    for key in _PARTS:
+        if key in given.task:
             raise ValueError(
-                "decoding.lexicon is not set: give the spelling of the words, or "
-                "decoding.unitlm=true if the language model is one of labels"
+                f"task.{key} is not for decoding: every utterance of a manifest is scored, whole"
             )
 
-
-def processor_class(infer: Any, state: Dict[str, Any], manifest: Manifest):
-    """fairseq's InferenceProcessor on a checkpoint's state that was read already, which also
-    keeps every hypothesis and counts units. manifest: of what is decoded."""
-
-    class Processor(infer.InferenceProcessor):
-        def __init__(self, cfg):
-            self.hypotheses = {}
-            self.unit_errors = self.unit_total = 0
-            try:
-                super().__init__(cfg)
-            except RuntimeError as error:  # as flashlight and KenLM say what they cannot read
-                if plain(cfg.decoding.type) == "viterbi":
-                    raise
-                reason = str(error).strip().splitlines()[0]
-                raise ValueError(
-                    f"decoding.lmpath={cfg.decoding.lmpath} lexicon={cfg.decoding.lexicon}: {reason}"
-                ) from error
-
-        def load_model_ensemble(self):
-            model, saved, _ = model_from_state(state, self.cfg.common_eval.path, self.task)
-            path = os.path.join(self.cfg.task.data, f"{self.cfg.dataset.gen_subset}.tsv")
-            check_lengths(path, manifest, model.w2v_encoder.receptive_field, None)
-            self.optimize_model(model)
-            return [model], saved
-
-        def process_sentence(self, sample, hypo, sid, batch_id):
-            hypo["score"] = torch.tensor(float(hypo["score"]))  # KenLM gives a plain float
-            units = [int(unit) for unit in hypo["tokens"]]
-            if plain(self.cfg.decoding.type) != "viterbi":
-                units = without_extra_boundaries(units, self.tgt_dict)
-            target = utils.strip_pad(sample["target"][batch_id], self.tgt_dict.pad()).tolist()
-            self.unit_errors += editdistance.eval(units, target)
-            self.unit_total += len(target)
-            words = infer.post_process(
-                self.tgt_dict.string(hypo["tokens"].int().cpu()), self.cfg.common_eval.post_process
-            )
-            self.hypotheses[sid] = " ".join(hypo["words"]) if "words" in hypo else words
-            return super().process_sentence(sample=sample, hypo=hypo, sid=sid, batch_id=batch_id)
-
-    return Processor
+    defaults = OmegaConf.create(DEFAULTS)
+    defaults.common = {"cpu": not torch.cuda.is_available()}
+    try:
+        infer = compat.import_infer()
+        quieten()
+        config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
+        wanted = literal(given)
+        state = read_state(
+            path, {**wanted, **reading_overrides(args, CTC_RULES)}, base, ("varan_ctc",)
+        )
+        _refuse_unknown(wanted, state["cfg"])
+        config.common_eval.post_process = training_post_process(state["cfg"])
+        config.task = OmegaConf.create(OmegaConf.to_container(state["cfg"].task, resolve=True))
+        config = OmegaConf.merge(config, given)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"bad override: {str(error).splitlines()[0]}") from error
+    check_post_process(config.common_eval.post_process, "common_eval.post_process")
+    if config.common.fp16 and (config.common.cpu or not torch.cuda.is_available()):
+        raise ValueError("common.fp16=true needs a GPU: leave it out on a CPU")
+    decoding = Decoding(args, config, path, base, state)
+    decoding.grid = grid
+    if args.sweep:
+        sweep.check_split(args.sweep, decoding.subsets, config.decoding)
+    return decoding
 
 
-def without_extra_boundaries(units: List[int], labels: Any) -> List[int]:
-    """Units of a beam search without the word boundaries `|` that it begins with and repeats
-    through silence; no transcript has such."""
-    boundary = labels.indices.get("|")
-    before = [boundary, *units]
-    return [unit for unit, last in zip(units, before) if unit != boundary or last != boundary]
-
-
-def check_data(cfg: Any, subset: str, state: Dict[str, Any]) -> Manifest:
-    """The manifest of a split that was checked, its labels by the checkpoint's dictionary."""
+def check_data(decoding: Decoding, subset: str) -> Tuple[SplitFiles, Manifest, Dictionary]:
+    """A split that was checked, its labels by the checkpoint's dictionary."""
+    cfg, labels = decoding.config.task, decoding.labels
     check_task(cfg)
     files = split_files(cfg, subset)
-    labels = state_labels(state)
     if labels is None:
         check_dictionary(files.dictionary)
         labels = Dictionary.load(files.dictionary)
@@ -127,18 +174,100 @@ def check_data(cfg: Any, subset: str, state: Dict[str, Any]) -> Manifest:
                 "%s is not the dictionary of the training: labels are read by the checkpoint's",
                 files.dictionary,
             )
-    limit = state["cfg"].model.get("max_unknown_labels", MAX_UNKNOWN)
-    return check_split(files, labels, cfg.sample_rate, max_unknown=limit)
+    manifest = check_split(files, labels, cfg.sample_rate, max_unknown=decoding.max_unknown)
+    return files, manifest, labels
 
 
-def settings(decoding: Any) -> Dict[str, Any]:
-    """Settings that the result depends on, beside the model's."""
-    if plain(decoding.type) == "viterbi":
-        return {}
-    values = {key: decoding[key] for key in LM_OPTIONS}
-    return {key: str(x) if x in (math.inf, -math.inf) else x for key, x in values.items()}
+def split_emissions(decoding: Decoding, subset: str, manifest: Manifest) -> Emissions:
+    """Those of a checked split: kept ones, if nothing that they depend on changed."""
+    config, args = decoding.config, decoding.args
+    reading = reading_overrides(args, CTC_RULES)
+    key = {
+        "version": __version__,
+        "checkpoint": [file_state(decoding.path), file_state(decoding.base)],
+        "overrides": {**literal(config), **reading},
+        "fp16": config.common.fp16,
+        "normalize": config.task.normalize,
+        "audio": audio_state(manifest, config.task.sample_rate),
+    }
+    name = results_name("emissions", subset, *setting_name(decoding.path, args))
+    folder = os.path.join(args.emissions or beside(decoding.path), name)
+
+    def make(partial: str) -> Emissions:
+        decoding.load()
+        path = os.path.join(config.task.data, f"{subset}.tsv")
+        check_lengths(path, manifest, decoding.model.w2v_encoder.receptive_field, None)
+        load_checked_audio(decoding.task, config.task, subset)
+        return compute(
+            decoding.model,
+            decoding.task,
+            subset,
+            partial,
+            max_tokens=config.dataset.max_tokens,
+            num_workers=config.dataset.num_workers,
+        )
+
+    seconds = sum(samples for _, samples in manifest.entries) / config.task.sample_rate
+    return kept(folder, key, make, seconds)
 
 
-def plain(choice: Any) -> str:
-    """An option that fairseq has as an enumeration, as text."""
-    return str(getattr(choice, "value", choice))
+def literal(given) -> Dict[str, Any]:
+    """The option common_eval.model_overrides. Raises ValueError if it is no dictionary."""
+    text = given.get("common_eval", {}).get("model_overrides", "{}")
+    try:
+        overrides = (
+            ast.literal_eval(text) if isinstance(text, str) else OmegaConf.to_container(text)
+        )
+    except (SyntaxError, ValueError):
+        overrides = None
+    if not isinstance(overrides, dict):
+        raise ValueError(f"common_eval.model_overrides={text}: wanted a Python dictionary")
+    if "common_eval" in given:  # as typed it is no string: OmegaConf reads dictionaries
+        given.common_eval.model_overrides = repr(overrides)
+    return overrides
+
+
+def _given(overrides: List[str]) -> Any:
+    """Overrides as a configuration."""
+    dotlist = [override.lstrip("+") for override in overrides]
+    for index, override in enumerate(dotlist):
+        if override.startswith("task="):  # hydra's way to choose a task
+            dotlist[index] = "task._name=" + override[len("task=") :]
+        if override.startswith("dataset.gen_subset="):  # commas make no list of it
+            key, _, value = override.partition("=")
+            dotlist[index] = f"{key}='{value.strip('[]')}'"
+    return OmegaConf.from_dotlist(dotlist)
+
+
+def _what_to_decode(given: Any) -> Tuple[str, Optional[str]]:
+    """(checkpoint, None), or (folder of an adapter, its base)."""
+    path, model = given.get("common_eval", {}).get("path"), given.pop("model", {})
+    base = model.get("w2v_path")
+    unknown = set(model) - {"adapter", "w2v_path"}
+    if unknown:
+        raise ValueError(
+            f"model.{min(unknown)} is not for decoding: change a trained model's options by "
+            "common_eval.model_overrides, or --combine and --layer"
+        )
+    if model.get("adapter"):
+        if path:
+            raise ValueError("common_eval.path and model.adapter are both set: give one of them")
+        return str(model.adapter), base
+    if not path:
+        raise ValueError(
+            "common_eval.path is not set: give a fine-tuned checkpoint, or model.adapter and "
+            "model.w2v_path"
+        )
+    return str(path), None if base is None else str(base)
+
+
+def _refuse_unknown(overrides: Dict[str, Any], saved: Any) -> None:
+    """fairseq passes over options that a checkpoint does not have."""
+    known = {key for section in ("model", "task", "criterion") for key in saved[section] or {}}
+    known.add("max_unknown_labels")  # younger than some checkpoints
+    unknown = sorted(set(overrides) - known)
+    if unknown:
+        raise ValueError(
+            f"common_eval.model_overrides: {', '.join(map(repr, unknown))} is no option of the "
+            "checkpoint's model, task or criterion"
+        )

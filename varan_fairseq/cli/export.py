@@ -14,7 +14,7 @@ import varan_fairseq
 
 from ..adapter import halve, write_adapter
 from ..card import TASKS, known_config
-from ..checkpoint import model_from_state, read_state, save_state
+from ..decoding.finetuned import model_from_state, read_state, save_state
 from ..files import refuse_file, refuse_no_folder, refuse_same
 from ..lora import merge_lora
 from ..models.adapters import adapter_parts, adapter_tensors

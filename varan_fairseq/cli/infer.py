@@ -1,217 +1,161 @@
 """varan-infer: decodes with fairseq's own decoder and prints the WER.
 
 Takes the overrides of fairseq's examples/speech_recognition/new/infer.py, on every
-version of Python and fairseq. Paths are relative to where it is called.
+version of Python and fairseq. Paths are relative to where it is called. Results go to a folder
+a subset: asr.json (WER with its interval, UER, every setting), hypotheses.tsv, alignment.txt.
 """
 
-import argparse
-import ast
-import json
 import os
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
-import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from fairseq.data import Dictionary
 
 import varan_fairseq  # noqa: F401  (registers the models)
 
-from .. import compat
-from ..checkpoint import read_state
-from ..files import cell, refuse_file, write_lines, written_whole
-from ..inference import training_post_process
-from ..method.combine import CTC_RULES
-from . import (
-    add_reading_options,
-    beside,
-    quieten,
-    reading_overrides,
-    results_name,
-    run,
-    setting_name,
+from ..data.manifest import Manifest
+from ..decoding import sweep
+from ..decoding.emissions import Emissions
+from ..decoding.evaluate import (
+    RESULTS,
+    References,
+    read_references,
+    score,
+    search_split,
+    write_results,
 )
-from .decoder import check_data, check_decoder, check_options, plain, processor_class, settings
-
-USAGE = """\
-varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET
-       [decoding.type=kenlm decoding.lmpath=LM decoding.lexicon=LEXICON decoding.beam=500
-       decoding.lmweight=2 decoding.wordscore=-1] [--combine RULE | --layer N] [key=value ...]
-   or: the same with model.adapter=FOLDER model.w2v_path=BASE instead of common_eval.path"""
-
-# What a decoding run means unless the command line says otherwise. A batch multiple of 1
-# because fairseq drops the last batch otherwise.
-DEFAULTS = {
-    "common": {"log_format": "none"},
-    "common_eval": {"quiet": True},
-    "dataset": {"gen_subset": "test", "max_tokens": 4000000, "required_batch_size_multiple": 1},
-    "distributed_training": {"distributed_world_size": 1},
-}
+from ..decoding.search import Search, plain, settings
+from ..files import refuse_file, write_lines, written_whole
+from ..method.combine import CTC_RULES
+from . import beside, reading_overrides, results_name, run, setting_name
+from .decoder import Decoding, build, check_data, literal, parse, split_emissions
 
 
-def parse(argv: Optional[List[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="varan-infer", usage=USAGE, description=__doc__)
-    add_reading_options(parser, CTC_RULES)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
-    args = parser.parse_intermixed_args(argv)  # overrides before and after options
-    for override in args.overrides:
-        if "=" not in override:
-            raise ValueError(f"{override!r} is no override: wanted key=value")
-    reading_overrides(args, CTC_RULES)  # a bad one is said first
-    return args
+class Split(NamedTuple):
+    """A split that was checked."""
+
+    subset: str
+    manifest: Manifest
+    references: References
+    labels: Dictionary
 
 
-def build_config(infer: Any, args: argparse.Namespace) -> Tuple[Any, str, Dict[str, Any]]:
-    """The configuration of fairseq's decoder (its defaults, ours, the checkpoint's task,
-    the command line), what is decoded, and its state."""
-    dotlist = [override.lstrip("+") for override in args.overrides]
-    for index, override in enumerate(dotlist):
-        if override.startswith("task="):  # hydra's way to choose a task
-            dotlist[index] = "task._name=" + override[len("task=") :]
-    given = OmegaConf.from_dotlist(dotlist)
-    path, base = _what_to_decode(given)
-    if given.get("task", {}).get("data") in (None, ""):
-        raise ValueError("task.data is not set: give the folder with the manifests")
-    given.task.data = str(given.task.data)
-
-    defaults = OmegaConf.create(DEFAULTS)
-    defaults.common.cpu = not torch.cuda.is_available()
-    try:
-        config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
-        wanted = _literal(given)
-        overrides = {**wanted, **reading_overrides(args, CTC_RULES)}
-        state = read_state(path, overrides, base, ("varan_ctc",))
-        _refuse_unknown(wanted, state["cfg"])
-        config.common_eval.post_process = training_post_process(state["cfg"])
-        config.task = OmegaConf.create(OmegaConf.to_container(state["cfg"].task, resolve=True))
-        config = OmegaConf.merge(config, given)
-    except OmegaConfBaseException as error:
-        raise ValueError(f"bad override: {str(error).splitlines()[0]}") from error
-    # fairseq looks into this file once more, for adapters of its own
-    config.common_eval.path = base if os.path.isdir(path) else path
-    return config, path, state
-
-
-def _results_name(config: Any, path: str, args: argparse.Namespace) -> str:
-    decoding, lm = config.decoding, []
-    if plain(decoding.type) != "viterbi":
-        lm = [os.path.splitext(os.path.basename(decoding.lmpath))[0]]
+def _results_name(decoding: Decoding, subset: str) -> str:
+    options, lm = decoding.config.decoding, []
+    if plain(options.type) != "viterbi":
+        lm = [os.path.splitext(os.path.basename(options.lmpath))[0]]
         short = {"lmweight": "lw", "wordscore": "ws", "beam": "beam"}
-        lm += [f"{word}{decoding[key]:g}" for key, word in short.items()]
-    overrides = _literal(config) or None
+        lm += [f"{word}{options[key]:g}" for key, word in short.items()]
+    overrides = literal(decoding.config) or None
     if overrides is not None:
         overrides = "-".join(f"{key}_{value}" for key, value in overrides.items())
-    parts = [config.dataset.gen_subset, plain(decoding.type), *lm, *setting_name(path, args)]
-    return results_name("decode", *parts, overrides)
+    setting = setting_name(decoding.path, decoding.args)
+    return results_name("decode", subset, plain(options.type), *lm, *setting, overrides)
 
 
-def _what_to_decode(given: Any) -> Tuple[str, Optional[str]]:
-    """(checkpoint, None), or (folder of an adapter, its base)."""
-    path, model = given.get("common_eval", {}).get("path"), given.pop("model", {})
-    base = model.get("w2v_path")
-    unknown = set(model) - {"adapter", "w2v_path"}
-    if unknown:
-        raise ValueError(
-            f"model.{min(unknown)} is not for decoding: change a trained model's options by "
-            "common_eval.model_overrides, or --combine and --layer"
+def _folder(decoding: Decoding, subset: str) -> str:
+    """Where results of a subset go."""
+    given = decoding.results
+    if given is None:
+        return os.path.join(beside(decoding.path), _results_name(decoding, subset))
+    several = len(decoding.subsets) > 1 or decoding.args.sweep
+    return os.path.join(given, subset) if several else given
+
+
+def _check(decoding: Decoding, subset: str) -> Split:
+    files, manifest, labels = check_data(decoding, subset)
+    speakers = os.path.splitext(files.manifest)[0] + ".spk"
+    spelling = decoding.config.common_eval.post_process
+    references = read_references(files.labels, labels, spelling, speakers)
+    return Split(subset, manifest, references, labels)
+
+
+def _seconds(decoding: Decoding, split: Split) -> float:
+    return sum(samples for _, samples in split.manifest.entries) / decoding.config.task.sample_rate
+
+
+def _choose(decoding: Decoding, search: Search, split: Split) -> Dict[str, Any]:
+    """Sweeps on a development split, sets the best weights; returns what to say of it."""
+    emissions = split_emissions(decoding, split.subset, split.manifest)
+    found, _ = search_split(
+        search, emissions, decoding.args.jobs, decoding.grid, f"sweep on {split.subset}"
+    )
+    best, rows = sweep.choose(split.references, decoding.grid, found)
+    search.set_weights(**decoding.grid[best])
+    options = search.decoding
+    lm = os.path.splitext(os.path.basename(options.lmpath))[0]
+    setting = setting_name(decoding.path, decoding.args)
+    name = results_name("sweep", split.subset, plain(options.type), lm, *setting)
+    folder = os.path.join(decoding.results or beside(decoding.path), name)
+    with written_whole(folder, ("sweep.tsv",)) as partial:
+        write_lines(os.path.join(partial, "sweep.tsv"), sweep.table(rows))
+    chosen = ", ".join(f"{key}={value:g}" for key, value in decoding.grid[best].items())
+    print(
+        f"of {len(rows)} settings on {split.subset}: {chosen}, WER {rows[best]['wer']:.2f}% "
+        f"({min(row['wer'] for row in rows):.2f}% - {max(row['wer'] for row in rows):.2f}%) -> "
+        f"{folder}/sweep.tsv"
+    )
+    for edge in sweep.at_the_edge(rows[best], rows):
+        print(f"  {edge} is the last value tried: try others beyond it")
+    return {"subset": split.subset, "settings": len(rows), **rows[best]}
+
+
+def _report(
+    decoding: Decoding, search: Search, split: Split, chosen: Optional[Dict[str, Any]]
+) -> None:
+    """Decodes, scores and writes a split."""
+    config, subset = decoding.config, split.subset
+    folder = _folder(decoding, subset)
+    refuse_file(folder)
+    emissions = split_emissions(decoding, subset, split.manifest)
+    (found,), searched = search_split(
+        search, emissions, decoding.args.jobs, what=f"search of {subset}"
+    )
+    scored = score(split.references, [each[0] for each in found])
+    about = {
+        "checkpoint": decoding.path,
+        "subset": subset,
+        "decoder": plain(config.decoding.type),
+        "decoding": settings(search.decoding),
+        "chosen_on": chosen,
+        "post_process": config.common_eval.post_process,
+        "model_overrides": literal(config),
+        "reading": reading_overrides(decoding.args, CTC_RULES) or "as trained",
+        "time": _time(emissions, searched, _seconds(decoding, split)),
+    }
+    with written_whole(folder, RESULTS) as partial:
+        write_results(
+            partial, split.manifest, split.references, found, scored, split.labels, about
         )
-    if model.get("adapter"):
-        if path:
-            raise ValueError("common_eval.path and model.adapter are both set: give one of them")
-        return str(model.adapter), base
-    if not path:
-        raise ValueError(
-            "common_eval.path is not set: give a fine-tuned checkpoint, or model.adapter and "
-            "model.w2v_path"
-        )
-    return str(path), None if base is None else str(base)
+    scores = scored.summary
+    low, high = scores["wer_interval"]
+    print(
+        f"WER {scores['wer']:.2f}% ({low:.2f} - {high:.2f})  UER {scores['uer']:.2f}%  "
+        f"{scores['utterances']} utterances, {scores['words']} words, {scores['units']} units "
+        f"-> {folder}"
+    )
 
 
-def _literal(given) -> Dict[str, Any]:
-    text = given.get("common_eval", {}).get("model_overrides", "{}")
-    try:
-        overrides = (
-            ast.literal_eval(text) if isinstance(text, str) else OmegaConf.to_container(text)
-        )
-    except (SyntaxError, ValueError):
-        overrides = None
-    if not isinstance(overrides, dict):
-        raise ValueError(f"common_eval.model_overrides={text}: wanted a Python dictionary")
-    if "common_eval" in given:  # as typed it is no string: OmegaConf reads dictionaries
-        given.common_eval.model_overrides = repr(overrides)
-    return overrides
-
-
-def _refuse_unknown(overrides: Dict[str, Any], saved: Any) -> None:
-    """fairseq passes over options that a checkpoint does not have."""
-    known = {key for section in ("model", "task", "criterion") for key in saved[section] or {}}
-    known.add("max_unknown_labels")  # younger than some checkpoints
-    unknown = sorted(set(overrides) - known)
-    if unknown:
-        raise ValueError(
-            f"common_eval.model_overrides: {', '.join(map(repr, unknown))} is no option of the "
-            "checkpoint's model, task or criterion"
-        )
+def _time(emissions: Emissions, searched: float, seconds: float) -> Dict[str, Any]:
+    return {
+        "audio_seconds": seconds,
+        "encoder_seconds": emissions.seconds,
+        "encoder_device": emissions.device,
+        "search_seconds": searched,
+        "real_time_factor": (emissions.seconds + searched) / seconds,
+    }
 
 
 def decode(argv: Optional[List[str]]) -> None:
-    args = parse(argv)
-    infer = compat.import_infer()
-    quieten()
-    config, path, state = build_config(infer, args)
-    check_options(config)
-    check_decoder(config.decoding)
-    results = config.decoding.results_path
-    if results is None:
-        results = os.path.join(beside(path), _results_name(config, path, args))
-    refuse_file(results)
-    subset = config.dataset.gen_subset
-    manifest = check_data(config.task, subset, state)
-    longest = max(samples for _, samples in manifest.entries)
-    if config.dataset.max_tokens is not None:
-        config.dataset.max_tokens = max(config.dataset.max_tokens, longest)
-
-    with written_whole(results, ("hypotheses.tsv", "scores.json")) as partial:
-        config.decoding.results_path = partial
-        OmegaConf.set_struct(config, True)
-        with torch.no_grad(), processor_class(infer, state, manifest)(config) as processor:
-            for sample in processor:
-                processor.process_sample(sample)
-        scored = len(processor.hypotheses)
-        if scored != len(manifest.entries):
-            raise ValueError(
-                f"scored {scored} of the {len(manifest.entries)} utterances in {subset}.tsv: "
-                "options such as task.min_sample_size leave some out"
-            )
-        if not processor.total_length:
-            raise ValueError(
-                f"the transcripts of {subset} have no words after common_eval.post_process="
-                f"{config.common_eval.post_process}: there is no WER"
-            )
-        scores = {
-            "checkpoint": path,
-            "subset": subset,
-            "decoder": plain(config.decoding.type),
-            "decoding": settings(config.decoding),
-            "post_process": config.common_eval.post_process,
-            "model_overrides": _literal(config),
-            "reading": reading_overrides(args, CTC_RULES) or "as trained",
-            "utterances": scored,
-            "wer": 100 * processor.total_errors / processor.total_length,
-            "words": processor.total_length,
-            "uer": 100 * processor.unit_errors / max(processor.unit_total, 1),
-            "units": processor.unit_total,
-        }
-        rows = (
-            f"{cell(path)}\t{cell(processor.hypotheses[index])}"
-            for index, (path, _) in enumerate(manifest.entries)
-        )
-        write_lines(os.path.join(partial, "hypotheses.tsv"), ["id\thypothesis", *rows])
-        write_lines(os.path.join(partial, "scores.json"), [json.dumps(scores, indent=2)])
-    print(
-        f"WER {scores['wer']:.2f}%  UER {scores['uer']:.2f}%  {scored} utterances, "
-        f"{scores['words']} words, {scores['units']} units -> {results}"
-    )
+    decoding = build(parse(argv, __doc__))
+    dev = decoding.args.sweep
+    subsets = [*([dev] if dev else []), *decoding.subsets]
+    splits = [_check(decoding, subset) for subset in subsets]
+    spelling = decoding.config.common_eval.post_process
+    search = Search(decoding.config.decoding, splits[0].labels, spelling)
+    chosen = _choose(decoding, search, splits.pop(0)) if dev else None
+    for split in splits:
+        _report(decoding, search, split, chosen)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

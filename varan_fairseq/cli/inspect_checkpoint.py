@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..adapter import read_adapter
 from ..card import TASKS
-from ..checkpoint import model_from_state, read_state
+from ..decoding.finetuned import model_from_state, read_state
 from ..files import printable
 from ..models.finetune import finetune_mode
 from ..pickles import peek

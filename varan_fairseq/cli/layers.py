@@ -14,20 +14,13 @@ import numpy as np
 
 import varan_fairseq  # noqa: F401  (registers the models)
 
-from ..checkpoint import load_model
 from ..data.labels import read_labels
 from ..data.manifest import read_manifest
+from ..decoding.finetuned import load_model
+from ..decoding.split import STRICT, check_complete, load_audio, outputs
 from ..files import cell, printable, refuse_no_folder, write_lines
-from . import beside, run
-from .split import (
-    STRICT,
-    add_split_options,
-    check_complete,
-    load_audio,
-    outputs,
-    pyplot,
-    save_picture,
-)
+from . import add_split_options, beside, run
+from .pictures import pyplot, save_picture
 
 
 def split_posterior(model: Any, task: Any, subset: str, max_tokens: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from fairseq.logging import metrics
 from torch import Tensor
 
-from ..metrics import METRICS, recalls, summary
+from ..scoring.classification import METRICS, recalls, summary
 
 
 def log_confusion(logging_outputs: List[Dict[str, Any]]) -> None:

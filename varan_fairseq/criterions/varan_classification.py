@@ -9,7 +9,7 @@ import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
 
 from ..method.classification import layerwise_cross_entropy
-from ..metrics import METRICS, confusion_matrix
+from ..scoring.classification import METRICS, confusion_matrix
 from .confusion import log_confusion
 from .layerwise import (
     LayerObjective,

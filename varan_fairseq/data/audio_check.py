@@ -84,6 +84,17 @@ def audio_problems(
     return problems
 
 
+def audio_state(manifest: Manifest, sample_rate: int) -> Dict:
+    """What changes if a manifest or any of its audio files is replaced."""
+    names = {
+        row: os.path.join(manifest.root, name)
+        for row, (name, _) in enumerate(manifest.entries)
+        if ":" not in name
+    }
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        return _stamp(sample_rate, names, manifest, pool)
+
+
 def refuse_audio(path: str, problems: Sequence[AudioProblem]) -> None:
     """Raises ValueError for the first of the problems of a manifest, if there are any."""
     if problems:

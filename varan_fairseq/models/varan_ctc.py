@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 import torch
 from fairseq.models import register_model
@@ -42,6 +42,14 @@ class VaranCtcConfig(LayerwiseConfig, Wav2Vec2CtcConfig):
             "<unk>, with a warning; beyond it training does not start"
         },
     )
+
+
+class CtcPrediction(NamedTuple):
+    """log_probs: [T, B, V]. layer: [B] long, 0-based, the one layer that an utterance's are of;
+    None if several layers have a say."""
+
+    log_probs: Tensor
+    layer: Optional[Tensor]
 
 
 @register_model("varan_ctc", dataclass=VaranCtcConfig)
@@ -96,19 +104,27 @@ class VaranCtc(LayerwiseModel):
         on_first_rank(check)
         return checked
 
-    def combined(self, net_output: Dict[str, Any]) -> Tensor:
-        logits = net_output["layer_logits"]
-        if self.cfg.combine != "consensus" or self.cfg.decode_layer or len(logits) == 1:
-            return super().combined(net_output)
-        self.warn_of_no_gradient()
-        each = [layer.float().log_softmax(-1) for layer in logits]
-        layer = consensus_layer(each, net_output["log_q"], net_output["lengths"], self.blank)
-        return pick_layer(each, layer)
+    def predict(self, net_output: Dict[str, Any]) -> CtcPrediction:
+        """The combined prediction, padding frames included."""
+        net_output = self._weigh_blank(net_output)
+        logits, log_q = net_output["layer_logits"], net_output["log_q"]
+        if self.cfg.decode_layer:
+            layer = torch.full((len(log_q),), self.cfg.decode_layer - 1, device=log_q.device)
+        elif len(logits) > 1 and self.cfg.combine == "best_layer":
+            layer = log_q.argmax(1)
+        elif len(logits) > 1 and self.cfg.combine == "consensus":
+            self.warn_of_no_gradient()
+            each = [logit.float().log_softmax(-1) for logit in logits]
+            layer = consensus_layer(each, log_q, net_output["lengths"], self.blank)
+            return CtcPrediction(pick_layer(each, layer), layer)
+        else:
+            layer = None
+        return CtcPrediction(self.combined(net_output), layer)
 
     def get_logits(self, net_output: Dict[str, Any], normalize: bool = False) -> Tensor:
         """The combined prediction, log-probabilities [T, B, V] (`normalize` asks for what
         is always so). Padding frames predict blank, as fairseq's decoder wants it."""
-        log_probs = self.combined(self._weigh_blank(net_output))
+        log_probs = self.predict(net_output).log_probs
         if net_output["padding_mask"] is not None:
             silence = log_probs.new_full((log_probs.shape[-1],), float("-inf"))
             silence[self.blank] = 0

@@ -4,6 +4,7 @@ A new encoder is one more `Kind` in `KINDS`, under the name that fairseq registe
 pre-training model with (`cfg.model._name` of its checkpoint).
 """
 
+import math
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -95,6 +96,12 @@ def receptive_field(features: nn.Module) -> int:
     for module in reversed(convolutions):
         samples = (samples - 1) * module.stride[0] + module.kernel_size[0]
     return samples
+
+
+def hop(features: nn.Module) -> int:
+    """Samples from one frame of a feature encoder to the next."""
+    convolutions = [child for child in features.modules() if isinstance(child, nn.Conv1d)]
+    return math.prod(module.stride[0] for module in convolutions)
 
 
 def _build_by_task(

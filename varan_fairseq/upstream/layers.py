@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .kinds import Kind, count_frames, receptive_field
+from .kinds import Kind, count_frames, hop, receptive_field
 from .norms import ValidBatchNorm, ValidGroupNorm
 from .record import Record, record_blocks
 from .valid import Valid, current, during
@@ -58,6 +58,7 @@ class Encoder(nn.Module):
         self.dim = kind.dim(w2v_model)
         self.raw_states = kind.raw_states(w2v_model)
         self.receptive_field = receptive_field(self._features)
+        self.hop = hop(self._features)
         self.group_norms = []
         if mask_group_norm:
             self.group_norms = _become(self._features, nn.GroupNorm, ValidGroupNorm)

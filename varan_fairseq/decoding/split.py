@@ -1,8 +1,7 @@
-"""Running a model over a split, and pictures: what the reporting tools share."""
+"""Running a model over a split."""
 
-import argparse
 import os
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
 import torch
@@ -12,14 +11,6 @@ from fairseq.data import FileAudioDataset
 from ..data.audio_check import audio_problems, refuse_audio
 from ..data.manifest import Manifest
 from ..data.short import check_lengths
-from ..files import written
-
-
-def add_split_options(parser: argparse.ArgumentParser) -> None:
-    """Options of tools that run over a split."""
-    parser.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")
-    parser.add_argument("--max-tokens", type=int, default=4000000, help="samples a batch")
-
 
 # Of a checkpoint's options: what training leaves out with a warning is an error in a report.
 STRICT = {"check_audio": True, "max_unreadable": 0.0}
@@ -34,32 +25,42 @@ def load_audio(model: Any, cfg: Any, task: Any, subset: str, manifest: Manifest)
         task.load_audio(subset)
     else:
         refuse_audio(path, audio_problems(path, manifest, cfg.task.sample_rate))
-        task.datasets[subset] = FileAudioDataset(
-            path,
-            sample_rate=cfg.task.sample_rate,
-            pad=True,
-            normalize=cfg.task.normalize,
-        )
+        load_checked_audio(task, cfg.task, subset)
+
+
+def load_checked_audio(task: Any, cfg: Any, subset: str) -> None:
+    """Loads a split's audio, whole and every file. cfg: of its task."""
+    task.datasets[subset] = FileAudioDataset(
+        os.path.join(cfg.data, f"{subset}.tsv"),
+        sample_rate=cfg.sample_rate,
+        pad=True,
+        normalize=cfg.normalize,
+    )
 
 
 @torch.no_grad()
 def outputs(
-    model: Any, task: Any, subset: str, max_tokens: int
+    model: Any, task: Any, subset: str, max_tokens: int, num_workers: int = 0
 ) -> Iterator[Tuple[np.ndarray, Dict[str, Any]]]:
     """(rows of the split, the model's output for them), batch by batch. On the GPU if there
-    is one. max_tokens: samples a batch, at least those of the longest utterance."""
+    is one. max_tokens: samples a batch, at least those of the longest utterance. num_workers:
+    processes that read audio."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
+    half = next(model.parameters()).dtype == torch.half
     dataset = task.dataset(subset)
     batches = task.get_batch_iterator(
         dataset,
         max_tokens=max(max_tokens, int(np.max(dataset.sizes))),
         required_batch_size_multiple=1,
+        num_workers=num_workers,
     ).next_epoch_itr(shuffle=False)
     for sample in batches:
         rows = sample["id"].numpy()
         if device.type == "cuda":
             sample = utils.move_to_cuda(sample)
+        if half:
+            sample = utils.apply_to_sample(lambda x: x.half() if x.is_floating_point() else x, sample)
         yield rows, model(**sample["net_input"])
 
 
@@ -71,24 +72,3 @@ def check_complete(subset: str, wanted: int, values: np.ndarray) -> None:
             f"{subset}.tsv names {wanted} utterances, the task's sizes left "
             f"{int((~np.isnan(values).any(1)).sum())} of them"
         )
-
-
-def pyplot() -> Any:
-    """matplotlib without a display; ModuleNotFoundError says what to install."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("the picture needs matplotlib: pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    return plt
-
-
-def save_picture(path: str, draw: Callable[[Any], Any]) -> None:
-    """draw: matplotlib's pyplot -> a figure. Whole or not at all."""
-    plt = pyplot()
-    figure = draw(plt)
-    with written(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-    plt.close(figure)

@@ -12,16 +12,16 @@ from fairseq.dataclass.configs import FairseqConfig
 from fairseq.dataclass.utils import overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
-from . import compat
-from .adapter import read_adapter
-from .card import TASKS
-from .files import written
-from .lora import lora_parameters
-from .models.adapters import adapter_labels, load_adapter
-from .models.layerwise import LayerwiseModel
-from .pickles import as_fairseq_state, peek, reason
-from .upstream import load_weights, read_pretrained
-from .upstream.checkpoint import check_finite
+from .. import compat
+from ..adapter import read_adapter
+from ..card import TASKS
+from ..files import written
+from ..lora import lora_parameters
+from ..models.adapters import adapter_labels, load_adapter
+from ..models.layerwise import LayerwiseModel
+from ..pickles import as_fairseq_state, peek, reason
+from ..upstream import load_weights, read_pretrained
+from ..upstream.checkpoint import check_finite
 
 def read_state(
     path: str,
@@ -100,6 +100,11 @@ def model_from_state(
         [path], task=task, state=state
     )
     return model.eval(), cfg, task
+
+
+def training_post_process(cfg: Any) -> str:
+    """How the training made words of labels: `criterion.post_process`."""
+    return (cfg.get("criterion") or {}).get("post_process") or "letter"
 
 
 def save_state(state: Dict[str, Any], path: str) -> None:

@@ -1,0 +1,193 @@
+"""varan-transcribe: words of recordings of any length, rate and number of channels.
+
+Files, folders of them, or - for the standard input. Long audio is heard in windows that overlap.
+Written as text, JSON lines (words with times and confidence, layers), subtitles (SRT, VTT) or CTM, to
+the standard output or a file a recording. What cannot be read is named and passed over; the exit
+code is then 1.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from typing import Any, Dict, List, Optional, Tuple
+
+from ..data.audio import STDIN, audio_below, duration
+from ..decoding.emissions import file_state
+from ..decoding.finetuned import load_model
+from ..decoding.recognizer import BATCH, OVERLAP, WINDOW, Recognizer
+from ..decoding.transcript import FORMATS, Transcript, Utterance, lines
+from ..files import printable, refuse_file, write_lines
+from ..method.combine import CTC_RULES
+from ..progress import progress
+from . import add_reading_options, reading_overrides, run
+
+_KEY = ".varan-transcribe.json"  # beside the results: the settings that they are of
+_LM = {"lm_weight": "lmweight", "word_score": "wordscore", "sil_score": "silweight", "beam": "beam"}
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog="varan-transcribe", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    options.add_argument("checkpoint", help="of varan_ctc (a pickle), or the folder of an adapter")
+    options.add_argument("audio", nargs="+", help="files, folders, or - for the standard input")
+    options.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")
+    options.add_argument("--format", choices=FORMATS, default="text")
+    options.add_argument("--out", help="folder: a file a recording; those that are there stay")
+    options.add_argument("--overwrite", action="store_true", help="with --out: make all anew")
+    add_reading_options(options, CTC_RULES)
+    options.add_argument("--lm", help="KenLM file (ARPA or binary)")
+    options.add_argument("--lexicon", help="a line `word<TAB>labels` a word")
+    options.add_argument("--lm-weight", type=float, default=2.0)
+    options.add_argument("--word-score", type=float, default=-1.0)
+    options.add_argument("--sil-score", type=float, default=0.0)
+    options.add_argument("--beam", type=int, default=50)
+    options.add_argument("--window", type=float, default=WINDOW, help="seconds heard at a time")
+    options.add_argument("--overlap", type=float, default=OVERLAP, help="seconds heard twice")
+    options.add_argument("--batch-size", type=int, default=BATCH, help="windows run together")
+    options.add_argument("--device", help="as torch names it; default: the GPU, if there is one")
+    return options
+
+
+def _sources(audio: List[str]) -> List[Tuple[str, str]]:
+    """(path, name for its results, without ending) of every recording."""
+    found = []
+    for path in audio:
+        if path == STDIN:
+            found.append((path, "stdin"))
+        elif os.path.isdir(path):
+            for each in audio_below(path):
+                found.append((each, os.path.splitext(os.path.relpath(each, path))[0]))
+        else:
+            found.append((path, os.path.splitext(os.path.basename(path))[0]))
+    return found
+
+
+def _targets(args: argparse.Namespace, names: List[str]) -> List[str]:
+    """Files to write, checked: no two recordings have one."""
+    ending = {"text": "txt"}.get(args.format, args.format)
+    targets = [os.path.join(args.out, f"{name}.{ending}") for name in names]
+    twice = {target for target in targets if targets.count(target) > 1} if len(
+        set(targets)
+    ) < len(targets) else set()
+    if twice:
+        raise ValueError(f"--out: two recordings would be written to {min(twice)}: rename one")
+    return targets
+
+
+def _settings(args: argparse.Namespace) -> Dict[str, Any]:
+    """What results depend on, beside the audio."""
+    kept = {key: value for key, value in vars(args).items()}
+    for key in ("audio", "out", "overwrite", "batch_size", "device"):
+        del kept[key]
+    files = {key: file_state(kept[key]) for key in ("checkpoint", "base", "lm", "lexicon")}
+    digest = json.dumps({**kept, **files}, sort_keys=True)
+    return {**kept, "sha256": hashlib.sha256(digest.encode()).hexdigest()}
+
+
+def _left(args: argparse.Namespace, sources: List[Tuple[str, str]]) -> List[Tuple[str, str]]:
+    """(recording, file to write) of what an earlier call with the same settings did not make."""
+    refuse_file(args.out)
+    targets = _targets(args, [name for _, name in sources])
+    key = os.path.join(args.out, _KEY)
+    settings = _settings(args)
+    try:
+        with open(key, encoding="utf-8") as file:
+            same = json.load(file) == settings
+    except (OSError, ValueError):
+        same = False
+    os.makedirs(args.out, exist_ok=True)
+    if not same:
+        there = [target for target in targets if os.path.exists(target)]
+        if there and not args.overwrite:
+            raise ValueError(
+                f"{there[0]} is there already, made with other settings or by something else "
+                f"({len(there)} such files): give another --out, or --overwrite"
+            )
+        for target in there:
+            os.remove(target)
+        write_lines(key, [json.dumps(settings)])
+    jobs = [(path, target) for (path, _), target in zip(sources, targets)]
+    if args.overwrite:
+        return jobs
+    left = [job for job in jobs if not _made(*job)]
+    if len(left) < len(jobs):
+        print(f"{len(jobs) - len(left)} of {len(jobs)} are there already", file=sys.stderr)
+    return left
+
+
+def _made(source: str, target: str) -> bool:
+    if not os.path.isfile(target) or not os.path.isfile(source):
+        return False
+    return os.stat(target).st_mtime_ns >= os.stat(source).st_mtime_ns
+
+
+def _print(args: argparse.Namespace, transcript: Transcript, several: bool) -> None:
+    text = lines(transcript, args.format)
+    if args.format == "text" and several:
+        text = [f"{transcript.name}\t{transcript.text}"]
+    print(printable("\n".join(text)), flush=True)
+
+
+def transcribe(argv: Optional[List[str]]) -> int:
+    """Number of recordings that failed."""
+    args = parser().parse_args(argv)
+    overrides = reading_overrides(args, CTC_RULES)
+    sources = _sources(args.audio)
+    several = len(sources) > 1
+    if several and not args.out and args.format in ("srt", "vtt"):
+        raise ValueError(f"--format {args.format} of several recordings: give --out FOLDER")
+    if args.lexicon and not args.lm:
+        raise ValueError("--lexicon is for a language model: give --lm too")
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size {args.batch_size}: wanted 1 or more")
+    model, cfg, task = load_model(
+        args.checkpoint, overrides, base=args.base, models=("varan_ctc",)
+    )
+    recognizer = Recognizer(model, cfg, task, args.device, args.window, args.overlap)
+    if args.lm:
+        weights = {name: getattr(args, key) for key, name in _LM.items()}
+        unitlm = args.lexicon is None
+        recognizer.use_language_model(args.lm, args.lexicon, unitlm=unitlm, **weights)
+    jobs = _left(args, sources) if args.out else [(path, "") for path, _ in sources]
+
+    lengths = [duration(path) for path, _ in jobs]
+    total = sum(lengths) if None not in lengths else None
+    pieces = recognizer.stream([path for path, _ in jobs], batch_size=args.batch_size)
+    said: List[Utterance] = []
+    failed = 0
+    for piece in progress(pieces, "transcribed", total, _length, "s of audio"):
+        path, target = jobs[piece.source]
+        if piece.utterance is not None:
+            said.append(piece.utterance)
+            if args.format == "text" and not several and not args.out and piece.utterance.text:
+                print(printable(piece.utterance.text), flush=True)
+            continue
+        transcript, said = Transcript(path, said), []
+        if piece.error is not None:
+            failed += 1
+            print(f"varan-transcribe: {printable(str(piece.error))}", file=sys.stderr, flush=True)
+        elif args.out:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            write_lines(target, lines(transcript, args.format))
+        elif args.format != "text" or several:
+            _print(args, transcript, several)
+    if args.out:
+        print(f"{len(jobs) - failed} recordings -> {args.out}", file=sys.stderr)
+    return failed
+
+
+def _length(piece: Any) -> float:
+    return 0.0 if piece.utterance is None else piece.utterance.end - piece.utterance.start
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    failed: List[int] = []
+    code = run("varan-transcribe", lambda argv: failed.append(transcribe(argv)), argv)
+    return code or int(any(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""A split searched and scored: what varan-infer and varan-report are made of."""
+
+import json
+import os
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from fairseq.data import Dictionary
+from fairseq.data.data_utils import post_process
+
+from ..data.manifest import Manifest, read_lines
+from ..files import cell, write_lines
+from ..progress import progress
+from ..scoring import transcripts
+from .emissions import Emissions
+from .parallel import in_processes
+from .search import Hypothesis, Search
+
+# The last one says that the others are of the same run.
+RESULTS = ("hypotheses.tsv", "alignment.txt", "nbest.tsv", "asr.json")
+_CHUNK = 16  # utterances that a process searches at a time
+
+
+class References(NamedTuple):
+    """units: of each utterance, by the model's dictionary. text: what fairseq makes of them.
+    speakers: of each, if there is a file of them."""
+
+    units: List[List[int]]
+    text: List[str]
+    speakers: Optional[List[str]]
+
+
+class Scored(NamedTuple):
+    """best: hypotheses of the N utterances. aligned: pairs of words of each. summary: see
+    `scoring.transcripts.summary`."""
+
+    best: List[Hypothesis]
+    aligned: List[List[Tuple[str, str]]]
+    summary: Dict[str, Any]
+
+
+def read_references(
+    path: str, labels: Dictionary, spelling: str, speakers: Optional[str] = None
+) -> References:
+    """path: of the label file. speakers: of a file with a speaker a line, which need not exist.
+    Raises ValueError if there is not a word in it."""
+    units = [
+        labels.encode_line(line, append_eos=False, add_if_not_exist=False).tolist()
+        for line in read_lines(path)
+    ]
+    text = [post_process(labels.string(each), spelling) for each in units]
+    if not any(line.split() for line in text):
+        raise ValueError(
+            f"{path}: the transcripts have no words after common_eval.post_process={spelling}: there is "
+            "no WER"
+        )
+    known = None
+    if speakers is not None and os.path.isfile(speakers):
+        known = read_lines(speakers)
+        if len(known) != len(units):
+            raise ValueError(
+                f"{speakers} has {len(known)} lines, {path} has {len(units)}: wanted a speaker an "
+                "utterance"
+            )
+    return References(units, text, known)
+
+
+def search_split(
+    search: Search,
+    emissions: Emissions,
+    jobs: int,
+    settings: Sequence[Dict[str, float]] = ({},),
+    what: str = "search",
+) -> Tuple[List[List[List[Hypothesis]]], float]:
+    """(hypotheses of every utterance for each of the settings, seconds). settings: of
+    `search.WEIGHTS`. jobs: processes."""
+    starts = range(0, len(emissions), _CHUNK)
+    work = [(setting, start) for setting in range(len(settings)) for start in starts]
+
+    def run(item):
+        setting, start = item
+        if settings[setting]:
+            search.set_weights(**settings[setting])
+        end = min(start + _CHUNK, len(emissions))
+        return [search(emissions[index].log_probs) for index in range(start, end)]
+
+    found: List[List[List[Hypothesis]]] = [[[]] * len(emissions) for _ in settings]
+    start_time = time.time()
+    jobs = 1 if search.in_one_process else jobs
+    for index, hypotheses in progress(in_processes(run, work, jobs), what, total=len(work)):
+        setting, start = work[index]
+        found[setting][start : start + len(hypotheses)] = hypotheses
+    return found, time.time() - start_time
+
+
+def score(references: References, best: Sequence[Hypothesis]) -> Scored:
+    """WER and UER of the hypotheses."""
+    aligned = [
+        transcripts.pairs(reference.split(), hypothesis.text.split())
+        for reference, hypothesis in zip(references.text, best)
+    ]
+    units = [
+        (transcripts.unit_errors(reference, hypothesis.units), len(reference))
+        for reference, hypothesis in zip(references.units, best)
+    ]
+    edits = [transcripts.edits(pairs) for pairs in aligned]
+    return Scored(list(best), aligned, transcripts.summary(edits, units, references.speakers))
+
+
+def write_results(
+    folder: str,
+    manifest: Manifest,
+    references: References,
+    hypotheses: Sequence[Sequence[Hypothesis]],
+    scored: Scored,
+    labels: Dictionary,
+    about: Dict[str, Any],
+) -> None:
+    """Writes `RESULTS` into a folder, and the files that fairseq's decoder writes (hypo.word,
+    hypo.units, ref.word, ref.units, asr_score). hypotheses: of each utterance, the best first."""
+    names = [name for name, _ in manifest.entries]
+
+    def write(name, lines):
+        write_lines(os.path.join(folder, name), lines)
+
+    def numbered(name, texts):
+        write(name, (f"{text} (None-{index})" for index, text in enumerate(texts)))
+
+    best = scored.best
+    numbered("hypo.word", (each.text for each in best))
+    numbered("hypo.units", (labels.string(each.units) for each in best))
+    numbered("ref.word", references.text)
+    numbered("ref.units", (labels.string(each) for each in references.units))
+    numbered("asr_score", (each.score for each in best))
+    rows = (f"{cell(name)}\t{cell(each.text)}" for name, each in zip(names, best))
+    write("hypotheses.tsv", ["id\thypothesis", *rows])
+    aligned = sorted(
+        zip(names, scored.aligned), key=lambda row: -transcripts.edits(row[1]).errors
+    )
+    lines = [line for row in aligned for line in [*transcripts.alignment_text(*row), ""]]
+    write("alignment.txt", lines)
+    if any(len(each) > 1 for each in hypotheses):
+        rows = (
+            f"{cell(name)}\t{rank}\t{each.score:.4f}\t{cell(each.text)}"
+            for name, ranked in zip(names, hypotheses)
+            for rank, each in enumerate(ranked, start=1)
+        )
+        write("nbest.tsv", ["id\trank\tscore\thypothesis", *rows])
+    write("asr.json", [json.dumps({**about, **scored.summary}, indent=2)])

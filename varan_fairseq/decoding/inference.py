@@ -1,0 +1,77 @@
+"""A fine-tuned model for Python users: audio in, what the model says of it out."""
+
+from typing import Any, Dict, Optional, Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..data.audio import Audio, describe, stream_audio
+from ..models.layerwise import LayerwiseModel
+
+
+class FinetunedModel:
+    """model, cfg, task: what `finetuned.load_model` returns. device: as torch names it; default:
+    the GPU, if there is one. `model` is the underlying fairseq model. Threads may share it.
+
+    Audio is a file that soundfile reads, or samples, a numpy array or torch tensor, mono
+    [samples]: floats in [-1, 1], int16 or int32, at `sample_rate` unless another is given. Files
+    of any rate and number of channels are made mono at `sample_rate`.
+    """
+
+    def __init__(self, model: LayerwiseModel, cfg: Any, task: Any, device: Optional[str] = None):
+        self.model, self.cfg = model, cfg
+        self.labels = task.target_dictionary
+        self.sample_rate = cfg.task.sample_rate
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            self.model.to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device={device}: {str(error).splitlines()[0]}") from None
+
+    def layer_posterior(self, audio: Audio, sample_rate: Optional[int] = None) -> np.ndarray:
+        """q(l|x) of one utterance, float32 [L], lowest layer first ([1.0] for the
+        baselines). sample_rate: of samples. Raises ValueError for unusable audio."""
+        return self.run(audio, sample_rate)["log_q"][0].exp().cpu().numpy()
+
+    def run(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, Any]:
+        """The model's output for a batch of this utterance alone, at once whatever its
+        length."""
+        blocks = list(stream_audio(audio, self.sample_rate, sample_rate))
+        samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        if len(samples) < self.model.w2v_encoder.receptive_field:
+            raise self.too_short(audio, len(samples))
+        return self.run_batch([samples])
+
+    def too_short(self, audio: Audio, samples: int) -> ValueError:
+        """What to raise for audio without a frame."""
+        return ValueError(
+            f"{describe(audio)}: {samples} samples are too short, the encoder needs "
+            f"{self.model.w2v_encoder.receptive_field} for one frame"
+        )
+
+    @torch.no_grad()
+    def run_batch(self, batch: Sequence[np.ndarray]) -> Dict[str, Any]:
+        """The model's output. batch: float32 [samples] each, at the model's rate."""
+        longest = max(map(len, batch))
+        source = torch.zeros(len(batch), longest)
+        padding_mask = torch.ones(len(batch), longest, dtype=torch.bool)
+        for row, samples in enumerate(batch):
+            wave = torch.from_numpy(np.ascontiguousarray(samples))
+            source[row, : len(samples)] = (
+                F.layer_norm(wave, wave.shape) if self.cfg.task.normalize else wave
+            )
+            padding_mask[row, : len(samples)] = False
+        mask = padding_mask.to(self.device) if padding_mask.any() else None
+        return self.model(source=source.to(self.device), padding_mask=mask)
+
+
+class Classifier(FinetunedModel):
+    """A model `varan_classification`."""
+
+    def classify(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, float]:
+        """Probability of every label, the most likely first. audio, sample_rate: as in
+        `layer_posterior`."""
+        net_output = self.run(audio, sample_rate)
+        probs = self.model.get_normalized_probs(net_output, log_probs=False)[0].tolist()
+        return dict(sorted(zip(self.labels.symbols, probs), key=lambda pair: -pair[1]))

@@ -1,0 +1,195 @@
+"""Recordings of any length to words: the recognizer of Python users and of varan-transcribe."""
+
+import threading
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+
+from ..data.audio import Audio, describe, stream_audio
+from ..models.varan_ctc import VaranCtc
+from . import windows
+from .emissions import batch_emissions
+from .finetuned import training_post_process
+from .inference import FinetunedModel
+from .search import Search, options
+from .transcript import Transcript, Utterance
+from .words import timed_words
+
+WINDOW, OVERLAP = 20.0, 4.0  # seconds
+BATCH = 8  # windows that run at a time
+
+
+class Piece(NamedTuple):
+    """source: its number. utterance: the next one of it, or None: then it ended here, with an
+    error or without."""
+
+    source: int
+    utterance: Optional[Utterance]
+    error: Optional[ValueError] = None
+
+
+class _Job(NamedTuple):
+    """A window of a source, by its number; or an error, which ends it."""
+
+    source: int
+    window: Optional[windows.Window]
+    error: Optional[ValueError] = None
+
+
+class Recognizer(FinetunedModel):
+    """A model `varan_ctc`.
+
+    window, overlap: seconds; longer audio is heard in windows that overlap
+    (`decoding.windows`). Attributes: `labels`, the dictionary; `spelling`, how words are made of
+    labels, by fairseq's names of `post_process`.
+    """
+
+    def __init__(
+        self,
+        model: VaranCtc,
+        cfg: Any,
+        task: Any,
+        device: Optional[str] = None,
+        window: float = WINDOW,
+        overlap: float = OVERLAP,
+    ):
+        super().__init__(model, cfg, task, device)
+        encoder = model.w2v_encoder
+        self.spelling = training_post_process(cfg)
+        self.grid = windows.grid(
+            window, overlap, self.sample_rate, encoder.hop, encoder.receptive_field
+        )
+        self._search = Search(options(), self.labels, self.spelling)
+        self._lock = threading.Lock()  # a beam search has a state of its own
+
+    def use_language_model(self, lm: str, lexicon: Optional[str] = None, **settings: Any) -> None:
+        """From now on, a beam search with a language model.
+
+        lm: a KenLM file (ARPA or binary). lexicon: a line `word<TAB>labels` a word; without one,
+        unitlm=True and a language model of labels. settings: fairseq's, of `decoding.*`: beam,
+        lmweight, wordscore, silweight, type="fairseqlm", .. Raises FileNotFoundError,
+        ModuleNotFoundError or ValueError.
+        """
+        settings.setdefault("type", "kenlm")
+        decoding = options(lmpath=lm, lexicon=lexicon, **settings)
+        self._search = Search(decoding, self.labels, self.spelling)
+
+    def transcribe(
+        self,
+        audio: Union[Audio, Sequence[Audio]],
+        sample_rate: Optional[int] = None,
+        batch_size: int = BATCH,
+    ) -> Union[str, List[str]]:
+        """Text of a recording, or of each of a list of them. sample_rate: of samples.
+        batch_size: windows that run at a time. Raises ValueError for unusable audio."""
+        found = self.recognize(audio, sample_rate, batch_size)
+        return [each.text for each in found] if isinstance(found, list) else found.text
+
+    def recognize(
+        self,
+        audio: Union[Audio, Sequence[Audio]],
+        sample_rate: Optional[int] = None,
+        batch_size: int = BATCH,
+    ) -> Union[Transcript, List[Transcript]]:
+        """As `transcribe`, with words, their times and confidence, and the layers used."""
+        several = isinstance(audio, (list, tuple))
+        sources = list(audio) if several else [audio]
+        found = []
+        utterances: List[Utterance] = []
+        for piece in self.stream(sources, sample_rate, batch_size):
+            if piece.error is not None:
+                raise piece.error
+            if piece.utterance is not None:
+                utterances.append(piece.utterance)
+                continue
+            found.append(Transcript(describe(sources[piece.source]), utterances))
+            utterances = []
+        return found if several else found[0]
+
+    def stream(
+        self,
+        sources: Sequence[Audio],
+        sample_rate: Optional[int] = None,
+        batch_size: int = BATCH,
+    ) -> Iterator[Piece]:
+        """Utterances as they are decoded, source by source, with an end for each source.
+        Memory does not grow with the length of the audio. Audio that cannot be used ends its
+        source with an error, and the next one begins."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: wanted 1 or more")
+        stitcher = None
+        for job, emission in self._emissions(self._jobs(sources, sample_rate), batch_size):
+            if job.window is None:
+                yield Piece(job.source, None, job.error)
+                stitcher = None
+                continue
+            if stitcher is None:
+                boundary = self.labels.indices.get("|")
+                stitcher = windows.Stitcher(self.grid, self.model.blank, boundary)
+            for segment in stitcher.add(emission, job.window.start, job.window.last):
+                yield Piece(job.source, self._utterance(segment))
+            if job.window.last:
+                yield Piece(job.source, None)
+                stitcher = None
+
+    def _jobs(self, sources: Sequence[Audio], sample_rate: Optional[int]) -> Iterator[_Job]:
+        for number, source in enumerate(sources):
+            try:
+                window, lengths = None, []
+                blocks = stream_audio(source, self.sample_rate, sample_rate)
+                blocks = (lengths.append(len(block)) or block for block in blocks)
+                for window in windows.windows(blocks, self.grid):
+                    yield _Job(number, window)
+                if window is None:
+                    raise self.too_short(source, sum(lengths))
+            except ValueError as error:
+                yield _Job(number, None, error)
+
+    def _emissions(self, jobs: Iterable[_Job], batch_size: int) -> Iterator[Any]:
+        """(job, emission) in order. Windows of a like length run together."""
+        held: List[_Job] = []
+        for job in jobs:
+            held.append(job)
+            if len(held) == 4 * batch_size:
+                yield from self._run_held(held, batch_size)
+                held = []
+        yield from self._run_held(held, batch_size)
+
+    def _run_held(self, held: List[_Job], batch_size: int) -> Iterator[Any]:
+        found: Dict[int, Any] = {}
+        order = [index for index, job in enumerate(held) if job.window is not None]
+        order.sort(key=lambda index: len(held[index].window.samples))
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            net_output = self.run_batch([held[row].window.samples for row in rows])
+            found.update(zip(rows, batch_emissions(self.model, net_output)))
+        for index, job in enumerate(held):
+            yield job, found.get(index)
+
+    def _utterance(self, segment: windows.Segment) -> Utterance:
+        with self._lock:
+            best = self._search(segment.log_probs)[0]
+        seconds = self.grid.hop / self.sample_rate
+        start = segment.start * seconds
+        words = timed_words(
+            segment.log_probs,
+            best.units,
+            best.text,
+            self.labels,
+            self.spelling,
+            self.model.blank,
+            seconds,
+            start,
+        )
+        frames = [part.frames for part in segment.parts]
+        log_q = np.stack([part.log_q for part in segment.parts])
+        posterior = np.average(np.exp(log_q), axis=0, weights=np.maximum(frames, 1e-9))
+        layers = {part.layer for part in segment.parts}
+        return Utterance(
+            best.text,
+            start,
+            start + len(segment.log_probs) * seconds,
+            words,
+            posterior.astype(np.float32),
+            layers.pop() if len(layers) == 1 else 0,
+        )

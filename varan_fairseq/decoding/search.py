@@ -1,0 +1,170 @@
+"""fairseq's own decoders over emissions: best path, beam search with a language model."""
+
+import math
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+from fairseq.data import Dictionary
+from fairseq.data.data_utils import post_process
+from omegaconf import OmegaConf
+
+from .. import compat
+from .words import check_post_process
+
+# What of decoding.* a language-model decoder depends on.
+LM_OPTIONS = ("lmpath", "lexicon", "lmweight", "wordscore", "silweight", "unkweight", "unitlm")
+LM_OPTIONS += ("beam", "beamthreshold", "beamsizetoken")
+# The options of them that cost nothing to change, and their names in flashlight.
+WEIGHTS = {
+    "lmweight": "lm_weight",
+    "wordscore": "word_score",
+    "silweight": "sil_score",
+    "unkweight": "unk_score",
+}
+
+
+class Hypothesis(NamedTuple):
+    """units: indices of labels, without blanks. text: of words. score: the decoder's own."""
+
+    units: List[int]
+    text: str
+    score: float
+
+
+class Search:
+    """A decoder of fairseq.
+
+    decoding: its section of options, see `options`. labels: the model's. post_process: how
+    words are made of labels, by fairseq's names. Raises as `check_decoder`, and ValueError
+    for a language model or lexicon that does not fit.
+    """
+
+    def __init__(self, decoding: Any, labels: Dictionary, post_process: str = "letter"):
+        check_post_process(post_process, "post_process")
+        check_decoder(decoding)
+        self.decoding, self.labels, self.post_process = decoding, labels, post_process
+        self.kind = plain(decoding.type)
+        # torch's threads, and a GPU, do not survive a fork
+        self.in_one_process = self.kind != "kenlm"
+        if self.kind == "kenlm" and decoding.lexicon:
+            check_lexicon(decoding.lexicon, labels)
+        try:
+            with compat.without_cuda():
+                self._decoder = compat.import_decoder().Decoder(decoding, labels)
+        except (RuntimeError, KeyError, AttributeError, AssertionError) as error:
+            # as flashlight, KenLM and fairseq say what they cannot read
+            if self.kind == "viterbi":
+                raise
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(
+                f"decoding.lmpath={decoding.lmpath} lexicon={decoding.lexicon}: {lines[0]}"
+            ) from error
+
+    def __call__(self, log_probs: np.ndarray) -> List[Hypothesis]:
+        """log_probs: [T, V] float32, of one utterance. The best first; one, unless
+        decoding.nbest asks for more."""
+        if not len(log_probs):
+            return [Hypothesis([], "", 0.0)]
+        with compat.without_cuda():
+            (found,) = self._decoder.decode(torch.from_numpy(log_probs).unsqueeze(0))
+        return [self._hypothesis(each) for each in found] or [Hypothesis([], "", -math.inf)]
+
+    def set_weights(self, **weights: float) -> None:
+        """Changes options of `WEIGHTS`, without reading the language model again."""
+        decoder = self._decoder
+        for name, value in weights.items():
+            self.decoding[name] = value
+            if hasattr(decoder.decoder_opts, WEIGHTS[name]):  # some are of words only
+                setattr(decoder.decoder_opts, WEIGHTS[name], value)
+        arguments = [decoder.lm, decoder.silence, decoder.blank]
+        if self.decoding.lexicon:
+            words = [decoder.unk_word, [], decoder.unitlm]
+            arguments = [decoder.trie, *arguments, *words]
+        else:
+            arguments.append([])
+        decoder.decoder = type(decoder.decoder)(decoder.decoder_opts, *arguments)
+
+    def _hypothesis(self, found: Dict[str, Any]) -> Hypothesis:
+        units = [int(unit) for unit in found["tokens"]]
+        if self.kind != "viterbi":
+            units = without_extra_boundaries(units, self.labels)
+        if self.kind != "viterbi" and self.decoding.lexicon:
+            text = " ".join(found["words"])
+        else:
+            text = post_process(self.labels.string(torch.tensor(units)), self.post_process)
+        return Hypothesis(units, text, float(found["score"]))
+
+
+def options(**given: Any) -> Any:
+    """fairseq's section `decoding` with its defaults. given: others, by their names."""
+    section = OmegaConf.structured(compat.import_infer().DecodingConfig)
+    return OmegaConf.merge(section, OmegaConf.create(given))
+
+
+def check_decoder(decoding: Any) -> None:
+    """Raises FileNotFoundError, ModuleNotFoundError or ValueError before anything is loaded if a
+    language-model decoder lacks something."""
+    if plain(decoding.type) == "viterbi":
+        return
+    try:
+        import flashlight.lib.text  # noqa: F401
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"decoding.type={plain(decoding.type)} needs flashlight-text: pip install "
+            "flashlight-text"
+        ) from error
+    for key in ("lmpath", "lexicon"):
+        path = None if OmegaConf.is_missing(decoding, key) else decoding[key]
+        if path is None and key == "lmpath":
+            raise ValueError("decoding.lmpath is not set: give the language model")
+        if path is not None and not os.path.isfile(path):
+            raise FileNotFoundError(f"decoding.{key}={path}: no such file")
+        if path is None and not decoding.unitlm:
+            raise ValueError(
+                "decoding.lexicon is not set: give the spelling of the words, or "
+                "decoding.unitlm=true if the language model is one of labels"
+            )
+
+
+def check_lexicon(path: str, labels: Dictionary) -> None:
+    """Raises ValueError for a line that is no `word<TAB>labels`, naming labels that the
+    model lacks."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        count = 0
+        for number, line in enumerate(file, start=1):
+            word, *spelling = line.split()[:1] + line.split()[1:]
+            where = f"decoding.lexicon={path}, line {number}: {line.rstrip()!r}"
+            if not spelling:
+                raise ValueError(f"{where}, wanted a word, a tab and its labels")
+            for label in spelling:
+                if labels.indices.get(label, labels.unk()) == labels.unk():
+                    known = " ".join(labels.symbols[labels.nspecial :][:12])
+                    raise ValueError(
+                        f"{where}: {label!r} is no label of the model, it has {known} .."
+                    )
+            count += 1
+    if not count:
+        raise ValueError(f"decoding.lexicon={path} is empty")
+
+
+def without_extra_boundaries(units: Sequence[int], labels: Dictionary) -> List[int]:
+    """Units of a beam search without the word boundaries `|` that it begins with and repeats
+    through silence; no transcript has such."""
+    boundary = labels.indices.get("|")
+    before = [boundary, *units]
+    return [unit for unit, last in zip(units, before) if unit != boundary or last != boundary]
+
+
+def settings(decoding: Any) -> Dict[str, Any]:
+    """Settings that the result depends on, beside the model's."""
+    if plain(decoding.type) == "viterbi":
+        return {}
+    values = {key: decoding[key] for key in LM_OPTIONS}
+    return {key: str(x) if x in (math.inf, -math.inf) else x for key, x in values.items()}
+
+
+def plain(choice: Any) -> str:
+    """An option that fairseq has as an enumeration, as text."""
+    return str(getattr(choice, "value", choice))

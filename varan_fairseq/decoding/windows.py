@@ -1,0 +1,148 @@
+"""Audio of any length through an encoder: windows that overlap, joined where both hear silence.
+
+Each window is a whole number of frames after the one before, so frames of neighbours coincide.
+In the middle of the overlap, where both have context on either side, they are joined as
+far as possible from any frame where either says something: what one says a few frames later
+than the other is neither lost nor said twice. What lies between two such seams at the end of a
+word is a segment, and can be searched on its own.
+"""
+
+from typing import Iterable, Iterator, List, NamedTuple, Optional
+
+import numpy as np
+
+from .emissions import Emission
+
+_MOST_PARTS = 16  # windows after which a segment ends at any silence
+
+
+class Grid(NamedTuple):
+    """frames: of a window. overlap: frames that neighbours share. hop: samples from frame to
+    frame. field: samples of the first frame."""
+
+    frames: int
+    overlap: int
+    hop: int
+    field: int
+
+    def samples(self, frames: int) -> int:
+        """That so many frames are made of."""
+        return (frames - 1) * self.hop + self.field
+
+
+class Window(NamedTuple):
+    """samples: float32. start: its first frame in the recording. last: nothing comes after it."""
+
+    samples: np.ndarray
+    start: int
+    last: bool
+
+
+class Segment(NamedTuple):
+    """log_probs: [T, V]. start: its first frame in the recording. parts: emissions of the
+    windows that it is of, with the number of frames that each gave."""
+
+    log_probs: np.ndarray
+    start: int
+    parts: List["Part"]
+
+
+class Part(NamedTuple):
+    """frames: how many of a segment's. log_q: [K]. layer: as in `Emission`."""
+
+    frames: int
+    log_q: np.ndarray
+    layer: int
+
+
+def grid(window: float, overlap: float, rate: int, hop: int, field: int) -> Grid:
+    """window, overlap: seconds. Raises ValueError if the overlap is no half of the window."""
+    if not 0 < overlap <= window / 2:
+        raise ValueError(f"an overlap of {overlap:g} s: wanted more than 0, and half a window at most")
+    frames, shared = (max(int(seconds * rate) // hop, 4) for seconds in (window, overlap))
+    return Grid(frames, min(shared, frames // 2), hop, field)
+
+
+def windows(blocks: Iterable[np.ndarray], grid: Grid) -> Iterator[Window]:
+    """Of a recording's samples, which come in blocks. The last one is longer than the others
+    by up to an overlap, so none is short but that of a short recording; audio that is too
+    short for a frame gives none."""
+    size = grid.samples(grid.frames)
+    most = grid.samples(grid.frames + grid.overlap)
+    step = grid.frames - grid.overlap
+    held: List[np.ndarray] = []
+    count = start = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        while count > most:
+            samples = np.concatenate(held)
+            yield Window(samples[:size], start, False)
+            held = [samples[step * grid.hop :]]
+            count = len(held[0])
+            start += step
+    if count >= grid.field:
+        yield Window(np.concatenate(held), start, True)
+
+
+class Stitcher:
+    """Joins the emissions of a recording's windows, in their order.
+
+    blank: index of the label that says nothing. boundary: index of the
+    label that ends a word, or None: then words end wherever nothing is said.
+    """
+
+    def __init__(self, grid: Grid, blank: int, boundary: Optional[int] = None):
+        self.grid, self.blank, self.boundary = grid, blank, boundary
+        self._held: List[np.ndarray] = []
+        self._parts: List[Part] = []
+        self._start = 0
+        self._before: Optional[Emission] = None  # without frames that are held
+        self._at = 0  # its first frame
+
+    def add(self, emission: Emission, start: int, last: bool) -> Iterator[Segment]:
+        """emission: of a window that starts at frame `start`. Yields the segments that are
+        complete."""
+        skip = 0
+        if self._before is not None:
+            shared = self._at + len(self._before.log_probs) - start
+            skip = self._seam(self._before.log_probs[-shared:], emission.log_probs[:shared])
+            self._hold(self._before, start + skip - self._at)
+            if self._complete():
+                yield self._segment()
+        self._before = emission._replace(log_probs=emission.log_probs[skip:])
+        self._at = start + skip
+        if last:
+            self._hold(self._before, len(self._before.log_probs))
+            self._before = None
+            yield self._segment()
+
+    def _seam(self, before: np.ndarray, after: np.ndarray) -> int:
+        """The frame of the overlap, [T, V] of both, that the later window goes on from."""
+        quiet = np.minimum(before[:, self.blank], after[:, self.blank]) > np.log(0.5)
+        first, end = len(quiet) // 4, max(3 * len(quiet) // 4, len(quiet) // 4 + 1)
+        said = np.flatnonzero(~quiet)
+        if not len(said):
+            return (first + end) // 2
+        seams = np.arange(first, end)
+        away = np.abs(seams[:, None] - 0.5 - said).min(1)  # a seam is before its frame
+        return first + int(away.argmax())
+
+    def _hold(self, emission: Emission, frames: int) -> None:
+        self._held.append(emission.log_probs[:frames])
+        self._parts.append(Part(frames, emission.log_q, emission.layer))
+
+    def _complete(self) -> bool:
+        """Whether what is held ends with a word."""
+        said = np.concatenate([each.argmax(1) for each in self._held])
+        if said[-1] not in (self.blank, self.boundary):
+            return False
+        said = said[said != self.blank]
+        ended = not len(said) or self.boundary is None or said[-1] == self.boundary
+        return ended or len(self._parts) >= _MOST_PARTS
+
+    def _segment(self) -> Segment:
+        segment = Segment(np.concatenate(self._held), self._start, self._parts)
+        self._start += len(segment.log_probs)
+        self._held, self._parts = [], []
+        return segment

@@ -1,0 +1,97 @@
+"""Words of labels: which labels make which word, by fairseq's names of spellings."""
+
+from typing import List, NamedTuple, Optional, Sequence
+
+import numpy as np
+from fairseq.data import Dictionary
+from fairseq.data.data_utils import post_process as fairseq_post_process
+
+from .alignment import align
+
+# Marks of a spelling: where a word ends, or begins.
+_END = {"letter": "|", "_EOW": "_EOW"}
+_BEGIN = {"sentencepiece": "\u2581", "wordpiece": "_"}
+_CONTINUED = {"subword_nmt": "@@", "@@ ": "@@", "@@": "@@"}
+
+
+class Word(NamedTuple):
+    """start, end: seconds. confidence: geometric mean, over its labels, of each label's
+    probability in the frame of its alignment where it is surest."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+
+
+def check_post_process(name: str, option: str) -> None:
+    """Raises ValueError for a spelling that fairseq does not know. option: that it came by."""
+    try:
+        fairseq_post_process("", name)
+    except NotImplementedError:
+        raise ValueError(
+            f"{option}={name}: wanted letter, sentencepiece, wordpiece, silence, subword_nmt, "
+            "_EOW or none"
+        ) from None
+
+
+def words_of(units: Sequence[int], labels: Dictionary, spelling: str) -> List[List[int]]:
+    """Positions in `units` of each word's labels; marks of the end of a word are of none.
+
+    spelling: as `post_process` of fairseq. The words of what fairseq makes of the units are as
+    many.
+    """
+    words: List[List[int]] = []
+    fresh = True
+    for position, unit in enumerate(units):
+        symbol = labels.symbols[unit]
+        end = _END.get(spelling)
+        if end is not None and symbol == end or spelling == "silence" and symbol == "<SIL>":
+            fresh = True
+            continue
+        begins = spelling in ("none", "silence") or fresh
+        if spelling in _BEGIN:
+            begins = begins or symbol.startswith(_BEGIN[spelling])
+        if begins:
+            words.append([])
+        words[-1].append(position)
+        fresh = end is not None and symbol.endswith(end)
+        if spelling in _CONTINUED:
+            fresh = not symbol.endswith(_CONTINUED[spelling])
+    return [word for word in words if _text([units[i] for i in word], labels, spelling)]
+
+
+def timed_words(
+    log_probs: np.ndarray,
+    units: Sequence[int],
+    text: str,
+    labels: Dictionary,
+    spelling: str,
+    blank: int,
+    seconds: float,
+    first: float = 0.0,
+) -> List[Word]:
+    """The words of a hypothesis with their times, by forced alignment of its labels.
+
+    log_probs: [T, V], of what was searched. units, text: of the hypothesis. seconds: from frame to
+    frame; first: time of the first frame. Words that a lexicon spells in an unusual way keep
+    their own text where they are as many as the spelled ones.
+    """
+    groups = words_of(units, labels, spelling)
+    spans = align(log_probs, units, blank)
+    texts: Optional[List[str]] = text.split()
+    if len(texts) != len(groups):
+        texts = None
+    words = []
+    for index, group in enumerate(groups):
+        said = _text([units[i] for i in group], labels, spelling) if texts is None else texts[index]
+        mean = float(np.mean([spans[i].log_prob for i in group]))
+        start = first + spans[group[0]].start * seconds
+        end = first + spans[group[-1]].end * seconds
+        words.append(Word(said, start, end, float(np.exp(min(mean, 0.0)))))
+    return words
+
+
+def _text(units: Sequence[int], labels: Dictionary, spelling: str) -> str:
+    symbols = " ".join(labels.symbols[unit] for unit in units)
+    return fairseq_post_process(symbols, spelling).strip()

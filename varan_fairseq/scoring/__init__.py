@@ -1,0 +1,1 @@
+"""How good words and labels are. Knows no model."""
