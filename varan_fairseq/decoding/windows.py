@@ -2,8 +2,8 @@
 
 Each window is a whole number of frames after the one before, so frames of neighbours coincide.
 In the middle of the overlap, where both have context on either side, they are joined as
-far as possible from any frame where either says something: what one says a few frames later
-than the other is neither lost nor said twice. What lies between two such seams at the end of a
+far as possible from any frame where either says something, between words if there are any
+between: what one says a few frames later than the other is neither lost nor said twice. What lies between two such seams at the end of a
 word is a segment, and can be searched on its own.
 """
 
@@ -108,6 +108,11 @@ class Stitcher:
             shared = self._at + len(self._before.log_probs) - start
             skip = self._seam(self._before.log_probs[-shared:], emission.log_probs[:shared])
             self._hold(self._before, start + skip - self._at)
+            if not self._complete():
+                # a model may say that a word has ended only when the next one begins
+                end = self._boundary(emission.log_probs[skip:])
+                self._hold(emission._replace(log_probs=emission.log_probs[skip:]), end)
+                skip += end
             if self._complete():
                 yield self._segment()
         self._before = emission._replace(log_probs=emission.log_probs[skip:])
@@ -119,16 +124,44 @@ class Stitcher:
 
     def _seam(self, before: np.ndarray, after: np.ndarray) -> int:
         """The frame of the overlap, [T, V] of both, that the later window goes on from."""
-        quiet = np.minimum(before[:, self.blank], after[:, self.blank]) > np.log(0.5)
-        first, end = len(quiet) // 4, max(3 * len(quiet) // 4, len(quiet) // 4 + 1)
-        said = np.flatnonzero(~quiet)
+        paths = [before.argmax(1), after.argmax(1)]
+        count = len(before)
+        first, end = count // 4, max(3 * count // 4, count // 4 + 1)
+        seams = np.arange(first, end)  # each before its frame
+        said = np.zeros(count, dtype=bool)
+        for path in paths:
+            said |= (path != self.blank) & (path != self.boundary)
+        said = np.flatnonzero(said)
         if not len(said):
             return (first + end) // 2
-        seams = np.arange(first, end)
-        away = np.abs(seams[:, None] - 0.5 - said).min(1)  # a seam is before its frame
+        away = np.abs(seams[:, None] - 0.5 - said).min(1)
+        between = self._between_words(seams, said, *paths)
+        if (between & (away > 1)).any():
+            away[~between] = 0
         return first + int(away.argmax())
 
+    def _between_words(self, seams, said, before, after) -> np.ndarray:
+        """Whether the joint says that a word ends between what is said last before a seam and
+        first after it."""
+        if self.boundary is None:
+            return np.ones(len(seams), dtype=bool)
+        last = np.append(-1, said)[np.searchsorted(said, seams)]
+        following = np.append(said, len(before))[np.searchsorted(said, seams)]
+        ends = [np.append(0, np.cumsum(path == self.boundary)) for path in (before, after)]
+        return (ends[0][seams] > ends[0][last + 1]) | (ends[1][following] > ends[1][seams])
+
+    def _boundary(self, log_probs: np.ndarray) -> int:
+        """Frames up to the end of a boundary that is the first thing said; 0 if it is not."""
+        path = log_probs.argmax(1)
+        said = np.flatnonzero(path != self.blank)
+        if not len(said) or path[said[0]] != self.boundary:
+            return 0
+        after = np.flatnonzero(path[said[0] :] != self.boundary)
+        return int(said[0] + (after[0] if len(after) else len(path) - said[0]))
+
     def _hold(self, emission: Emission, frames: int) -> None:
+        if not frames:
+            return
         self._held.append(emission.log_probs[:frames])
         self._parts.append(Part(frames, emission.log_q, emission.layer))
 
