@@ -23,8 +23,8 @@ class FinetunedModel:
         self.model, self.cfg = model, cfg
         self.labels = task.target_dictionary
         self.sample_rate = cfg.task.sample_rate
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
             self.model.to(self.device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device={device}: {str(error).splitlines()[0]}") from None
