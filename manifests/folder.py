@@ -13,7 +13,7 @@ import os
 import random
 import re
 
-from labelled import Recording, fraction, parser, refuse, resample, write
+from labelled import Recording, fraction, parser, refuse, resample, split_speakers, write
 
 from varan_fairseq.data.audio import ENDINGS, UNREADABLE, files_below
 from varan_fairseq.data.manifest import manifest_rows
@@ -62,25 +62,6 @@ def find(source: str, pattern: str):
         if label not in labels:
             refuse(f"{text} and none in {', '.join(ENDINGS)}: convert them, or take it away")
         print(f"{text} and are left out")
-
-
-def split_speakers(recordings, shares, rng):
-    """Whole speakers, until each split has its share of the utterances."""
-    speakers = collections.Counter(row.speaker for row in recordings)
-    if len(speakers) < 1 + len(shares):
-        refuse(f"{len(speakers)} speakers cannot be in {1 + len(shares)} splits")
-    order = sorted(speakers)
-    rng.shuffle(order)
-    where = {}
-    for split, share in shares.items():
-        held = 0
-        while held < share * len(recordings) and len(order) > 1:
-            where[order[-1]] = split
-            held += speakers[order.pop()]
-    splits = {"train": [], **{split: [] for split in shares}}
-    for row in recordings:
-        splits[where.get(row.speaker, "train")].append(row)
-    return splits
 
 
 def split_files(recordings, shares, rng):

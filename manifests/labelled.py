@@ -10,7 +10,6 @@ from typing import Dict, Iterable, List, NamedTuple, NoReturn, Optional, Sequenc
 import numpy as np
 import soundfile
 import soxr
-from tqdm import tqdm
 
 from varan_fairseq.data.labels import (
     Utterance,
@@ -20,17 +19,22 @@ from varan_fairseq.data.labels import (
 )
 from varan_fairseq.data.manifest import split_names
 from varan_fairseq.files import written, written_whole
+from varan_fairseq.progress import progress
+from varan_fairseq.progress import progress
 
 RATE = 16000
 
 
 class Recording(NamedTuple):
-    """source: an audio file. name: of its 16 kHz copy, relative to OUT/wav."""
+    """source: an audio file. name: of its 16 kHz copy, relative to OUT/wav. label: its class, or
+    its transcript. start, end: seconds of the source, if it is a part of it."""
 
     source: str
     name: str
     label: str
     speaker: Optional[str]
+    start: float = 0.0
+    end: Optional[float] = None
 
 
 def refuse(text: str) -> NoReturn:
@@ -38,12 +42,13 @@ def refuse(text: str) -> NoReturn:
     sys.exit(f"{os.path.basename(sys.argv[0])}: {text}")
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Source, destination and the options that every corpus has."""
+def parser(description: str, labels: bool = True) -> argparse.ArgumentParser:
+    """Source, destination and the options that every corpus has. labels: of classes."""
     options = argparse.ArgumentParser(description=description.split("\n\n")[0])
-    options.add_argument("source", help="folder of the corpus")
+    options.add_argument("source", help="the corpus")
     options.add_argument("out", help="folder for the manifests and the audio at 16 kHz")
-    add_labels_option(options)
+    if labels:
+        add_labels_option(options)
     options.add_argument("--jobs", type=at_least_1, default=os.cpu_count(), help="threads")
     options.add_argument(
         "--max-unreadable",
@@ -133,27 +138,57 @@ def write_by_speaker(
     """All of a corpus that is split by `add_speaker_options`. wanted: recordings it has."""
     check_count(args, f"recordings of {corpus}", len(recordings), wanted)
     splits = by_speaker(args, recordings)
-    shared = shared_speaker({name: [row.speaker for row in rows] for name, rows in splits.items()})
+    check_split_speakers(args, splits)
+    write(args, args.out, splits, resample(args, recordings), classes)
+
+
+def check_split_speakers(
+    args: argparse.Namespace, splits: Dict[str, Sequence[Recording]]
+) -> None:
+    """Refuses a speaker in two splits."""
+    speakers = {
+        name: [row.speaker for row in rows if row.speaker is not None]
+        for name, rows in splits.items()
+    }
+    shared = shared_speaker(speakers)
     if shared and not args.allow_shared_speakers:
         refuse(f"{shared}: --allow-shared-speakers goes on")
-    write(args, args.out, splits, resample(args, recordings), classes)
+
+
+def split_speakers(recordings, shares, rng):
+    """Whole speakers, until each split has its share of the utterances."""
+    speakers = collections.Counter(row.speaker for row in recordings)
+    if len(speakers) < 1 + len(shares):
+        refuse(f"{len(speakers)} speakers cannot be in {1 + len(shares)} splits")
+    order = sorted(speakers)
+    rng.shuffle(order)
+    where = {}
+    for split, share in shares.items():
+        held = 0
+        while held < share * len(recordings) and len(order) > 1:
+            where[order[-1]] = split
+            held += speakers[order.pop()]
+    splits = {"train": [], **{split: [] for split in shares}}
+    for row in recordings:
+        splits[where.get(row.speaker, "train")].append(row)
+    return splits
 
 
 def resample(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[str, int]:
     """Copies recordings to OUT/wav as 16 kHz mono, 16 bits; a copy that has the time of its
     source stays. Returns the samples of each name; unreadable ones are named, and missing."""
     root = audio_root(args.out)
-    jobs = {row.name: (row.source, os.path.join(root, row.name)) for row in recordings}
+    jobs = {row.name: (row, os.path.join(root, row.name)) for row in recordings}
     for folder in {os.path.dirname(target) for _, target in jobs.values()}:
         os.makedirs(folder, exist_ok=True)
-    there = sum(_is_copy(source, target) for source, target in jobs.values())
+    there = sum(_is_copy(row.source, target) for row, target in jobs.values())
     if there:
         print(f"{there} of {len(jobs)} recordings are there already")
     samples, lost = {}, []
     # threads, since reading and resampling leave Python alone, and none outlives this process
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         done = pool.map(_resample, jobs.values())
-        for name, result in zip(jobs, tqdm(done, total=len(jobs), desc="resampling", leave=False)):
+        for name, result in zip(jobs, progress(done, "resampling", len(jobs))):
             if isinstance(result, int):
                 samples[name] = result
             else:
@@ -183,12 +218,19 @@ def _is_copy(source: str, target: str) -> bool:
 
 def _resample(job):
     """Samples of the copy, or a line that says why there is none."""
-    source, target = job
+    (source, _, _, _, start, end), target = job
     try:
         if not os.path.isfile(source):
             return f"{source}: no regular file"
         if not _is_copy(source, target):
-            wave, rate = soundfile.read(source, always_2d=True)
+            rate = soundfile.info(source).samplerate
+            frames = -1 if end is None else round((end - start) * rate)
+            if start < 0 or frames < -1:
+                return f"{source}: no audio from {start} to {end} s"
+            options = {"always_2d": True, "start": round(start * rate), "frames": frames}
+            wave, _ = soundfile.read(source, **options)
+            if len(wave) < frames:
+                return f"{source}: ends before {end} s"
             bad = int((~np.isfinite(wave)).sum())
             if bad:
                 return f"{source}: {bad} samples are NaN or infinite"

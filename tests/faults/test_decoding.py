@@ -20,7 +20,8 @@ from lm import write_lm
 import varan_fairseq
 from varan_fairseq.cli import transcribe
 from varan_fairseq.data.audio import read_audio, stream_audio
-from varan_fairseq.decoding import emissions, parallel
+from varan_fairseq import parallel
+from varan_fairseq.decoding import emissions
 from varan_fairseq.decoding.search import Search, options
 
 WORDS = ["ONE", "TWO", "SIX"]

@@ -6,7 +6,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 from fairseq.data import Dictionary
 
 from ..files import write_lines
-from .manifest import manifest_rows, read_lines
+from .manifest import manifest_rows, read_lines, write_speakers
 
 
 def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> Dictionary:
@@ -116,11 +116,7 @@ def write_labelled_split(
     """Writes `{split}.tsv`, `{split}.{labels}` and, if all speakers are known, `{split}.spk`.
     Raises ValueError for a path that a manifest cannot hold."""
     rows = manifest_rows(root, ((row.path, row.samples) for row in utterances))
-    speakers = os.path.join(data, f"{split}.spk")
-    if all(row.speaker is not None for row in utterances):
-        write_lines(speakers, (row.speaker for row in utterances))
-    elif os.path.exists(speakers):
-        os.remove(speakers)
+    write_speakers(data, split, [row.speaker for row in utterances])
     write_lines(os.path.join(data, f"{split}.{labels}"), (row.label for row in utterances))
     write_lines(os.path.join(data, f"{split}.tsv"), rows)
 

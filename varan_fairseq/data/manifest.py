@@ -6,7 +6,7 @@ A split is `{split}.tsv` (the audio folder, then a line `path<TAB>samples` a fil
 
 import codecs
 import os
-from typing import Iterable, List, NamedTuple, Sequence, Tuple
+from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..files import write_lines
 
@@ -68,14 +68,30 @@ def read_manifest(path: str) -> Manifest:
 
 
 def write_split(
-    data: str, split: str, root: str, entries: Sequence[Tuple[str, int]], transcripts: Sequence[str]
+    data: str,
+    split: str,
+    root: str,
+    entries: Sequence[Tuple[str, int]],
+    transcripts: Sequence[str],
+    speakers: Optional[Sequence[Optional[str]]] = None,
 ) -> None:
-    """Writes `{split}.tsv`, `.wrd` (words) and `.ltr` (letters, `|` after each word). Raises
-    ValueError for a path that a manifest cannot hold."""
+    """Writes `{split}.tsv`, `.wrd` (words) and `.ltr` (letters, `|` after each word), and, if all
+    speakers are known, `.spk`. Raises ValueError for a path that a manifest cannot hold."""
     rows = manifest_rows(root, entries)
+    if speakers is not None:
+        write_speakers(data, split, speakers)
     write_lines(os.path.join(data, f"{split}.wrd"), transcripts)
     write_lines(os.path.join(data, f"{split}.ltr"), map(letters, transcripts))
     write_lines(os.path.join(data, f"{split}.tsv"), rows)
+
+
+def write_speakers(data: str, split: str, speakers: Sequence[Optional[str]]) -> None:
+    """Writes `{split}.spk`, a speaker an utterance, if all are known; else there is none."""
+    path = os.path.join(data, f"{split}.spk")
+    if all(speaker is not None for speaker in speakers):
+        write_lines(path, speakers)
+    elif os.path.exists(path):
+        os.remove(path)
 
 
 def split_names(splits: Iterable[str], endings: Sequence[str], *others: str) -> List[str]:
@@ -103,11 +119,19 @@ def letters(transcript: str) -> str:
     return " ".join("".join(word + "|" for word in transcript.split()))
 
 
-def write_dictionary(data: str, transcripts: Iterable[str]) -> None:
-    """Writes `dict.ltr.txt`: every letter of the transcripts with its count, most first."""
-    counts = {}
+def write_dictionary(data: str, transcripts: Iterable[str], alphabet: str = "") -> None:
+    """Writes `dict.ltr.txt`: every letter of the transcripts with its count, most first, as
+    `fairseq-preprocess` does. alphabet: letters that are there even if none occurs."""
+    counts = dict.fromkeys(alphabet, 0)
     for transcript in transcripts:
         for letter in letters(transcript).split():
             counts[letter] = counts.get(letter, 0) + 1
     rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
     write_lines(os.path.join(data, "dict.ltr.txt"), (f"{key} {count}" for key, count in rows))
+
+
+def write_lexicon(data: str, transcripts: Iterable[str]) -> None:
+    """Writes `lexicon.txt`, which a decoder with a language model of words wants: a line
+    `word<TAB>letters |` for every word of the transcripts."""
+    words = sorted({word for transcript in transcripts for word in transcript.split()})
+    write_lines(os.path.join(data, "lexicon.txt"), (f"{word}\t{letters(word)}" for word in words))

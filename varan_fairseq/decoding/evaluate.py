@@ -13,7 +13,7 @@ from ..files import cell, write_lines
 from ..progress import progress
 from ..scoring import transcripts
 from .emissions import Emissions
-from .parallel import in_processes
+from ..parallel import in_processes
 from .search import Hypothesis, Search
 
 # The last one says that the others are of the same run.

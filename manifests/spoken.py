@@ -1,0 +1,212 @@
+"""What the scripts for transcribed speech share: headers, splits, manifests, dictionary, lexicon."""
+
+import argparse
+import collections
+import os
+import random
+from typing import Counter, Dict, Iterable, List, NamedTuple, Optional, Sequence
+
+import soundfile
+from labelled import (
+    Recording,
+    at_least_1,
+    audio_root,
+    check_split_speakers,
+    fraction,
+    refuse,
+    resample,
+    split_speakers,
+)
+from text import Unusable, apply, named
+
+from varan_fairseq.data.manifest import split_names, write_dictionary, write_lexicon, write_split
+from varan_fairseq.parallel import in_processes
+from varan_fairseq.files import written_whole
+from varan_fairseq.progress import progress
+
+RATE = 16000
+_CHUNK = 500  # files whose headers a process reads at a time
+
+
+class Utterance(NamedTuple):
+    """path: relative to the root of its split."""
+
+    path: str
+    samples: int
+    text: str
+    speaker: Optional[str]
+
+
+def add_header_options(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--jobs", type=at_least_1, default=os.cpu_count(), help="processes")
+    options.add_argument(
+        "--allow-incomplete", action="store_true", help="go on with a part of the corpus"
+    )
+
+
+def headers(root: str, paths: Sequence[str], jobs: int, what: str) -> List[int]:
+    """Samples of every file, by its header. Ends the script at a file that is no audio at
+    16 kHz mono."""
+    chunks = [paths[at : at + _CHUNK] for at in range(0, len(paths), _CHUNK)]
+
+    def read(chunk):
+        found = []
+        for path in chunk:
+            try:
+                with soundfile.SoundFile(os.path.join(root, path)) as file:  # faster than info
+                    frames, rate, channels = file.frames, file.samplerate, file.channels
+            except (RuntimeError, OSError) as error:
+                return f"{os.path.join(root, path)} cannot be read: {error}"
+            if (rate, channels) != (RATE, 1):
+                return (
+                    f"{os.path.join(root, path)} has {rate} Hz and {channels} channels, wanted "
+                    f"{RATE} Hz and 1"
+                )
+            found.append(frames)
+        return found
+
+    found: List[List[int]] = [[]] * len(chunks)
+    for index, result in progress(in_processes(read, chunks, jobs), what, len(chunks)):
+        if isinstance(result, str):
+            refuse(result)
+        found[index] = result
+    return [samples for chunk in found for samples in chunk]
+
+
+def librispeech_files(root: str) -> Iterable[str]:
+    """Audio below a folder of LibriSpeech's layout, speaker/chapter/file.flac, relative."""
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders.sort()
+        below = os.path.relpath(folder, root)
+        for file in sorted(files):
+            if file.endswith(".flac"):
+                yield os.path.normpath(os.path.join(below, file))
+
+
+def librispeech_texts(root: str, paths: Sequence[str]) -> List[str]:
+    """Of each file, from the `.trans.txt` beside it."""
+    texts: Dict[str, Dict[str, str]] = {}
+    found = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in texts:
+            chapter = "-".join(folder.split(os.sep)[-2:])
+            texts[folder] = _transcripts(os.path.join(root, folder, f"{chapter}.trans.txt"))
+        name = os.path.splitext(name)[0]
+        if name not in texts[folder]:
+            refuse(f"{os.path.join(root, path)} has no line in the .trans.txt beside it")
+        found.append(texts[folder][name])
+    return found
+
+
+def _transcripts(path: str) -> Dict[str, str]:
+    if not os.path.isfile(path):
+        refuse(f"no transcripts {path}")
+    with open(path, encoding="utf-8") as lines:
+        rows = (line.split() for line in lines)
+        return {row[0]: " ".join(row[1:]) for row in rows if row}
+
+
+def librispeech_utterances(root: str, jobs: int, what: str) -> List[Utterance]:
+    """All below a folder of LibriSpeech's layout."""
+    paths = list(librispeech_files(root))
+    texts = librispeech_texts(root, paths)
+    samples = headers(root, paths, jobs, what)
+    speakers = [path.split(os.sep)[-3] if path.count(os.sep) >= 2 else None for path in paths]
+    return [Utterance(*row) for row in zip(paths, samples, texts, speakers)]
+
+
+def write_corpus(
+    out: str,
+    splits: Dict[str, Sequence[Utterance]],
+    roots: Dict[str, str],
+    letters: str = "",
+    trains: bool = True,
+) -> None:
+    """Manifests, labels and speakers of splits, and the dictionary and lexicon of `train`; they
+    replace older ones as a whole. roots: audio folder of each. letters: that the dictionary has
+    whether they occur or not. trains: whether there is a training split."""
+    os.makedirs(out, exist_ok=True)
+    others = ["dict.ltr.txt", "lexicon.txt"] if trains else []
+    names = split_names(splits, ["wrd", "ltr", "spk"], *others)
+    with written_whole(out, names) as data:
+        for split, rows in splits.items():
+            if not rows:
+                refuse(f"{split} is empty")
+            entries = [(row.path, row.samples) for row in rows]
+            speakers = [row.speaker for row in rows]
+            write_split(data, split, roots[split], entries, [row.text for row in rows], speakers)
+        if trains:
+            texts = [row.text for row in splits["train"]]
+            write_dictionary(data, texts, letters)
+            write_lexicon(data, texts)
+    for split, rows in splits.items():
+        hours = sum(row.samples for row in rows) / RATE / 3600
+        known = {row.speaker for row in rows} - {None}
+        speakers = f", {len(known)} speakers" if known else ""
+        print(f"{out}: {split} {len(rows)} utterances, {hours:.2f} hours{speakers}")
+
+
+def add_split_options(options: argparse.ArgumentParser) -> None:
+    """How recordings without splits of their own are divided."""
+    options.add_argument("--valid", type=fraction, default=0.05, help="share for validation")
+    options.add_argument("--test", type=fraction, default=0.05, help="share for testing")
+    options.add_argument("--seed", type=int, default=1, help="of the split")
+
+
+def divide(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[str, List[Recording]]:
+    """Whole speakers, if all are known, else recordings."""
+    shares = {"valid": args.valid, "test": args.test}
+    if min(shares.values()) <= 0 or sum(shares.values()) >= 1:
+        refuse(f"--valid {args.valid} --test {args.test}: wanted shares that leave some to train")
+    rng = random.Random(args.seed)
+    if all(row.speaker is not None for row in recordings):
+        return split_speakers(recordings, shares, rng)
+    print("speakers are not known: one may be in training and test")
+    rows = list(recordings)
+    rng.shuffle(rows)
+    splits = {}
+    for split, share in shares.items():
+        count = max(round(share * len(recordings)), 1)
+        splits[split], rows = rows[:count], rows[count:]
+    return {"train": rows, **splits}
+
+
+def clean(
+    args: argparse.Namespace, splits: Dict[str, Sequence[Recording]]
+) -> Dict[str, List[Recording]]:
+    """Transcripts by the text rules asked for; what has none is dropped, counted and said."""
+    dropped: Counter[str] = collections.Counter()
+    examples: Dict[str, str] = {}
+    kept: Dict[str, List[Recording]] = {}
+    for split, rows in splits.items():
+        kept[split] = []
+        for row in rows:
+            try:
+                text = apply(row.label, args.text, args.alphabet)
+            except Unusable as reason:
+                dropped[str(reason)] += 1
+                examples.setdefault(str(reason), row.label)
+                continue
+            kept[split].append(row._replace(label=text))
+    print(named(args.text))
+    for reason, count in dropped.most_common():
+        print(f"  dropped {count}: {reason} ({examples[reason]!r})")
+    return kept
+
+
+def write_recordings(args: argparse.Namespace, splits: Dict[str, Sequence[Recording]]) -> None:
+    """Recordings whose labels are transcripts: cleaned, copied to 16 kHz, written."""
+    splits = clean(args, splits)
+    check_split_speakers(args, splits)
+    samples = resample(args, [row for rows in splits.values() for row in rows])
+    root = audio_root(args.out)
+    utterances = {
+        split: [
+            Utterance(row.name, samples[row.name], row.label, row.speaker)
+            for row in rows
+            if row.name in samples
+        ]
+        for split, rows in splits.items()
+    }
+    write_corpus(args.out, utterances, dict.fromkeys(splits, root))
