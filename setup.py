@@ -63,6 +63,7 @@ setup(
             "varan-export=varan_fairseq.cli.export:main",
             "varan-classify=varan_fairseq.cli.classify:main",
             "varan-crossval=varan_fairseq.cli.crossval:main",
+            "varan-check=varan_fairseq.cli.check:main",
             "varan-transcribe=varan_fairseq.cli.transcribe:main",
         ]
     },

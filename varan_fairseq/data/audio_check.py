@@ -63,10 +63,10 @@ def audio_problems(
             return []
 
         def headers(row):
-            return _header(row, names[row], manifest.entries[row][1], sample_rate)
+            return check_header(row, names[row], manifest.entries[row][1], sample_rate)
 
         found = dict(zip(rows, pool.map(headers, rows)))
-        floats = [row for row, result in found.items() if result == _FLOAT]
+        floats = [row for row, result in found.items() if result == FLOAT]
         sampled = sorted(random.Random(1).sample(floats, min(MOST_FLOATS, len(floats))))
         for row, result in zip(sampled, pool.map(lambda row: _samples(row, names[row]), sampled)):
             found[row] = result
@@ -102,11 +102,12 @@ def refuse_audio(path: str, problems: Sequence[AudioProblem]) -> None:
         raise ValueError(f"{path}: {problems[0].text}{more}")
 
 
-_FLOAT = "float"
+FLOAT = "float"
 
 
-def _header(row: int, path: str, samples: int, sample_rate: int) -> Any:
-    """A problem, `_FLOAT` if the samples may hold NaN, or None."""
+def check_header(row: int, path: str, samples: int, sample_rate: int) -> Any:
+    """A problem of a file that should have so many samples, `FLOAT` if they may hold NaN, or
+    None."""
     import soundfile
 
     if not os.path.isfile(path):
@@ -124,7 +125,7 @@ def _header(row: int, path: str, samples: int, sample_rate: int) -> Any:
     elif not samples:
         text = "has no samples"
     elif info.subtype in ("FLOAT", "DOUBLE"):
-        return _FLOAT
+        return FLOAT
     return AudioProblem(row, f"{path} {text}", False) if text else None
 
 

@@ -119,32 +119,52 @@ def check_labels(
 ) -> None:
     """Raises ValueError if there are no labels at all, or too many that the dictionary lacks,
     which fairseq would read as <unk>."""
-    unknown, first, total = Counter(), None, 0
-    known = set(dictionary.symbols) - set(_SPECIAL)
-    for number, line in enumerate(lines, start=1):
-        labels = line.split()
-        total += len(labels)
-        for label in labels:
-            if label not in known:
-                unknown[label] += 1
-                first = first or number
-    if not total:
+    unknown = unknown_labels(lines, dictionary)
+    if not unknown.total:
         raise ValueError(f"{path} has no labels in any line")
-    if not unknown:
+    if not unknown.labels:
         return
-    count = sum(unknown.values())
-    symbols = " ".join(repr(label) for label, _ in unknown.most_common(8))
-    more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-    found = (
-        f"{path}: {count} of {total} labels ({100 * count / total:.3g}%) are not in the "
-        f"dictionary, the first in line {first}: {symbols}{more}"
-    )
-    if count > max_unknown * total:
+    found = f"{path}: {unknown}"
+    if unknown.share > max_unknown:
         raise ValueError(
             f"{found}; it has {_some(dictionary.symbols[dictionary.nspecial :])}. Write the labels "
             f"with these, or raise model.max_unknown_labels={max_unknown:g}"
         )
     logger.warning("%s: they become <unk>", found)
+
+
+class Unknown(NamedTuple):
+    """Labels that a dictionary lacks, with their counts. first: line of the first. total: of all
+    labels."""
+
+    labels: Counter
+    first: Optional[int]
+    total: int
+
+    @property
+    def share(self) -> float:
+        return sum(self.labels.values()) / max(self.total, 1)
+
+    def __str__(self) -> str:
+        symbols = " ".join(repr(label) for label, _ in self.labels.most_common(8))
+        more = f" and {len(self.labels) - 8} more" if len(self.labels) > 8 else ""
+        return (
+            f"{sum(self.labels.values())} of {self.total} labels ({100 * self.share:.3g}%) are not "
+            f"in the dictionary, the first in line {self.first}: {symbols}{more}"
+        )
+
+
+def unknown_labels(lines: Sequence[str], dictionary: Dictionary) -> Unknown:
+    """Of the lines of a label file."""
+    labels, first, total = Counter(), None, 0
+    known = set(dictionary.symbols) - set(_SPECIAL)
+    for number, line in enumerate(lines, start=1):
+        for label in line.split():
+            total += 1
+            if label not in known:
+                labels[label] += 1
+                first = first or number
+    return Unknown(labels, first, total)
 
 
 def _some(symbols: List[str]) -> str:
