@@ -7,6 +7,7 @@ setup(
     license="MIT",
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["varan_fairseq", "varan_fairseq.*"]),
+    package_data={"varan_fairseq.report": ["page.html"]},
     install_requires=[
         "torch",
         "omegaconf",
@@ -17,6 +18,7 @@ setup(
         "soxr",
         "safetensors",
         "kaldialign",
+        "jinja2",
         "tqdm",
     ],
     extras_require={
@@ -29,7 +31,7 @@ setup(
         ],
         "plots": ["matplotlib"],
         "lm": ["flashlight-text"],
-        "corpora": [],
+        "corpora": ["lhotse", "sentencepiece"],
         "demo": [
             "matplotlib",
             "tensorboard",
@@ -49,6 +51,8 @@ setup(
             "scikit-learn",
             "kaldi-native-fbank",
             "jiwer",
+            "lhotse",
+            "sentencepiece",
             # a reference for one test; newer ones import torchaudio, which a CPU build of
             # torch may not load
             "peft<0.14",
@@ -64,6 +68,7 @@ setup(
             "varan-classify=varan_fairseq.cli.classify:main",
             "varan-crossval=varan_fairseq.cli.crossval:main",
             "varan-check=varan_fairseq.cli.check:main",
+            "varan-report=varan_fairseq.cli.report:main",
             "varan-transcribe=varan_fairseq.cli.transcribe:main",
         ]
     },

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import logging
 import os
 import sys
 import types
@@ -24,7 +25,11 @@ def import_infer():
             "this fairseq came without examples/speech_recognition/new/infer.py (looked in "
             f"{' and '.join(_example_roots())}): install fairseq==0.12.2 or ve-fairseq==0.12.3"
         )
-    return import_example(name)
+    level = logging.getLogger().level
+    try:
+        return import_example(name)
+    finally:
+        logging.getLogger().setLevel(level)  # it sets that of all libraries to INFO
 
 
 def import_decoder():

@@ -34,7 +34,6 @@ from ..pickles import state_labels
 from . import (
     add_reading_options,
     beside,
-    quieten,
     reading_overrides,
     results_name,
     setting_name,
@@ -137,7 +136,6 @@ def build(args: argparse.Namespace) -> Decoding:
     defaults.common = {"cpu": not torch.cuda.is_available()}
     try:
         infer = compat.import_infer()
-        quieten()
         config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
         wanted = literal(given)
         state = read_state(

@@ -19,6 +19,7 @@ from ..data.manifest import read_manifest
 from ..decoding.finetuned import load_model
 from ..decoding.split import STRICT, check_complete, load_audio, outputs
 from ..files import cell, printable, refuse_no_folder, write_lines
+from ..report.figures import draw_posterior, entropy
 from . import add_split_options, beside, run
 from .pictures import pyplot, save_picture
 
@@ -29,60 +30,6 @@ def split_posterior(model: Any, task: Any, subset: str, max_tokens: int) -> np.n
     for rows, net_output in outputs(model, task, subset, max_tokens):
         posterior[rows] = net_output["log_q"].exp().cpu().numpy()
     return posterior
-
-
-def entropy(posterior: np.ndarray) -> np.ndarray:
-    """[N, L] -> [N], in bits, as the training's log has it."""
-    return -(posterior * np.log2(np.maximum(posterior, 1e-30))).sum(1)
-
-
-def draw(
-    plt: Any,
-    posterior: np.ndarray,
-    prior: np.ndarray,
-    title: str,
-    labels: Optional[np.ndarray],
-    classes: Sequence[str],
-) -> Any:
-    """A figure of posterior [N, L] and prior [L]; by class, if labels [N] are given."""
-    from matplotlib.ticker import MaxNLocator
-
-    layers = np.arange(1, posterior.shape[1] + 1)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.5), constrained_layout=True)
-    order = np.argsort(posterior @ layers, kind="stable")
-    if labels is None:
-        low, high = np.percentile(posterior, [10, 90], axis=0)
-        left.bar(layers, posterior.mean(0), color="#4878a8", label="mean posterior q(l|x)")
-        left.vlines(
-            layers, low, high, color="#1f3550", linewidth=3, label="10% to 90% of utterances"
-        )
-        right.set(ylabel="utterance, sorted by mean layer")
-    else:
-        order = order[np.argsort(labels[order], kind="stable")]
-        present = [index for index in range(len(classes)) if (labels == index).any()]
-        for index in present:
-            left.plot(layers, posterior[labels == index].mean(0), "o-", label=classes[index])
-        ends = np.cumsum([(labels == index).sum() for index in present])
-        starts = np.concatenate([[0], ends[:-1]])
-        right.hlines(ends[:-1] + 0.5, 0.5, len(layers) + 0.5, color="white", linewidth=1)
-        right.set_yticks((starts + ends + 1) / 2)
-        right.set_yticklabels([classes[index] for index in present])
-    left.plot(layers, prior, "--", color="black", label="prior p(l)")
-    left.set(xlabel="layer (1 = lowest)", ylabel="probability", ylim=(0, None))
-    left.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3)
-    image = right.imshow(
-        posterior[order],
-        aspect="auto",
-        interpolation="nearest",
-        cmap="viridis",
-        extent=(0.5, len(layers) + 0.5, len(posterior) + 0.5, 0.5),
-    )
-    right.set(xlabel="layer (1 = lowest)")
-    figure.colorbar(image, ax=right, label="q(l|x)")
-    for axis in (left, right):
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle(title)
-    return figure
 
 
 def _labels(cfg: Any, task: Any, data: str, subset: str, count: int) -> np.ndarray:
@@ -130,7 +77,7 @@ def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     write_lines(f"{prefix}.tsv", lines)
     title = f"{args.subset}: {count} utterances, {posterior.shape[1]} layers"
     prior = model.prior.probs.cpu().numpy()
-    save_picture(f"{prefix}.png", lambda plt: draw(plt, posterior, prior, title, labels, classes))
+    save_picture(f"{prefix}.png", lambda plt: draw_posterior(plt, posterior, prior, title, labels, classes))
 
     print(f"mean q(l|x), layer 1 to {posterior.shape[1]}: {_row(posterior)}")
     for index, name in enumerate(classes if args.by_class else []):

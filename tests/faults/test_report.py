@@ -1,0 +1,190 @@
+"""varan-report: the page says what the other tools say, and a real browser opens it."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from faulty import copy, ctc, decode, edit, read, tool, write  # noqa: F401 (fixtures)
+
+import varan_fairseq
+from varan_fairseq.cli import report
+from varan_fairseq.report.gather import groups_of_length, groups_of_names
+from varan_fairseq.report.log import read_log
+
+LOG = """\
+[2026-01-01 10:00:00][fairseq.trainer][INFO] - begin training epoch 1
+[2026-01-01 10:00:01][train_inner][INFO] - {"epoch": 1, "update": 0.5, "loss": "2.5", "expected_nll": "2.4", "posterior_01": "0.2", "posterior_02": "0.8", "num_updates": "10"}
+[2026-01-01 10:00:02][train_inner][INFO] - {"epoch": 1, "update": 0.9, "loss": "1.5", "expected_nll": "1.4", "posterior_01": "0.3", "posterior_02": "0.7", "num_updates": "20"}
+[2026-01-01 10:00:03][valid][INFO] - {"epoch": 1, "valid_loss": "1.2", "valid_wer": "50.5", "valid_num_updates": "20"}
+"""
+SIMPLE = """\
+2026-01-01 10:00:01 | INFO | train_inner | epoch 001:     10 / 99 loss=2.5, expected_nll=2.4, posterior_01=0.2, posterior_02=0.8, num_updates=10, lr=0.002
+2026-01-01 10:00:02 | INFO | train_inner | epoch 001:     20 / 99 loss=1.5, expected_nll=1.4, posterior_01=0.3, posterior_02=0.7, num_updates=20, lr=0.002
+2026-01-01 10:00:03 | INFO | valid | epoch 001 | valid on 'valid' subset | loss 1.2 | wer 50.5 | num_updates 20
+"""
+
+
+@pytest.fixture(scope="module")
+def page(ctc, tmp_path_factory):  # noqa: F811
+    """(data, HTML, what was printed) of a split with speakers, a hostile name and a hostile word."""
+    folder = tmp_path_factory.mktemp("report")
+    data = copy(ctc.data, folder / "data")
+    name = "test<b>&\"'0.wav"
+    shutil.copy(os.path.join(ctc.data, "wav", "test0.wav"), os.path.join(ctc.data, "wav", name))
+    edit(f"{data}/test.tsv", lambda text: text.replace("test0.wav", name))
+    write(f"{data}/test.spk", "<i>a\n<i>a\nb\nb\nc\nc\n")
+    write(folder / "log", LOG)
+    out = str(folder / "page.html")
+    code, text, error = tool(
+        report.main, ctc.checkpoint, data, "test", "--out", out, "--log", folder / "log"
+    )
+    assert code == 0, error
+    return data, read(out), out
+
+
+def test_the_page_says_what_varan_infer_says(ctc, page, tmp_path):  # noqa: F811
+    data, text, _ = page
+    assert decode(ctc, f"task.data={data}", f"decoding.results_path={tmp_path}/out")[0] == 0
+    scores = json.loads(read(tmp_path / "out" / "asr.json"))
+    assert f"WER {scores['wer']:.2f}%" in text
+    low, high = scores["wer_interval"]
+    assert f"{low:.2f} - {high:.2f}" in text and "over the 3 speakers" in text
+    for row in read(tmp_path / "out" / "alignment.txt").split("\n\n"):
+        found = re.match(r"(.*): (\d+ errors in \d+ words)", row)
+        if found and not found[2].startswith("0 "):
+            assert f"<strong>{html.escape(found[1], quote=False)}</strong>" in text.replace(
+                "&#34;", '"'
+            ).replace("&#39;", "'")
+            assert found[2] in text
+
+
+def test_each_layer_alone(ctc, page, tmp_path, monkeypatch):  # noqa: F811
+    """The curve is that of `varan-infer --layer`."""
+    data = page[0]
+    seen = {}
+    monkeypatch.setattr(
+        report, "sections", lambda plt, found, *rest: seen.update(found=found) or []
+    )
+    arguments = [ctc.checkpoint, data, "test", "--out", str(tmp_path / "page.html")]
+    assert tool(report.main, *arguments)[0] == 0
+    for layer, rate in enumerate(seen["found"].rates, start=1):
+        out = f"decoding.results_path={tmp_path}/{layer}"
+        assert decode(ctc, f"task.data={data}", out, "--layer", layer)[0] == 0
+        assert json.loads(read(tmp_path / str(layer) / "asr.json"))["wer"] == rate
+    model = varan_fairseq.load(ctc.checkpoint)
+    path = os.path.join(ctc.data, "wav", "test3.wav")
+    np.testing.assert_allclose(seen["found"].posterior[3], model.layer_posterior(path), atol=1e-4)
+
+
+def test_nothing_is_loaded_and_nothing_runs_that_is_not_ours(page):
+    text = page[1]
+    sources = re.findall(r'(?:src|href|xlink:href|url)\s*=\s*["\']([^"\']*)', text)
+    assert sources and all(each.startswith(("data:", "#")) for each in sources)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert text.count("<script") == 1 and "<i>a" not in text and "test<b>" not in text
+    for title in ("Each layer alone", "By length", "By speaker", "Training", "with the most errors"):
+        assert title in text
+
+
+def test_a_real_browser_opens_it(page, tmp_path):
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next((shutil.which(name) for name in names if shutil.which(name)), None)
+    if browser is None:
+        assert not os.environ.get("CI"), "CI has a browser: see .ci/run"
+        pytest.skip("no Chromium here")
+    common = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    done = subprocess.run(
+        [*common, "--virtual-time-budget=20000", "--dump-dom", f"file://{page[2]}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        universal_newlines=True,
+        timeout=120,
+    )
+    count = page[1].count("<audio ")
+    assert count and f'data-playable="{count} of {count}"' in done.stdout
+    assert done.stdout.count("<svg") == 5
+    picture = str(tmp_path / "page.png")
+    subprocess.run(
+        [*common, "--window-size=1100,2000", f"--screenshot={picture}", f"file://{page[2]}"],
+        stderr=subprocess.DEVNULL,
+        timeout=120,
+    )
+    from matplotlib import pyplot as plt
+
+    pixels = plt.imread(picture)
+    assert pixels.shape[:2] == (2000, 1100) and pixels.std() > 0.05
+
+
+def test_a_baseline_has_no_layers_to_show(ctc, tmp_path, page):  # noqa: F811
+    out = ctc.train(out=str(tmp_path / "run"), model={"aggregation": "weighted_sum"})
+    code, text, error = tool(
+        report.main, out, page[0], "test", "--out", tmp_path / "page.html", "--worst", "0"
+    )
+    assert code == 0, error
+    text = read(tmp_path / "page.html")
+    assert "<svg" not in text and "<audio" not in text and "WER" in text
+
+
+def test_logs_in_both_formats(tmp_path):
+    write(tmp_path / "json", LOG)
+    write(tmp_path / "simple", SIMPLE)
+    expected = read_log(str(tmp_path / "json"))
+    titles = [title for title, _ in expected]
+    assert titles == ["loss of training (bits)", "mean weight of each layer", "validation (%)"]
+    assert expected[0][1]["loss"] == [(10, 2.5), (20, 1.5)]
+    assert expected[1][1] == {"posterior_01": [(10, 0.2), (20, 0.3)], "posterior_02": [(10, 0.8), (20, 0.7)]}
+    assert expected[2][1] == {"wer": [(20, 50.5)]}
+    assert read_log(str(tmp_path / "simple")) == expected
+    # another run in the same file: the last one counts
+    write(tmp_path / "twice", LOG + LOG.replace("2.5", "9.5"))
+    assert read_log(str(tmp_path / "twice"))[0][1]["loss"] == [(10, 9.5), (20, 1.5)]
+
+
+def test_a_log_of_fairseqs(ctc, tmp_path, caplog):  # noqa: F811
+    """What a training writes today is what is read."""
+    import logging
+
+    handler = logging.FileHandler(str(tmp_path / "log"))
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO):
+            ctc.train(out=str(tmp_path / "run"), common={"log_format": "json", "log_interval": 1})
+    finally:
+        logging.getLogger().removeHandler(handler)
+    titles = [title for title, _ in read_log(str(tmp_path / "log"))]
+    assert titles[:3] == ["loss of training (bits)", "posterior (bits)", "mean weight of each layer"]
+
+
+ARGUMENTS = {
+    "log": (["--log", "{file}"], "file has no lines of a fairseq training"),
+    "no log": (["--log", "gone"], "gone"),
+    "worst": (["--worst", "-1"], "--worst -1: wanted 0 or more"),
+    "folder": (["--out", "gone/page.html"], "no folder gone to write"),
+    "layer": (["--layer", "9"], "aggregation varan over 3"),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments(ctc, tmp_path, name):  # noqa: F811
+    arguments, expected = ARGUMENTS[name]
+    write(tmp_path / "file", "x")
+    filled = [each.format(file=tmp_path / "file") for each in arguments]
+    code, out, error = tool(report.main, ctc.checkpoint, ctc.data, "test", *filled)
+    assert code == 2 and expected in error and error.count("\n") == 1, error
+
+
+def test_groups():
+    grouped = groups_of_length(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]))
+    assert grouped["labels"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert grouped["classes"][0] == "1.0 - 2.8 s"
+    same = groups_of_length(np.ones(3))
+    assert set(same["labels"]) <= {0, 1, 2, 3}
+    grouped = groups_of_names(["b", "a", "b", "c", "a", "b"], 2)
+    assert grouped["classes"] == ["a", "b", "others"]
+    assert grouped["labels"].tolist() == [1, 0, 1, 2, 0, 1]

@@ -1,0 +1,102 @@
+"""Figures of what layers and training did. `plt` is matplotlib's pyplot."""
+
+import io
+import re
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+Series = Dict[str, List[Tuple[int, float]]]  # of a log: (updates, value) of each number
+
+
+def entropy(posterior: np.ndarray) -> np.ndarray:
+    """[N, L] -> [N], in bits, as the training's log has it."""
+    return -(posterior * np.log2(np.maximum(posterior, 1e-30))).sum(1)
+
+
+def draw_posterior(
+    plt: Any,
+    posterior: np.ndarray,
+    prior: np.ndarray,
+    title: str,
+    labels: Optional[np.ndarray],
+    classes: Sequence[str],
+) -> Any:
+    """A figure of posterior [N, L] and prior [L]; by class, if labels [N] are given."""
+    from matplotlib.ticker import MaxNLocator
+
+    layers = np.arange(1, posterior.shape[1] + 1)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.5), constrained_layout=True)
+    order = np.argsort(posterior @ layers, kind="stable")
+    if labels is None:
+        low, high = np.percentile(posterior, [10, 90], axis=0)
+        left.bar(layers, posterior.mean(0), color="#4878a8", label="mean posterior q(l|x)")
+        left.vlines(
+            layers, low, high, color="#1f3550", linewidth=3, label="10% to 90% of utterances"
+        )
+        right.set(ylabel="utterance, sorted by mean layer")
+    else:
+        order = order[np.argsort(labels[order], kind="stable")]
+        present = [index for index in range(len(classes)) if (labels == index).any()]
+        for index in present:
+            left.plot(layers, posterior[labels == index].mean(0), "o-", label=classes[index])
+        ends = np.cumsum([(labels == index).sum() for index in present])
+        starts = np.concatenate([[0], ends[:-1]])
+        right.hlines(ends[:-1] + 0.5, 0.5, len(layers) + 0.5, color="white", linewidth=1)
+        right.set_yticks((starts + ends + 1) / 2)
+        right.set_yticklabels([classes[index] for index in present])
+    left.plot(layers, prior, "--", color="black", label="prior p(l)")
+    left.set(xlabel="layer (1 = lowest)", ylabel="probability", ylim=(0, None))
+    left.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3)
+    image = right.imshow(
+        posterior[order],
+        aspect="auto",
+        interpolation="nearest",
+        cmap="viridis",
+        extent=(0.5, len(layers) + 0.5, len(posterior) + 0.5, 0.5),
+    )
+    right.set(xlabel="layer (1 = lowest)")
+    figure.colorbar(image, ax=right, label="q(l|x)")
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle(title)
+    return figure
+
+
+def draw_layers(plt: Any, rates: Sequence[float], combined: float, interval: Sequence[float]) -> Any:
+    """WER of each layer alone, lowest first, beside that of all together with its interval; in
+    percent."""
+    figure, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)
+    layers = np.arange(1, len(rates) + 1)
+    axis.plot(layers, rates, "o-", color="#4878a8", label="one layer alone")
+    axis.axhline(combined, color="black", label="as the model reads them")
+    axis.axhspan(*interval, color="black", alpha=0.12, linewidth=0, label="its 95% interval")
+    axis.set(xlabel="layer (1 = lowest)", ylabel="WER %", ylim=(0, None))
+    axis.set_xticks(layers)
+    axis.legend(frameon=False)
+    return figure
+
+
+def draw_training(plt: Any, panels: Sequence[Tuple[str, Series]]) -> Any:
+    """Panels of curves over updates; title and series of each."""
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.6 * len(panels), 3.6), constrained_layout=True, squeeze=False
+    )
+    for axis, (title, series) in zip(axes[0], panels):
+        for name, points in series.items():
+            updates, values = zip(*points)
+            axis.plot(updates, values, "o-" if len(points) < 30 else "-", markersize=3, label=name)
+        axis.set(title=title, xlabel="updates")
+        axis.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def as_svg(plt: Any, figure: Any) -> str:
+    """An `<svg>` element for a page; the figure is closed."""
+    text = io.StringIO()
+    # links, and a date that makes every page another, are of no use there
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -1,0 +1,72 @@
+"""Curves of a training from fairseq's log, in its formats json and simple."""
+
+import json
+import re
+from typing import Dict, List, Optional, Tuple
+
+from ..files import printable
+from .figures import Series
+
+_JSON = re.compile(r"\b(train_inner|train|valid)\w*\s*[|\]:-].*?(\{.*\})\s*$")
+_SIMPLE = re.compile(r"\b(train_inner|train|valid)\b(.*\bnum_updates\b.*)")
+_PAIR = re.compile(r"([A-Za-z_]\w*)[= ]([-+\d.e]+)(?=[,| ]|$)")
+# Panels of the page, and the numbers in them, by fairseq's names without "train_" and "valid_".
+PANELS = (
+    ("loss of training (bits)", "train_inner", ("loss", "expected_nll")),
+    ("posterior (bits)", "train_inner", ("posterior_entropy", "divergence")),
+    ("mean weight of each layer", "train_inner", (r"posterior_\d+",)),
+    ("validation (%)", "valid", ("wer", "uer", "accuracy", "unweighted_accuracy")),
+)
+
+
+def read_log(path: str) -> List[Tuple[str, Series]]:
+    """Panels with curves of a log file; a resumed run goes on, another run that begins anew in the
+    same file begins anew. Raises ValueError if there are none, OSError if it cannot be read."""
+    found: Dict[str, Series] = {"train_inner": {}, "valid": {}}
+    last = -1
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            read = _numbers(line)
+            if read is None or read[0] not in found:
+                continue
+            kind, numbers = read
+            updates = numbers.get("num_updates")
+            if updates is None:
+                continue
+            if kind == "train_inner":
+                if updates <= last:
+                    found = {"train_inner": {}, "valid": {}}
+                last = updates
+            for name, value in numbers.items():
+                found[kind].setdefault(name, []).append((int(updates), value))
+    panels = []
+    for title, kind, patterns in PANELS:
+        names = [n for p in patterns for n in sorted(found[kind]) if re.fullmatch(p, n)]
+        if names:
+            panels.append((title, {name: found[kind][name] for name in names}))
+    if not panels:
+        raise ValueError(f"{printable(path)} has no lines of a fairseq training")
+    return panels
+
+
+def _numbers(line: str) -> Optional[Tuple[str, Dict[str, float]]]:
+    """(kind of the line, its numbers)."""
+    found = _JSON.search(line)
+    if found:
+        try:
+            pairs = list(json.loads(found[2]).items())
+        except ValueError:
+            return None
+    else:
+        found = _SIMPLE.search(line)
+        if not found:
+            return None
+        pairs = _PAIR.findall(found[2])
+    kind = found[1]
+    numbers = {}
+    for name, value in pairs:
+        try:
+            numbers[re.sub("^(train|valid)_", "", name)] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return kind, numbers
