@@ -11,6 +11,7 @@ import pytest
 import torch
 from build import build_model, setup_task
 from conftest import CONV, REPO, command, shell, write_corpus
+from lm import write_lm
 
 import varan_fairseq
 from varan_fairseq.cli import infer, layers
@@ -228,12 +229,7 @@ def test_a_part_of_a_split_is_not_scored(run, tmp_path, capsys):
 def test_kenlm_with_lexicon(run, tmp_path):
     pytest.importorskip("flashlight.lib.text")
     words = ["ONE", "TWO", "SIX"]
-    unigrams = ["-1\t<unk>\t0", "-99\t<s>\t0", "-1\t</s>", *(f"-1\t{word}\t0" for word in words)]
-    bigrams = [f"-0.5\t<s> {word}" for word in words]
-    arpa = ["\\data\\", "ngram 1=6", "ngram 2=3", "", "\\1-grams:", *unigrams, ""]
-    arpa += ["\\2-grams:", *bigrams, "", "\\end\\", ""]
-    (tmp_path / "lm.arpa").write_text("\n".join(arpa))
-    (tmp_path / "lexicon.txt").write_text("".join(f"{w}\t{' '.join(w)} |\n" for w in words))
+    write_lm(tmp_path, words)
     found = decode(
         run,
         tmp_path / "kenlm",

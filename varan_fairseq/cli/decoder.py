@@ -4,6 +4,7 @@ import argparse
 import ast
 import logging
 import os
+import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -24,8 +25,8 @@ from ..data.check import (
 )
 from ..data.manifest import Manifest, read_lines
 from ..data.short import check_lengths
-from ..decoding import sweep
-from ..decoding.emissions import Emissions, compute, file_state, kept
+from ..decoding import shards, sweep
+from ..decoding.emissions import Emissions, compute, file_state, is_kept, kept
 from ..decoding.finetuned import model_from_state, read_state, training_post_process
 from ..decoding.split import load_checked_audio
 from ..decoding.words import check_post_process
@@ -102,14 +103,28 @@ def parse(argv: Optional[List[str]], description: str) -> argparse.Namespace:
         help="where what the model says of the audio is kept for the next decoding; default: "
         "beside the checkpoint",
     )
+    parser.add_argument(
+        "--shards",
+        type=int,
+        default=1,
+        help="processes that run the encoder, each on a GPU if there are some",
+    )
+    parser.add_argument(
+        "--shard",
+        type=shards.shard,
+        metavar="I/N",
+        help="for a cluster: run the encoder on this part alone; --shards N then joins them",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
     args = parser.parse_intermixed_args(argv)  # overrides before and after options
     for override in args.overrides:
         if "=" not in override:
             raise ValueError(f"{override!r} is no override: wanted key=value")
-    if args.jobs < 1:
-        raise ValueError(f"--jobs {args.jobs}: wanted 1 or more")
+    for name in ("jobs", "shards"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} {getattr(args, name)}: wanted 1 or more")
     reading_overrides(args, CTC_RULES)  # a bad one is said first
+    args.argv = list(sys.argv[1:] if argv is None else argv)
     return args
 
 
@@ -190,6 +205,16 @@ def split_emissions(decoding: Decoding, subset: str, manifest: Manifest) -> Emis
     }
     name = results_name("emissions", subset, *setting_name(decoding.path, args))
     folder = os.path.join(args.emissions or beside(decoding.path), name)
+    seconds = sum(samples for _, samples in manifest.entries) / config.task.sample_rate
+    if args.shard and not is_kept(folder, key):
+        folder, key = args.shard.folder(folder), {**key, "shard": args.shard}
+    elif args.shards > 1:
+        parts = [shards.Shard(index, args.shards) for index in range(args.shards)]
+        if not is_kept(folder, key) and not all(
+            is_kept(part.folder(folder), {**key, "shard": part}) for part in parts
+        ):
+            shards.run(shards.own_command(args.argv), args.shards)
+        return kept(folder, key, lambda to: shards.merge(folder, args.shards, to), seconds)
 
     def make(partial: str) -> Emissions:
         decoding.load()
@@ -203,9 +228,9 @@ def split_emissions(decoding: Decoding, subset: str, manifest: Manifest) -> Emis
             partial,
             max_tokens=config.dataset.max_tokens,
             num_workers=config.dataset.num_workers,
+            shard=args.shard or (0, 1),
         )
 
-    seconds = sum(samples for _, samples in manifest.entries) / config.task.sample_rate
     return kept(folder, key, make, seconds)
 
 

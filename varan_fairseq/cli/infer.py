@@ -151,6 +151,10 @@ def decode(argv: Optional[List[str]]) -> None:
     dev = decoding.args.sweep
     subsets = [*([dev] if dev else []), *decoding.subsets]
     splits = [_check(decoding, subset) for subset in subsets]
+    if decoding.args.shard:
+        for split in splits:
+            split_emissions(decoding, split.subset, split.manifest)
+        return
     spelling = decoding.config.common_eval.post_process
     search = Search(decoding.config.decoding, splits[0].labels, spelling)
     chosen = _choose(decoding, search, splits.pop(0)) if dev else None

@@ -6,7 +6,18 @@ import json
 import logging
 import os
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 import torch
@@ -19,7 +30,8 @@ from .split import outputs
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-_ABOUT, _LOG_PROBS, _ARRAYS = "about.json", "log_probs.f32", ("rows", "log_q", "layer")
+_ABOUT, _COMPUTED, _LOG_PROBS = "about.json", "computed.json", "log_probs.f32"
+_ARRAYS = ("rows", "log_q", "layer")
 
 
 class Emission(NamedTuple):
@@ -70,58 +82,78 @@ def batch_emissions(model: VaranCtc, net_output: Dict[str, Any]) -> List[Emissio
 
 
 def compute(
-    model: VaranCtc, task: Any, subset: str, folder: str, max_tokens: int, num_workers: int = 0
+    model: VaranCtc,
+    task: Any,
+    subset: str,
+    folder: str,
+    max_tokens: int,
+    num_workers: int = 0,
+    shard: Tuple[int, int] = (0, 1),
 ) -> Emissions:
-    """Those of a loaded split, written into `folder`. max_tokens, num_workers: see
-    `split.outputs`. Raises ValueError if the task leaves utterances out."""
+    """Those of a loaded split, written into `folder`. max_tokens, num_workers, shard: see
+    `split.outputs`; of utterances of other shards the number of frames is -1."""
     dataset = task.dataset(subset)
     rows = np.full((len(dataset), 2), -1)
     log_q = np.zeros((len(dataset), model.num_predictions), np.float32)
     layer = np.zeros(len(dataset), np.int64)
-    frames, seconds = 0, 0.0
-    path = os.path.join(folder, _LOG_PROBS)
-    rate = task.cfg.sample_rate
+    sizes, rate = np.asarray(dataset.sizes), task.cfg.sample_rate
     batches = progress(
-        outputs(model, task, subset, max_tokens, num_workers),
+        outputs(model, task, subset, max_tokens, num_workers, shard),
         f"emissions of {subset}",
-        total=int(np.sum(dataset.sizes)) / rate,
-        size=lambda batch: int(np.sum(np.asarray(dataset.sizes)[batch[0]])) / rate,
+        total=float(sizes.sum()) / rate / shard[1],
+        size=lambda batch: float(sizes[batch[0]].sum()) / rate,
         unit="s of audio",
     )
-    start = time.time()
-    with open(path, "wb") as file:
+
+    def log_probs() -> Iterator[np.ndarray]:
+        frames = 0
         for indices, net_output in batches:
             for index, emission in zip(indices, batch_emissions(model, net_output)):
-                emission.log_probs.tofile(file)
                 rows[index] = frames, len(emission.log_probs)
                 log_q[index], layer[index] = emission.log_q, emission.layer
                 frames += len(emission.log_probs)
-    seconds = time.time() - start
-    left_out = int((rows[:, 1] < 0).sum())
-    if left_out:
-        raise ValueError(
-            f"{left_out} of the {len(rows)} utterances in {subset}.tsv are left out by options "
-            "such as task.min_sample_size: there is no score of a part"
-        )
+                yield emission.log_probs
+
+    return save(folder, log_probs(), rows, log_q, layer, None, device_name(model))
+
+
+def save(
+    folder: str,
+    log_probs: Iterable[np.ndarray],
+    rows: np.ndarray,
+    log_q: np.ndarray,
+    layer: np.ndarray,
+    seconds: Optional[float],
+    device: str,
+) -> Emissions:
+    """Writes emissions; log_probs are taken first, and may fill the other arrays. seconds: None
+    for the time that taking them needs."""
+    start = time.time()
+    classes = 0
+    with open(os.path.join(folder, _LOG_PROBS), "wb") as file:
+        for each in log_probs:
+            each.tofile(file)
+            classes = each.shape[1]
     for name, array in zip(_ARRAYS, (rows, log_q, layer)):
         np.save(os.path.join(folder, f"{name}.npy"), array)
-    classes = len(task.target_dictionary)
-    about = {"classes": classes, "seconds": seconds, "device": device_name(model)}
-    write_lines(os.path.join(folder, "computed.json"), [json.dumps(about)])
-    return _open(folder)
+    seconds = time.time() - start if seconds is None else seconds
+    about = {"classes": classes, "seconds": seconds, "device": device}
+    write_lines(os.path.join(folder, _COMPUTED), [json.dumps(about)])
+    return read(folder)
 
 
 def kept(
-    folder: str, key: Dict[str, Any], make: Any, audio_seconds: float
+    folder: str,
+    key: Dict[str, Any],
+    make: Callable[[str], Emissions],
+    audio_seconds: float,
 ) -> Emissions:
     """Emissions in `folder`, if they are those of `key`; else `make(folder)` makes them there.
     audio_seconds: for the log."""
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-    wanted = {"version": VERSION, "sha256": digest}
-    found = _read_json(os.path.join(folder, _ABOUT))
-    if found is not None and {name: found.get(name) for name in wanted} == wanted:
+    wanted = _identity(key)
+    if is_kept(folder, key):
         logger.info("emissions of %.0f s of audio: as kept in %s", audio_seconds, folder)
-        return _open(folder)
+        return read(folder)
     with written_whole(folder, (_ABOUT,)) as partial:
         made = make(partial)
         write_lines(os.path.join(partial, _ABOUT), [json.dumps({**wanted, "key": key}, default=str)])
@@ -132,7 +164,18 @@ def kept(
         made.log_probs.nbytes / 1e6,
         folder,
     )
-    return _open(folder)
+    return read(folder)
+
+
+def is_kept(folder: str, key: Dict[str, Any]) -> bool:
+    """Whether the emissions in a folder are those of `key`."""
+    found = _read_json(os.path.join(folder, _ABOUT)) or {}
+    return {name: found.get(name) for name in ("version", "sha256")} == _identity(key)
+
+
+def _identity(key: Dict[str, Any]) -> Dict[str, Any]:
+    text = json.dumps(key, sort_keys=True, default=str)
+    return {"version": VERSION, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def file_state(path: Optional[str]) -> Optional[List[Any]]:
@@ -153,12 +196,14 @@ def device_name(model: torch.nn.Module) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def _open(folder: str) -> Emissions:
-    about = _read_json(os.path.join(folder, "computed.json"))
+def read(folder: str) -> Emissions:
+    """What `save` wrote."""
+    about = _read_json(os.path.join(folder, _COMPUTED))
     arrays = [np.load(os.path.join(folder, f"{name}.npy")) for name in _ARRAYS]
-    frames = int(arrays[0][:, 1].sum())
-    path = os.path.join(folder, _LOG_PROBS)
-    log_probs = np.memmap(path, np.float32, "r", shape=(frames, about["classes"]))
+    frames = int(arrays[0][:, 1].clip(min=0).sum())
+    shape, path = (frames, about["classes"]), os.path.join(folder, _LOG_PROBS)
+    # an empty file, of a shard without a batch, cannot be mapped
+    log_probs = np.memmap(path, np.float32, "r", shape=shape) if frames else np.zeros(shape)
     return Emissions(log_probs, *arrays, about["seconds"], about["device"])
 
 

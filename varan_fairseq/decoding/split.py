@@ -40,11 +40,16 @@ def load_checked_audio(task: Any, cfg: Any, subset: str) -> None:
 
 @torch.no_grad()
 def outputs(
-    model: Any, task: Any, subset: str, max_tokens: int, num_workers: int = 0
+    model: Any,
+    task: Any,
+    subset: str,
+    max_tokens: int,
+    num_workers: int = 0,
+    shard: Tuple[int, int] = (0, 1),
 ) -> Iterator[Tuple[np.ndarray, Dict[str, Any]]]:
     """(rows of the split, the model's output for them), batch by batch. On the GPU if there
     is one. max_tokens: samples a batch, at least those of the longest utterance. num_workers:
-    processes that read audio."""
+    processes that read audio. shard: index and number of processes that share the batches."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     half = next(model.parameters()).dtype == torch.half
@@ -54,8 +59,12 @@ def outputs(
         max_tokens=max(max_tokens, int(np.max(dataset.sizes))),
         required_batch_size_multiple=1,
         num_workers=num_workers,
+        num_shards=shard[1],
+        shard_id=shard[0],
     ).next_epoch_itr(shuffle=False)
     for sample in batches:
+        if "id" not in sample:  # a shard with a batch less than others
+            continue
         rows = sample["id"].numpy()
         if device.type == "cuda":
             sample = utils.move_to_cuda(sample)
