@@ -114,12 +114,14 @@ def compute(
                 frames += len(emission.log_probs)
                 yield emission.log_probs
 
-    return save(folder, log_probs(), rows, log_q, layer, None, device_name(model))
+    classes = len(task.target_dictionary)
+    return save(folder, log_probs(), classes, rows, log_q, layer, None, device_name(model))
 
 
 def save(
     folder: str,
     log_probs: Iterable[np.ndarray],
+    classes: int,
     rows: np.ndarray,
     log_q: np.ndarray,
     layer: np.ndarray,
@@ -129,11 +131,9 @@ def save(
     """Writes emissions; log_probs are taken first, and may fill the other arrays. seconds: None
     for the time that taking them needs."""
     start = time.time()
-    classes = 0
     with open(os.path.join(folder, _LOG_PROBS), "wb") as file:
         for each in log_probs:
             each.tofile(file)
-            classes = each.shape[1]
     for name, array in zip(_ARRAYS, (rows, log_q, layer)):
         np.save(os.path.join(folder, f"{name}.npy"), array)
     seconds = time.time() - start if seconds is None else seconds

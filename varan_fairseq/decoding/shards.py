@@ -89,7 +89,8 @@ def merge(whole: str, count: int, folder: str) -> Emissions:
     seconds = max(part.seconds for part in found)  # they ran at the same time
     device = f"{count} x {found[0].device}"
     frames = (part.log_probs for part in found)
-    merged = save(folder, frames, rows, log_q, layer, seconds, device)
+    classes = found[0].log_probs.shape[1]
+    merged = save(folder, frames, classes, rows, log_q, layer, seconds, device)
     for part in parts:
         shutil.rmtree(part)
     return merged
