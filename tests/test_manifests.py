@@ -98,6 +98,11 @@ def test_asterisk_text(asterisk, text, spoken):
     assert asterisk.normalise(text) == spoken
 
 
+def test_asterisk_text_in_spanish(asterisk):
+    said = asterisk.normalise("¿Cuál es su número? Marque 2.", "es")
+    assert said == "CUÁL ES SU NÚMERO MARQUE DOS"
+
+
 @pytest.mark.parametrize(
     "text, reason",
     [
@@ -113,19 +118,22 @@ def test_asterisk_drops(asterisk, text, reason):
         asterisk.normalise(text)
 
 
-def test_asterisk_corpus(asterisk, tmp_path):
+@pytest.mark.parametrize("code", ["en", "es"])
+def test_asterisk_corpus(asterisk, tmp_path, code):
     """A tree of the packages' layout: 8 kHz prompts, some unusable, all counted."""
     lines = ["; comment", "beep: beep", "silence/1: one second", "x: [sound]", "lost: Not there."]
-    sounds = tmp_path / "unpacked" / asterisk.SOUNDS
+    language = asterisk.LANGUAGES[code]
+    sounds = tmp_path / "unpacked" / language.sounds
     sounds.mkdir(parents=True)
     for index in range(20):
         lines.append(f"vm-{index}: Message number {index}.")
         soundfile.write(str(sounds / f"vm-{index}.wav"), np.zeros(4000), 8000, subtype="PCM_16")
-    text = tmp_path / "unpacked" / asterisk.TRANSCRIPTS
+    text = tmp_path / "unpacked" / language.transcripts
     text.parent.mkdir(parents=True)
     with gzip.open(str(text), "wt") as file:
         file.write("\n".join(lines))
-    done = run("asterisk", tmp_path / "out", "--unpacked", tmp_path / "unpacked")
+    where = [tmp_path / "out", "--unpacked", tmp_path / "unpacked"]
+    done = run("asterisk", *where, "--language", code)
     assert "20 prompts" in done.stdout and "(2 valid, 4 test, 14 train)" in done.stdout, done.stderr
     for reason in (
         "dropped 2: no speech",
@@ -139,6 +147,9 @@ def test_asterisk_corpus(asterisk, tmp_path):
         names += [name for name, _ in manifest.entries]
         assert all(samples == 8000 for _, samples in manifest.entries)
     assert len(set(names)) == 20
+    words = {"en": "MESSAGE NUMBER NINETEEN", "es": "MESSAGE NUMBER DIECINUEVE"}[code]
+    texts = [(tmp_path / "out" / f"{split}.wrd").read_text() for split in ("train", "valid", "test")]
+    assert words in "".join(texts)
 
 
 def test_asterisk_refuses_another_folder(asterisk, tmp_path):
