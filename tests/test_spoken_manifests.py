@@ -429,3 +429,28 @@ def test_a_dictionary_without_its_words(tmp_path):
     (tmp_path / "train.wrd").write_text("one two\n")
     line = refusal("dictionary", tmp_path, "--units", "sentencepiece", "--size", "9999")
     assert "--size 9999: " in line
+
+
+def test_a_bigram_language_model(tmp_path):
+    """What the decoder's KenLM reads from it is a distribution, and that of the text."""
+    pytest.importorskip("flashlight.lib.text")
+    from flashlight.lib.text.decoder import KenLM
+    from flashlight.lib.text.dictionary import Dictionary as Words
+
+    lines = ["one two", "one two three", "two two", "three one"]
+    (tmp_path / "train.wrd").write_text("\n".join(lines) + "\n")
+    script("bigrams", tmp_path / "train.wrd", tmp_path / "lm.arpa")
+    words = Words(["one", "two", "three", "<unk>"])
+    lm = KenLM(str(tmp_path / "lm.arpa"), words)
+    start = lm.start(False)
+    for before in ("", "one", "two two", "three"):
+        state = start
+        for word in before.split():
+            state, _ = lm.score(state, words.get_index(word))
+        each = [lm.score(state, index)[1] for index in range(4)] + [lm.finish(state)[1]]
+        assert sum(10.0 ** np.array(each)) == pytest.approx(1, abs=1e-4)
+    # of 4 lines 2 begin with one; 3 words follow <s>; one is 3 of 13 words and kinds
+    state, score = lm.score(start, words.get_index("one"))
+    assert 10.0**score == pytest.approx((2 + 3 * 3 / 17) / (4 + 3), abs=1e-4)
+    assert "has no words" in refusal("bigrams", os.devnull, tmp_path / "x")
+    assert "no folder" in refusal("bigrams", tmp_path / "train.wrd", tmp_path / "gone" / "x")
