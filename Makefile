@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup-demo demo demo-emotion human lora pre-norm test test-stock faults bench setup clean
+.PHONY: setup-demo demo demo-emotion first-hour human lora pre-norm test test-stock faults bench setup clean
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
@@ -23,6 +23,10 @@ demo: setup-demo
 
 demo-emotion: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/emotion.py --seeds 1 2 3
+
+# docs/first-hour.md in English and Spanish (about 20 minutes, 2 cores)
+first-hour: setup-demo
+	$(VENV)/bin/python -W ignore examples/demo/first_hour.py
 
 human: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/compare.py human --seeds 1 2 3

@@ -34,6 +34,7 @@ setup(
         "corpora": ["lhotse", "sentencepiece"],
         "demo": [
             "matplotlib",
+            "flashlight-text",
             "tensorboard",
             "espeakng-loader",
             "num2words",

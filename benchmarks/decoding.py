@@ -106,12 +106,15 @@ def main() -> None:
     grid = [{"lmweight": 0.5 * n, "wordscore": float(s)} for n in range(1, 5) for s in (-1, 0, 1)]
     assert len(grid) == SETTINGS
     emissions = encode(spiky, samples)
-    took = {len(each): search_split(search, emissions, os.cpu_count(), each)[1] for each in (grid[:1], grid)}
+    took = {
+        len(each): search_split(search, emissions, os.cpu_count(), each)[1]
+        for each in (grid[:1], grid)
+    }
     one, twelve = (emissions.seconds + took[count] for count in (1, SETTINGS))
     rows.append({"what": "sweep of 12 settings / one", "ratio": round(twelve / one, 3)})
     print(
-        f"sweep: emissions {emissions.seconds:.2f} s, one search {took[1]:.2f} s, {SETTINGS} searches "
-        f"{took[SETTINGS]:.2f} s, ratio of the wholes {twelve / one:.3f} (wanted 2)"
+        f"sweep: emissions {emissions.seconds:.2f} s, one search {took[1]:.2f} s, {SETTINGS} "
+        f"searches {took[SETTINGS]:.2f} s, ratio of the wholes {twelve / one:.3f} (wanted 2)"
     )
     if args.json:
         write_figures(args.json, rows)

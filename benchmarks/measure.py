@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import torch
 
@@ -68,6 +68,15 @@ def write_figures(path: str, rows: List[Dict[str, Any]]) -> None:
     """Rows as JSON, with the command that made them."""
     command = " ".join(["python", *sys.argv])
     write_lines(path, [json.dumps({"command": command, "rows": rows}, indent=1)])
+
+
+def markdown(rows: List[Dict[str, Any]]) -> Iterator[str]:
+    """Figures of `write_figures` as the lines of a table."""
+    names = list(rows[0])
+    yield "| " + " | ".join(name.replace("_", " ") for name in names) + " |"
+    yield "| --- " * len(names) + "|"
+    for row in rows:
+        yield "| " + " | ".join(str(row[name]) for name in names) + " |"
 
 
 def in_fresh_process(script: str, *arguments: str) -> float:

@@ -68,7 +68,7 @@ def main() -> None:
         f"{row['percentile_90_ms']} ms, median lateness {row['median_lateness_ms']} ms"
     )
     if args.json:
-        write_figures(args.json, row)
+        write_figures(args.json, [row])
 
 
 if __name__ == "__main__":

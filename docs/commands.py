@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes docs/commands.md: what every tool says of itself.
 
-    python docs/commands.py
+python docs/commands.py
 """
 
 import contextlib

@@ -21,6 +21,7 @@ import subprocess
 import sys
 from typing import Dict, List, NamedTuple
 
+import light  # noqa: F401  (before what is imported of varan_fairseq)
 import soundfile
 import soxr
 from num2words import num2words
@@ -71,8 +72,9 @@ def download(out: str, wanted: Language) -> str:
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
             sys.exit(
-                f"asterisk.py: no {tool} here. Get the Debian packages {' and '.join(wanted.packages)}, "
-                "unpack them (a .deb is an ar archive with data.tar inside) and pass --unpacked"
+                f"asterisk.py: no {tool} here. Get the Debian packages "
+                f"{' and '.join(wanted.packages)}, unpack them (a .deb is an ar archive with "
+                "data.tar inside) and pass --unpacked"
             )
     partial = unpacked + ".partial"
     os.makedirs(partial, exist_ok=True)
@@ -159,7 +161,9 @@ def main() -> None:
     random.Random(args.seed).shuffle(rows)
     tenth = len(rows) // 10
     splits = {"valid": rows[:tenth], "test": rows[tenth : 3 * tenth], "train": rows[3 * tenth :]}
-    with written_whole(args.out, split_names(splits, ["wrd", "ltr"], "dict.ltr.txt", "lexicon.txt")) as data:
+    with written_whole(
+        args.out, split_names(splits, ["wrd", "ltr"], "dict.ltr.txt", "lexicon.txt")
+    ) as data:
         for split, part in splits.items():
             write_split(data, split, root, [row[:2] for row in part], [row[2] for row in part])
         write_dictionary(data, [row[2] for row in rows])

@@ -25,7 +25,9 @@ def read(source: str, table: str):
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = {"client_id", "path", "sentence"} - set(rows.fieldnames or [])
         if missing:
-            refuse(f"{path} has no column {min(missing)}, it has {', '.join(rows.fieldnames or [])}")
+            refuse(
+                f"{path} has no column {min(missing)}, it has {', '.join(rows.fieldnames or [])}"
+            )
         for row in rows:
             name, ending = os.path.splitext(row["path"])
             audio = os.path.join(source, "clips", name + (ending or ".mp3"))

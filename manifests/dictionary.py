@@ -106,7 +106,10 @@ def main() -> None:
         write_lines(os.path.join(data, f"dict.{ending}.txt"), rows)
     print(f"{args.data}: {len(counts)} labels, {len(words - strange)} words in the lexicon")
     if unknown:
-        print(f"  {len(unknown)} labels of other splits are not in train: {' '.join(sorted(unknown)[:20])}")
+        print(
+            f"  {len(unknown)} labels of other splits are not in train: "
+            f"{' '.join(sorted(unknown)[:20])}"
+        )
     if strange:
         print(f"  left out {len(strange)} words with other labels, as {min(strange)!r}")
 

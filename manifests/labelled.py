@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Dict, Iterable, List, NamedTuple, NoReturn, Optional, Sequence
 
+import light  # noqa: F401  (before what is imported of varan_fairseq)
 import numpy as np
 import soundfile
 import soxr
@@ -19,7 +20,6 @@ from varan_fairseq.data.labels import (
 )
 from varan_fairseq.data.manifest import split_names
 from varan_fairseq.files import written, written_whole
-from varan_fairseq.progress import progress
 from varan_fairseq.progress import progress
 
 RATE = 16000

@@ -69,7 +69,9 @@ def main() -> None:
 
     rows = [row for each in splits.values() for row in each]
     with ThreadPoolExecutor(args.jobs) as pool:
-        samples = dict(zip((row.name for row in rows), progress(pool.map(write, rows), "cuts", len(rows))))
+        samples = dict(
+            zip((row.name for row in rows), progress(pool.map(write, rows), "cuts", len(rows)))
+        )
     utterances = {
         split: [Utterance(row.name, samples[row.name], row.label, row.speaker) for row in each]
         for split, each in splits.items()

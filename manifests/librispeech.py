@@ -4,8 +4,8 @@
     python manifests/librispeech.py LibriSpeech OUT [--train train-clean-100 train-clean-360 ..]
 
 Writes train (the splits of --train together) and every dev and test split that is there, as
-dev_clean, dev_other, test_clean, test_other: .tsv, .wrd, .ltr, .spk; dict.ltr.txt and lexicon.txt of
-train. `--train` without a name writes dev and test alone, beside what librilight.py wrote.
+dev_clean, dev_other, test_clean, test_other: .tsv, .wrd, .ltr, .spk; dict.ltr.txt and lexicon.txt
+of train. `--train` without a name writes dev and test alone, beside what librilight.py wrote.
 """
 
 import argparse

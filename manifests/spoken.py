@@ -1,4 +1,4 @@
-"""What the scripts for transcribed speech share: headers, splits, manifests, dictionary, lexicon."""
+"""What the scripts for transcribed speech share: headers, splits, manifests, lexicon."""
 
 import argparse
 import collections
@@ -20,8 +20,8 @@ from labelled import (
 from text import Unusable, apply, named
 
 from varan_fairseq.data.manifest import split_names, write_dictionary, write_lexicon, write_split
-from varan_fairseq.parallel import in_processes
 from varan_fairseq.files import written_whole
+from varan_fairseq.parallel import in_processes
 from varan_fairseq.progress import progress
 
 RATE = 16000

@@ -109,7 +109,9 @@ def read_kaldi(path: str):
 
 def from_kaldi(folder: str):
     """(recording, None) of every utterance."""
-    files = {name: os.path.join(folder, name) for name in ("wav.scp", "text", "segments", "utt2spk")}
+    files = {
+        name: os.path.join(folder, name) for name in ("wav.scp", "text", "segments", "utt2spk")
+    }
     for name in ("wav.scp", "text"):
         if not os.path.isfile(files[name]):
             refuse(f"no {files[name]}: wanted a table, or a Kaldi folder with wav.scp and text")
@@ -118,7 +120,9 @@ def from_kaldi(folder: str):
     segments = read_kaldi(files["segments"]) if os.path.isfile(files["segments"]) else None
     for name, path in audio.items():
         if path.endswith("|"):
-            refuse(f"{files['wav.scp']}: {name} is made by a command, which is not run: write a file")
+            refuse(
+                f"{files['wav.scp']}: {name} is made by a command, which is not run: write a file"
+            )
     for name, text in texts.items():
         start = end = None
         source = name

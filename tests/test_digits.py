@@ -86,7 +86,9 @@ def test_a_language_model_weighed_on_validation_lowers_the_wer(
     assert low < viterbi["wer"] < high and swept["wer"] < low
 
     # the best of all settings, and nothing chosen on the test split
-    with open(os.path.join(str(tmp_path), "sweep-valid-kenlm-lm-checkpoint_last", "sweep.tsv")) as file:
+    with open(
+        os.path.join(str(tmp_path), "sweep-valid-kenlm-lm-checkpoint_last", "sweep.tsv")
+    ) as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert len(rows) == 6 == swept["chosen_on"]["settings"]
     best = min(float(row["wer"]) for row in rows)

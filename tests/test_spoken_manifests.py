@@ -327,12 +327,18 @@ TABLES = {
         lambda rows: [dict(row, split=s, speaker="a") for row, s in zip(rows, ["train", "test"])],
         "speaker a is in train and in test",
     ),
-    "one speaker": (lambda rows: [dict(row, speaker="a") for row in rows], "1 speakers cannot be in 3"),
+    "one speaker": (
+        lambda rows: [dict(row, speaker="a") for row in rows],
+        "1 speakers cannot be in 3",
+    ),
     "past its end": (
         lambda rows: [dict(row, start=0.5, end=9) for row in rows],
         "8 of 8 recordings cannot be read",
     ),
-    "gone": (lambda rows: [dict(row, path="gone/" + row["path"]) for row in rows], "cannot be read"),
+    "gone": (
+        lambda rows: [dict(row, path="gone/" + row["path"]) for row in rows],
+        "cannot be read",
+    ),
 }
 
 
@@ -370,7 +376,12 @@ def test_lhotse(takes):
     whole.subset(last=2).to_file(str(folder / "valid.jsonl.gz"))
     out = folder / "out"
     script(
-        "lhotse_cuts", out, "--train", folder / "train.jsonl.gz", "--valid", folder / "valid.jsonl.gz"
+        "lhotse_cuts",
+        out,
+        "--train",
+        folder / "train.jsonl.gz",
+        "--valid",
+        folder / "valid.jsonl.gz",
     )
     assert read(out, "train", "wrd") == ["satz the", "satz quick"] * 3
     assert read(out, "valid", "spk") == ["s2", "s3"]
@@ -402,7 +413,9 @@ def test_text_of_other_scripts():
         rules.apply("a|b", [])
 
 
-@pytest.mark.parametrize("units, ending", [("letters", "ltr"), ("characters", "chr"), ("sentencepiece", "spm")])
+@pytest.mark.parametrize(
+    "units, ending", [("letters", "ltr"), ("characters", "chr"), ("sentencepiece", "spm")]
+)
 def test_a_dictionary_of_ones_own(commonvoice, tmp_path, units, ending):
     out = tmp_path / "out"
     script("commonvoice", commonvoice, out)
@@ -420,8 +433,12 @@ def test_a_dictionary_of_ones_own(commonvoice, tmp_path, units, ending):
         assert said == wrd or ending == "chr"
     expected = fairseqs_dictionary(out / f"train.{ending}", tmp_path / "dict")
     assert (out / f"dict.{ending}.txt").read_text(encoding="utf-8") == expected
-    lexicon = dict(line.split("\t") for line in (out / "lexicon.txt").read_text("utf-8").splitlines())
-    assert post_process(lexicon["cómo"], spelling).replace(" ", "") == "cómo" and "xylö" not in lexicon
+    lexicon = dict(
+        line.split("\t") for line in (out / "lexicon.txt").read_text("utf-8").splitlines()
+    )
+    assert (
+        post_process(lexicon["cómo"], spelling).replace(" ", "") == "cómo" and "xylö" not in lexicon
+    )
 
 
 def test_a_dictionary_without_its_words(tmp_path):

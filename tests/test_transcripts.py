@@ -88,5 +88,7 @@ def test_alignment_for_a_person():
         "      S           I",
     ]
     # a wide character takes two columns, a combining one none
-    wide = transcripts.alignment_text("x", transcripts.pairs(["日本", "e\u0301"], ["日", "e\u0301"]))
+    wide = transcripts.alignment_text(
+        "x", transcripts.pairs(["日本", "e\u0301"], ["日", "e\u0301"])
+    )
     assert wide[1:] == ["  ref 日本 e\u0301", "  hyp 日   e\u0301", "      S"]

@@ -33,10 +33,10 @@ def load(path: str, base: Optional[str] = None, device: Optional[str] = None):
 
     path: a checkpoint that `fairseq-hydra-train` wrote with a model of ours, or the folder of
     an adapter. base: the pre-trained checkpoint of an adapter, or of a checkpoint that lacks
-    its encoder's configuration. device: as torch names it; default: the GPU, if there is one. Returns
-    `varan_fairseq.decoding.recognizer.Recognizer` for `varan_ctc`,
-    `varan_fairseq.decoding.inference.Classifier` for `varan_classification`. Checkpoints are pickles: only load those you trust. Raises
-    ValueError or FileNotFoundError, naming the file.
+    its encoder's configuration. device: as torch names it; default: the GPU, if there is one.
+    Returns `varan_fairseq.decoding.recognizer.Recognizer` for `varan_ctc`,
+    `varan_fairseq.decoding.inference.Classifier` for `varan_classification`. Checkpoints are
+    pickles: only load those you trust. Raises ValueError or FileNotFoundError, naming the file.
     """
     from .decoding.finetuned import load_model
     from .decoding.inference import Classifier

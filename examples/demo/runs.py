@@ -61,8 +61,8 @@ def _follow(process, log, updates):
         while process.poll() is None:
             time.sleep(0.5)
             text = file.read()
-            steps = re.findall(r"num_updates=(\d+)", text)
-            losses = re.findall(r"\bloss=([\d.]+)", text)
+            steps = re.findall(r'num_updates(?:=|": ")(\d+)', text)
+            losses = re.findall(r'\bloss(?:=|": ")([\d.]+)', text)
             if losses:
                 bar.set_postfix(loss=losses[-1], refresh=False)
             if steps:

@@ -41,7 +41,12 @@ def runs(monkeypatch):
 
 
 def test_emissions_are_kept_until_anything_changes(ctc, data, tmp_path, runs):  # noqa: F811
-    where = [f"task.data={data}", "--emissions", str(tmp_path), f"decoding.results_path={tmp_path}/o"]
+    where = [
+        f"task.data={data}",
+        "--emissions",
+        str(tmp_path),
+        f"decoding.results_path={tmp_path}/o",
+    ]
 
     def wer(*more):
         code, out, error = decode(ctc, *where, *more)
@@ -64,7 +69,9 @@ def test_emissions_are_kept_until_anything_changes(ctc, data, tmp_path, runs):  
     # labels are none of it
     edit(os.path.join(data, "test.ltr"), lambda text: text.replace("O N E |", "T W O |"))
     wer()
-    assert "TWO" in read(tmp_path / "o" / "ref.word") and "ONE" not in read(tmp_path / "o" / "ref.word")
+    assert "TWO" in read(tmp_path / "o" / "ref.word") and "ONE" not in read(
+        tmp_path / "o" / "ref.word"
+    )
     assert len(runs) == 4
     # a file cut short, as by another program, is another matter than one of ours: never half
     os.remove(str(tmp_path / "emissions-test-checkpoint_last" / "about.json"))

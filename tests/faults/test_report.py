@@ -31,7 +31,7 @@ SIMPLE = """\
 
 @pytest.fixture(scope="module")
 def page(ctc, tmp_path_factory):  # noqa: F811
-    """(data, HTML, what was printed) of a split with speakers, a hostile name and a hostile word."""
+    """(data, HTML, its path) of a split with speakers and with a hostile name."""
     folder = tmp_path_factory.mktemp("report")
     data = copy(ctc.data, folder / "data")
     name = "test<b>&\"'0.wav"
@@ -87,7 +87,13 @@ def test_nothing_is_loaded_and_nothing_runs_that_is_not_ours(page):
     assert sources and all(each.startswith(("data:", "#")) for each in sources)
     assert not re.search(r"@import|url\((?!#)", text)
     assert text.count("<script") == 1 and "<i>a" not in text and "test<b>" not in text
-    for title in ("Each layer alone", "By length", "By speaker", "Training", "with the most errors"):
+    for title in (
+        "Each layer alone",
+        "By length",
+        "By speaker",
+        "Training",
+        "with the most errors",
+    ):
         assert title in text
 
 
@@ -137,7 +143,10 @@ def test_logs_in_both_formats(tmp_path):
     titles = [title for title, _ in expected]
     assert titles == ["loss of training (bits)", "mean weight of each layer", "validation (%)"]
     assert expected[0][1]["loss"] == [(10, 2.5), (20, 1.5)]
-    assert expected[1][1] == {"posterior_01": [(10, 0.2), (20, 0.3)], "posterior_02": [(10, 0.8), (20, 0.7)]}
+    assert expected[1][1] == {
+        "posterior_01": [(10, 0.2), (20, 0.3)],
+        "posterior_02": [(10, 0.8), (20, 0.7)],
+    }
     assert expected[2][1] == {"wer": [(20, 50.5)]}
     assert read_log(str(tmp_path / "simple")) == expected
     # another run in the same file: the last one counts
@@ -158,7 +167,11 @@ def test_a_log_of_fairseqs(ctc, tmp_path, caplog):  # noqa: F811
     finally:
         logging.getLogger().removeHandler(handler)
     titles = [title for title, _ in read_log(str(tmp_path / "log"))]
-    assert titles[:3] == ["loss of training (bits)", "posterior (bits)", "mean weight of each layer"]
+    assert titles[:3] == [
+        "loss of training (bits)",
+        "posterior (bits)",
+        "mean weight of each layer",
+    ]
 
 
 ARGUMENTS = {

@@ -62,7 +62,9 @@ def find_labels(data: str, given: Optional[str]) -> str:
     """The ending of the label files. Raises ValueError if it is not clear."""
     if given:
         return given
-    names = [os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(data), "dict.*.txt"))]
+    names = [
+        os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(data), "dict.*.txt"))
+    ]
     endings = sorted(name[len("dict.") : -len(".txt")] for name in names)
     if "ltr" in endings:
         return "ltr"
@@ -92,7 +94,8 @@ def text(found: Survey, sample_rate: int) -> List[str]:
         speakers = f", {len(set(split.speakers))} speakers" if split.speakers else ""
         lines.append(
             f"{split.name}: {len(seconds):,} files, {seconds.sum() / 3600:.2f} hours, "
-            f"{seconds.min():.2f} - {seconds.max():.2f} s (median {np.median(seconds):.2f}){speakers}"
+            f"{seconds.min():.2f} - {seconds.max():.2f} s (median {np.median(seconds):.2f})"
+            f"{speakers}"
         )
         steps = histogram(split.manifest, sample_rate)
         most = max(count for _, _, count in steps)

@@ -28,7 +28,8 @@ from ..decoding.search import Search, plain, settings
 from ..files import refuse_file, write_lines, written_whole
 from ..method.combine import CTC_RULES
 from . import beside, reading_overrides, results_name, run, setting_name
-from .decoder import Decoding, build, check_data, literal, parse, split_emissions
+from .decoder import check_data, split_emissions
+from .request import Decoding, build, literal, parse
 
 
 class Split(NamedTuple):
@@ -124,9 +125,7 @@ def _report(
         "time": _time(emissions, searched, _seconds(decoding, split)),
     }
     with written_whole(folder, RESULTS) as partial:
-        write_results(
-            partial, split.manifest, split.references, found, scored, split.labels, about
-        )
+        write_results(partial, split.manifest, split.references, found, scored, split.labels, about)
     scores = scored.summary
     low, high = scores["wer_interval"]
     print(

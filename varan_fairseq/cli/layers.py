@@ -77,7 +77,9 @@ def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     write_lines(f"{prefix}.tsv", lines)
     title = f"{args.subset}: {count} utterances, {posterior.shape[1]} layers"
     prior = model.prior.probs.cpu().numpy()
-    save_picture(f"{prefix}.png", lambda plt: draw_posterior(plt, posterior, prior, title, labels, classes))
+    save_picture(
+        f"{prefix}.png", lambda plt: draw_posterior(plt, posterior, prior, title, labels, classes)
+    )
 
     print(f"mean q(l|x), layer 1 to {posterior.shape[1]}: {_row(posterior)}")
     for index, name in enumerate(classes if args.by_class else []):

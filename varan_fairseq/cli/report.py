@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("checkpoint", help="of varan_ctc (a pickle), or the folder of an adapter")
     options.add_argument("data", help="folder with the manifests")
     options.add_argument("subset", help="name of the manifest, as test")
-    options.add_argument("--out", help="the page; default: report-SUBSET.html beside the checkpoint")
+    options.add_argument(
+        "--out", help="the page; default: report-SUBSET.html beside the checkpoint"
+    )
     options.add_argument("--log", help="of the training, in fairseq's format json or simple")
     options.add_argument("--worst", type=int, default=20, help="utterances that are shown")
     add_reading_options(options, CTC_RULES)

@@ -1,9 +1,9 @@
 """varan-transcribe: words of recordings of any length, rate and number of channels.
 
 Files, folders of them, or - for the standard input. Long audio is heard in windows that overlap.
-Written as text, JSON lines (words with times and confidence, layers), subtitles (SRT, VTT) or CTM, to
-the standard output or a file a recording. What cannot be read is named and passed over; the exit
-code is then 1.
+Written as text, JSON lines (words with times and confidence, layers), subtitles (SRT, VTT) or CTM,
+to the standard output or a file a recording. What cannot be read is named and passed over; the
+exit code is then 1.
 """
 
 import argparse
@@ -69,9 +69,11 @@ def _targets(args: argparse.Namespace, names: List[str]) -> List[str]:
     """Files to write, checked: no two recordings have one."""
     ending = {"text": "txt"}.get(args.format, args.format)
     targets = [os.path.join(args.out, f"{name}.{ending}") for name in names]
-    twice = {target for target in targets if targets.count(target) > 1} if len(
-        set(targets)
-    ) < len(targets) else set()
+    twice = (
+        {target for target in targets if targets.count(target) > 1}
+        if len(set(targets)) < len(targets)
+        else set()
+    )
     if twice:
         raise ValueError(f"--out: two recordings would be written to {min(twice)}: rename one")
     return targets
@@ -143,9 +145,7 @@ def transcribe(argv: Optional[List[str]]) -> int:
         raise ValueError("--lexicon is for a language model: give --lm too")
     if args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: wanted 1 or more")
-    model, cfg, task = load_model(
-        args.checkpoint, overrides, base=args.base, models=("varan_ctc",)
-    )
+    model, cfg, task = load_model(args.checkpoint, overrides, base=args.base, models=("varan_ctc",))
     recognizer = Recognizer(model, cfg, task, args.device, args.window, args.overlap)
     if args.lm:
         weights = {name: getattr(args, key) for key, name in _LM.items()}

@@ -26,7 +26,9 @@ def read_audio(path: str, rate: int) -> np.ndarray:
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
-def stream_audio(source: Audio, rate: int, source_rate: Optional[int] = None) -> Iterator[np.ndarray]:
+def stream_audio(
+    source: Audio, rate: int, source_rate: Optional[int] = None
+) -> Iterator[np.ndarray]:
     """Blocks of float32 samples at `rate`, of a file (`-` is the standard input), or of an
     array of `source_rate`.
 

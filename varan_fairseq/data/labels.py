@@ -1,20 +1,23 @@
 """Label sets of classifiers, and label files: one label a line, in the manifest's order."""
 
 import os
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from fairseq.data import Dictionary
+if TYPE_CHECKING:
+    from fairseq.data import Dictionary
 
 from ..files import write_lines
 from .manifest import manifest_rows, read_lines, write_speakers
 
 
-def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> Dictionary:
+def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> "Dictionary":
     """A dictionary of (label, count) alone, so that its indices are those of the classes.
 
     fairseq's special symbols are no classes; asked for their indices it gives -100, which
     PyTorch's losses ignore.
     """
+    from fairseq.data import Dictionary  # the scripts of manifests/ do without fairseq
+
     dictionary = Dictionary()
     dictionary.symbols, dictionary.count, dictionary.indices = [], [], {}
     dictionary.nspecial = 0
@@ -25,7 +28,7 @@ def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> Dictionary:
     return dictionary
 
 
-def read_class_dictionary(path: str) -> Dictionary:
+def read_class_dictionary(path: str) -> "Dictionary":
     """Reads `dict.{labels}.txt`: a line `label count` a class, class 0 first. Raises
     FileNotFoundError, or ValueError naming the line."""
     if not os.path.isfile(path):
@@ -48,7 +51,7 @@ def read_class_dictionary(path: str) -> Dictionary:
     return class_dictionary(rows.items())
 
 
-def read_labels(path: str, dictionary: Dictionary, count: int) -> List[int]:
+def read_labels(path: str, dictionary: "Dictionary", count: int) -> List[int]:
     """Class indices from `{split}.{labels}`. count: entries of the manifest it belongs to.
 
     Raises FileNotFoundError, or ValueError that names the line of an unknown label.

@@ -152,9 +152,7 @@ def audio_findings(split: Split) -> List[Finding]:
     ]
 
 
-def label_findings(
-    split: Split, dictionary: Optional[Dictionary], frames: Frames
-) -> List[Finding]:
+def label_findings(split: Split, dictionary: Optional[Dictionary], frames: Frames) -> List[Finding]:
     """Of labels, and of lengths."""
     findings = []
     sizes = np.array([samples for _, samples in split.manifest.entries])
@@ -162,7 +160,9 @@ def label_findings(
 
     def add(level: str, kind: str, rows: Sequence[int], text: str) -> None:
         if len(rows):
-            shown = [f"{names[row]} (line {row + 2} of {split.name}.tsv)" for row in rows[:_EXAMPLES]]
+            shown = [
+                f"{names[row]} (line {row + 2} of {split.name}.tsv)" for row in rows[:_EXAMPLES]
+            ]
             findings.append(
                 Finding(level, split.name, kind, f"{len(rows)} {text}", len(rows), shown)
             )
@@ -174,7 +174,9 @@ def label_findings(
     labels = [line.split() for line in split.labels]
     needed = np.array([len(each) + _repeats(each) for each in labels])
     cramped = np.flatnonzero((needed > frames.of(sizes)) & (sizes >= frames.field))
-    text = "files have more labels than frames: CTC cannot learn them (criterion.zero_infinity=true)"
+    text = (
+        "files have more labels than frames: CTC cannot learn them (criterion.zero_infinity=true)"
+    )
     add(WARNING, "infeasible", cramped, text)
     empty = np.flatnonzero(needed == 0)
     add(WARNING, "empty", empty, "files have no labels")

@@ -156,7 +156,9 @@ def kept(
         return read(folder)
     with written_whole(folder, (_ABOUT,)) as partial:
         made = make(partial)
-        write_lines(os.path.join(partial, _ABOUT), [json.dumps({**wanted, "key": key}, default=str)])
+        write_lines(
+            os.path.join(partial, _ABOUT), [json.dumps({**wanted, "key": key}, default=str)]
+        )
     logger.info(
         "emissions of %.0f s of audio in %.1f s, %.1f MB -> %s",
         audio_seconds,

@@ -51,8 +51,8 @@ def read_references(
     text = [post_process(labels.string(each), spelling) for each in units]
     if not any(line.split() for line in text):
         raise ValueError(
-            f"{path}: the transcripts have no words after common_eval.post_process={spelling}: there is "
-            "no WER"
+            f"{path}: the transcripts have no words after common_eval.post_process={spelling}: "
+            "there is no WER"
         )
     known = None
     if speakers is not None and os.path.isfile(speakers):
@@ -134,9 +134,7 @@ def write_results(
     numbered("asr_score", (each.score for each in best))
     rows = (f"{cell(name)}\t{cell(each.text)}" for name, each in zip(names, best))
     write("hypotheses.tsv", ["id\thypothesis", *rows])
-    aligned = sorted(
-        zip(names, scored.aligned), key=lambda row: -transcripts.edits(row[1]).errors
-    )
+    aligned = sorted(zip(names, scored.aligned), key=lambda row: -transcripts.edits(row[1]).errors)
     lines = [line for row in aligned for line in [*transcripts.alignment_text(*row), ""]]
     write("alignment.txt", lines)
     if any(len(each) > 1 for each in hypotheses):

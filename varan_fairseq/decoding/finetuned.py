@@ -23,6 +23,7 @@ from ..pickles import as_fairseq_state, peek, reason
 from ..upstream import load_weights, read_pretrained
 from ..upstream.checkpoint import check_finite
 
+
 def read_state(
     path: str,
     overrides: Optional[Dict[str, Any]] = None,

@@ -52,7 +52,9 @@ def run(command: Sequence[str], count: int) -> None:
             processes.append(subprocess.Popen(arguments, env=environment))
         for index, process in enumerate(processes):
             if process.wait():
-                raise OSError(f"shard {index + 1}/{count} ended with exit code {process.returncode}")
+                raise OSError(
+                    f"shard {index + 1}/{count} ended with exit code {process.returncode}"
+                )
     finally:
         for process in processes:
             process.terminate()

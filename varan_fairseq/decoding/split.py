@@ -69,7 +69,9 @@ def outputs(
         if device.type == "cuda":
             sample = utils.move_to_cuda(sample)
         if half:
-            sample = utils.apply_to_sample(lambda x: x.half() if x.is_floating_point() else x, sample)
+            sample = utils.apply_to_sample(
+                lambda x: x.half() if x.is_floating_point() else x, sample
+            )
         yield rows, model(**sample["net_input"])
 
 

@@ -56,7 +56,9 @@ def check_split(dev: str, subsets: Sequence[str], decoding: Any) -> None:
             f"dataset.gen_subset={','.join(subsets)} must be others"
         )
     if plain(decoding.type) == "viterbi":
-        raise ValueError("--sweep is for decoding.type=kenlm or fairseqlm: the best path has no weights")
+        raise ValueError(
+            "--sweep is for decoding.type=kenlm or fairseqlm: the best path has no weights"
+        )
 
 
 def choose(

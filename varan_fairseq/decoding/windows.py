@@ -2,9 +2,9 @@
 
 Each window is a whole number of frames after the one before, so frames of neighbours coincide.
 In the middle of the overlap, where both have context on either side, they are joined as
-far as possible from any frame where either says something, between words if there are any
-between: what one says a few frames later than the other is neither lost nor said twice. What lies between two such seams at the end of a
-word is a segment, and can be searched on its own.
+far as possible from any frame where either says something, between words if there are any between:
+what one says a few frames later than the other is neither lost nor said twice. What lies between
+two such seams at the end of a word is a segment, and can be searched on its own.
 """
 
 from typing import Iterable, Iterator, List, NamedTuple, Optional
@@ -58,7 +58,9 @@ class Part(NamedTuple):
 def grid(window: float, overlap: float, rate: int, hop: int, field: int) -> Grid:
     """window, overlap: seconds. Raises ValueError if the overlap is no half of the window."""
     if not 0 < overlap <= window / 2:
-        raise ValueError(f"an overlap of {overlap:g} s: wanted more than 0, and half a window at most")
+        raise ValueError(
+            f"an overlap of {overlap:g} s: wanted more than 0, and half a window at most"
+        )
     frames, shared = (max(int(seconds * rate) // hop, 4) for seconds in (window, overlap))
     return Grid(frames, min(shared, frames // 2), hop, field)
 

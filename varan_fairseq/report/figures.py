@@ -63,7 +63,9 @@ def draw_posterior(
     return figure
 
 
-def draw_layers(plt: Any, rates: Sequence[float], combined: float, interval: Sequence[float]) -> Any:
+def draw_layers(
+    plt: Any, rates: Sequence[float], combined: float, interval: Sequence[float]
+) -> Any:
     """WER of each layer alone, lowest first, beside that of all together with its interval; in
     percent."""
     figure, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)

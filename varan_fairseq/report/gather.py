@@ -40,9 +40,7 @@ def gather(
     count = len(manifest.entries)
     search = Search(options(), task.target_dictionary, spelling)
     best: List[Optional[Hypothesis]] = [None] * count
-    each: List[List[Optional[Hypothesis]]] = [
-        [None] * count for _ in range(model.num_predictions)
-    ]
+    each: List[List[Optional[Hypothesis]]] = [[None] * count for _ in range(model.num_predictions)]
     posterior = np.zeros((count, model.num_predictions), np.float32)
     layers = np.zeros(count, np.int64)
     sizes = np.array([samples for _, samples in manifest.entries])
@@ -66,9 +64,7 @@ def gather(
                 text = post_process(task.target_dictionary.string(units), spelling)
                 each[index][row] = Hypothesis(units.tolist(), text, 0.0)
     rates = [float(score(references, hypotheses).summary["wer"]) for hypotheses in each]
-    return Gathered(
-        score(references, best), rates, posterior, layers, sizes / task.cfg.sample_rate
-    )
+    return Gathered(score(references, best), rates, posterior, layers, sizes / task.cfg.sample_rate)
 
 
 def worst(scored: Scored, count: int) -> List[int]:

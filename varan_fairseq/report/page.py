@@ -93,7 +93,9 @@ def _audio(path: str, rate: int) -> Optional[str]:
     return "data:audio/flac;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def render(title: str, summary: Dict[str, Any], facts: Sequence[Tuple[str, str]], **parts: Any) -> str:
+def render(
+    title: str, summary: Dict[str, Any], facts: Sequence[Tuple[str, str]], **parts: Any
+) -> str:
     """HTML. facts: names and values of a table. parts: sections, utterances."""
     folder = os.path.dirname(os.path.abspath(__file__))
     environment = jinja2.Environment(

@@ -81,7 +81,9 @@ def interval(
 
 
 def summary(
-    rows: Sequence[Edits], units: Sequence[Tuple[int, int]], speakers: Optional[Sequence[str]] = None
+    rows: Sequence[Edits],
+    units: Sequence[Tuple[int, int]],
+    speakers: Optional[Sequence[str]] = None,
 ) -> Dict[str, object]:
     """The scores of a split. rows: of its utterances' words. units: (errors, length) of each.
     speakers: of each, if they are known."""

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""What docs/first-hour.md does, in English and in Spanish: manifests, check, training, sweep,
+decoding, the recordings as one, report. `make first-hour` calls this.
+
+    python examples/demo/first_hour.py
+
+Run from the root of the repository. Everything goes to work/first-hour; what is trained already is
+not trained again.
+"""
+
+import argparse
+import glob
+import json
+import os
+import time
+
+import editdistance
+import numpy as np
+import soundfile
+from runs import call, pretrain, run_all, train, write_results
+
+from varan_fairseq.data.manifest import read_manifest
+
+WORK = "work/first-hour"
+LANGUAGES = {"en": "English", "es": "Spanish"}
+TRAINING = [
+    "optimization.max_update=1000",
+    "dataset.max_tokens=500000",
+    "dataset.batch_size=8",
+    "dataset.validate_interval=10",
+    "common.log_format=json",
+    "common.log_interval=50",
+]
+
+
+def run(log, *command):
+    """A command with its output in work/first-hour/LANGUAGE/NAME.log."""
+    call(list(command), log, threads=1)
+
+
+def scores(folder):
+    """asr.json of the one folder of that pattern."""
+    (path,) = glob.glob(os.path.join(folder, "asr.json"))
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def concatenate(data, path):
+    """The test recordings, one after the other, as one file; its seconds."""
+    manifest = read_manifest(f"{data}/test.tsv")
+    waves = [soundfile.read(os.path.join(manifest.root, name))[0] for name, _ in manifest.entries]
+    soundfile.write(path, np.concatenate(waves), 16000)
+    return sum(map(len, waves)) / 16000
+
+
+def first_hour(language, pretrained):
+    """A row of the table."""
+    data = f"{WORK}/{language}"
+    checkpoint = train(
+        f"{data}/run", "finetune", [f"task.data={data}", f"model.w2v_path={pretrained}", *TRAINING]
+    )
+    lm, lexicon = f"{data}/lm.arpa", f"{data}/lexicon.txt"
+    run(f"{data}/lm.log", "python", "manifests/bigrams.py", f"{data}/train.wrd", lm)
+    infer = ["varan-infer", f"common_eval.path={checkpoint}", f"task.data={data}"]
+    infer += ["dataset.gen_subset=test"]
+    run(f"{data}/viterbi.log", *infer, f"decoding.results_path={data}/viterbi")
+    run(
+        f"{data}/sweep.log",
+        *infer,
+        "--sweep",
+        "valid",
+        f"decoding.results_path={data}/kenlm",
+        "decoding.type=kenlm",
+        f"decoding.lmpath={lm}",
+        f"decoding.lexicon={lexicon}",
+        "decoding.lmweight=0.5,1,2,3,4",
+        "decoding.wordscore=-2,0,2,4",
+    )
+    viterbi, swept = scores(f"{data}/viterbi"), scores(f"{data}/kenlm/test")
+    weights = swept["decoding"]
+    seconds = concatenate(data, f"{data}/long.flac")
+    transcribe = ["varan-transcribe", checkpoint, f"{data}/long.flac", "--overwrite"]
+    transcribe += ["--lm", lm, "--lexicon", lexicon, "--out", f"{data}/long"]
+    transcribe += [
+        "--lm-weight",
+        str(weights["lmweight"]),
+        "--word-score",
+        str(weights["wordscore"]),
+    ]
+    for kind in ("srt", "text"):
+        run(f"{data}/transcribe.log", *transcribe, "--format", kind)
+    with open(f"{data}/long/long.txt", encoding="utf-8") as file:
+        heard = file.read().split()
+    with open(f"{data}/test.wrd", encoding="utf-8") as file:
+        said = file.read().split()
+    report = ["varan-report", checkpoint, data, "test", "--out", f"{data}/report.html"]
+    run(f"{data}/report.log", *report, "--log", f"{data}/run/train.log")
+    minutes = {
+        split: sum(size for _, size in read_manifest(f"{data}/{split}.tsv").entries) / 960000
+        for split in ("train", "test")
+    }
+    return {
+        "language": LANGUAGES[language],
+        "training_minutes": round(minutes["train"], 1),
+        "test_minutes": round(minutes["test"], 1),
+        "wer_best_path": viterbi["wer"],
+        "wer_best_path_interval": viterbi["wer_interval"],
+        "wer_language_model": swept["wer"],
+        "wer_language_model_interval": swept["wer_interval"],
+        "lmweight": weights["lmweight"],
+        "wordscore": weights["wordscore"],
+        "wer_as_one_recording": 100 * editdistance.eval(heard, said) / len(said),
+        "long_seconds": round(seconds),
+    }
+
+
+def table(rows):
+    """Markdown."""
+    names = ["", "train, min", "test, min", "best path", "with bigrams", "weights", "as one file"]
+    yield "| " + " | ".join(names) + " |"
+    yield "| --- " * len(names) + "|"
+    for row in rows:
+        each = [
+            "{:.2f} ({:.2f} - {:.2f})".format(row[f"wer_{way}"], *row[f"wer_{way}_interval"])
+            for way in ("best_path", "language_model")
+        ]
+        weights = f"{row['lmweight']:g}, {row['wordscore']:g}"
+        minutes = f"{row['training_minutes']} | {row['test_minutes']}"
+        whole = f"{row['wer_as_one_recording']:.2f}"
+        yield f"| {row['language']} | {minutes} | {each[0]} | {each[1]} | {weights} | {whole} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    args = parser.parse_args()
+    start = time.time()
+    for language in LANGUAGES:
+        data = f"{WORK}/{language}"
+        os.makedirs(data, exist_ok=True)
+        if not os.path.exists(f"{data}/test.tsv"):
+            asterisk = ["python", "manifests/asterisk.py", data, "--language", language]
+            call(asterisk, f"{data}/manifests.log", bars=True)
+        run(f"{data}/check.log", "varan-check", data)
+    pretrained = pretrain(
+        f"{WORK}/pretrain",
+        f"{WORK}/en",
+        "hubert",
+        ["optimization.max_update=2000"],
+        args.jobs,
+    )
+    rows = run_all(args.jobs, first_hour, [(language, pretrained) for language in LANGUAGES])
+    write_results(WORK, rows, list(table(rows)), time.time() - start)
+
+
+if __name__ == "__main__":
+    main()
