@@ -412,3 +412,18 @@ def test_a_language_model_of_fairseqs(ctc, tmp_path):  # noqa: F811
     assert scores["decoder"] == "fairseqlm" and scores["chosen_on"]["settings"] == 2
     said = read(tmp_path / "out" / "test" / "hypotheses.tsv").split("\n")[1:-1]
     assert {word for line in said for word in line.split("\t")[1].split()} <= set(WORDS)
+
+
+def test_threads_with_a_language_model(ctc, wav, tmp_path):  # noqa: F811
+    """A beam search has a state of its own: threads that share a model take turns."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    lm, lexicon = write_lm(tmp_path, WORDS)
+    model = varan_fairseq.load(ctc.checkpoint)
+    model.use_language_model(lm, lexicon, beam=20, wordscore=3.0)
+    paths = [os.path.join(wav, f"{split}{i}.wav") for split in ("train", "test") for i in range(6)]
+    expected = [model.recognize(path) for path in paths]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(model.recognize, paths * 3))
+    assert [each.text for each in found] == [each.text for each in expected] * 3
+    assert [each.words for each in found] == [each.words for each in expected] * 3
