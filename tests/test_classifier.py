@@ -12,7 +12,7 @@ from build import batch, build_criterion, build_model, setup_classification, set
 from conftest import CLASSES, save_pretrained, write_labelled_corpus
 from fairseq.logging import meters, metrics
 from omegaconf import OmegaConf
-from test_data_parallel import join
+from test_data_parallel import join, leave
 from test_objective import divergence_by_hand
 
 from varan_fairseq.data.labels import Utterance, write_class_dictionary, write_labelled_split
@@ -175,7 +175,7 @@ def worker(rank, path, data, results):
     if rank == 0:
         gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         torch.save({"values": dict(values), "gradients": gradients}, results)
-    torch.distributed.destroy_process_group()
+    leave(rank, path)
 
 
 def test_two_processes_give_the_metrics_of_one(tmp_path, labelled_corpus):

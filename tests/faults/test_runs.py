@@ -314,7 +314,7 @@ def test_the_whole_configuration():
 
 
 def two(rank, path, data, results):
-    from test_data_parallel import join
+    from test_data_parallel import join, leave
 
     join(rank, path)
     from varan_fairseq.data import audio_check
@@ -328,8 +328,7 @@ def two(rank, path, data, results):
     except ValueError as error:
         verdict = str(error)
     torch.save({"verdict": verdict, "headers": len(calls)}, f"{results}{rank}")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave(rank, path)
 
 
 @pytest.mark.parametrize("wrong", [False, True])
