@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 import types
 from typing import Any, Optional
 
@@ -45,12 +46,16 @@ def without_cuda():
     if torch.cuda.is_available():
         yield
         return
-    plain = Tensor.cuda
-    Tensor.cuda = lambda self, *unused, **also: self
-    try:
-        yield
-    finally:
-        Tensor.cuda = plain
+    with _PATCHING:  # or one thread would take another's patch for what to put back
+        plain = Tensor.cuda
+        Tensor.cuda = lambda self, *unused, **also: self
+        try:
+            yield
+        finally:
+            Tensor.cuda = plain
+
+
+_PATCHING = threading.RLock()
 
 
 def find_example(name: str) -> Optional[str]:

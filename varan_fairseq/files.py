@@ -7,13 +7,14 @@ removed when something is next written into the same folder.
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import secrets
 import shutil
 import time
 import unicodedata
-from typing import Iterable, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.(tmp|partial)")
 _STALE = 60  # seconds: a writer takes its lock at once, but not in the same instant
@@ -86,6 +87,15 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             for line in lines:
                 file.write(line + "\n")
+
+
+def read_json(path: str) -> Any:
+    """What a JSON file holds; None if there is none, or it is no JSON."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
 
 
 def refuse_same(out: str, *inputs: str) -> None:

@@ -15,15 +15,17 @@ from ..files import printable
 from ..method.combine import check_rule
 
 
-def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[List[str]]) -> int:
-    """Runs a tool. What the user can mend is one line on stderr and exit code 2; set
-    VARAN_TRACEBACK=1 to see where it was raised. Ctrl-C and SIGTERM leave nothing half-written
-    and give 130 and 143, as shells do."""
+def run(
+    name: str, work: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[List[str]]
+) -> int:
+    """Runs a tool, which may return how much failed: then exit code 1. What the user can mend is
+    one line on stderr and exit code 2; set VARAN_TRACEBACK=1 to see where it was raised. Ctrl-C
+    and SIGTERM leave nothing half-written and give 130 and 143, as shells do."""
     try:
         with _levels_kept(), warnings.catch_warnings(), _terminated_like_interrupted():
             warnings.simplefilter("ignore")  # other libraries': ours are logged
             quieten()
-            work(argv)
+            failed = work(argv)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         if os.environ.get("VARAN_TRACEBACK"):
             raise
@@ -32,7 +34,7 @@ def run(name: str, work: Callable[[Optional[List[str]]], None], argv: Optional[L
     except KeyboardInterrupt as stop:
         print(f"{name}: stopped", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
-    return 0
+    return 1 if failed else 0
 
 
 def quieten() -> None:

@@ -20,6 +20,7 @@ from ..data.manifest import Manifest
 from ..data.survey import ERROR, Frames, Survey, survey
 from ..files import printable, refuse_no_folder, write_lines
 from ..upstream import build_encoder, read_checkpoint
+from ..upstream.kinds import count_frames, receptive_field
 from . import run
 
 # wav2vec 2.0, HuBERT, WavLM and data2vec as released: kernel and stride of each convolution.
@@ -45,17 +46,12 @@ def parser() -> argparse.ArgumentParser:
 def frames_of(encoder: Optional[str]) -> Frames:
     """Of a pre-trained checkpoint, or of those that are released."""
     if encoder is None:
-
-        def of(samples: np.ndarray) -> np.ndarray:
-            for kernel, stride in _USUAL:
-                samples = (samples - kernel) // stride + 1
-            return samples
-
-        return Frames(400, of)
-    built = build_encoder(read_checkpoint(encoder).config)
-    return Frames(
-        built.receptive_field, lambda samples: built.frames(torch.from_numpy(samples)).numpy()
-    )
+        features = torch.nn.Sequential(*(torch.nn.Conv1d(1, 1, *each) for each in _USUAL))
+        field, count = receptive_field(features), lambda size: count_frames(features, size)
+    else:
+        built = build_encoder(read_checkpoint(encoder).config)
+        field, count = built.receptive_field, built.frames
+    return Frames(field, lambda samples: count(torch.from_numpy(samples)).numpy())
 
 
 def find_labels(data: str, given: Optional[str]) -> str:
@@ -167,9 +163,7 @@ def _count(found: Survey) -> Tuple[int, int]:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    errors: List[int] = []
-    code = run("varan-check", lambda argv: errors.append(check(argv)), argv)
-    return code or int(any(errors))
+    return run("varan-check", check, argv)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ the label of each utterance too, and everything by class.
 import argparse
 import os
 import sys
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def _labels(cfg: Any, task: Any, data: str, subset: str, count: int) -> np.ndarr
     return np.array(read_labels(path, task.target_dictionary, count))
 
 
-def report(argv: Optional[List[str]]) -> Tuple[str, str]:
+def report(argv: Optional[List[str]]) -> None:
     parser = argparse.ArgumentParser(prog="varan-layers", description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint", help="a fine-tuned checkpoint (a pickle), or an adapter")
     parser.add_argument("data", help="folder with the manifests")
@@ -88,7 +88,6 @@ def report(argv: Optional[List[str]]) -> Tuple[str, str]:
     uniform = np.log2(posterior.shape[1])
     print(f"mean entropy {entropy(posterior).mean():.3f} bits (uniform: {uniform:.3f})")
     print(f"{prefix}.tsv {prefix}.png")
-    return f"{prefix}.tsv", f"{prefix}.png"
 
 
 def _row(posterior: np.ndarray) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..data.audio import STDIN, audio_below, duration
@@ -18,7 +19,7 @@ from ..decoding.emissions import file_state
 from ..decoding.finetuned import load_model
 from ..decoding.recognizer import BATCH, OVERLAP, WINDOW, Recognizer
 from ..decoding.transcript import FORMATS, Transcript, Utterance, lines
-from ..files import printable, refuse_file, write_lines
+from ..files import printable, read_json, refuse_file, write_lines
 from ..method.combine import CTC_RULES
 from ..progress import progress
 from . import add_reading_options, reading_overrides, run
@@ -69,11 +70,7 @@ def _targets(args: argparse.Namespace, names: List[str]) -> List[str]:
     """Files to write, checked: no two recordings have one."""
     ending = {"text": "txt"}.get(args.format, args.format)
     targets = [os.path.join(args.out, f"{name}.{ending}") for name in names]
-    twice = (
-        {target for target in targets if targets.count(target) > 1}
-        if len(set(targets)) < len(targets)
-        else set()
-    )
+    twice = [target for target, count in Counter(targets).items() if count > 1]
     if twice:
         raise ValueError(f"--out: two recordings would be written to {min(twice)}: rename one")
     return targets
@@ -81,7 +78,7 @@ def _targets(args: argparse.Namespace, names: List[str]) -> List[str]:
 
 def _settings(args: argparse.Namespace) -> Dict[str, Any]:
     """What results depend on, beside the audio."""
-    kept = {key: value for key, value in vars(args).items()}
+    kept = dict(vars(args))
     for key in ("audio", "out", "overwrite", "batch_size", "device"):
         del kept[key]
     files = {key: file_state(kept[key]) for key in ("checkpoint", "base", "lm", "lexicon")}
@@ -95,11 +92,7 @@ def _left(args: argparse.Namespace, sources: List[Tuple[str, str]]) -> List[Tupl
     targets = _targets(args, [name for _, name in sources])
     key = os.path.join(args.out, _KEY)
     settings = _settings(args)
-    try:
-        with open(key, encoding="utf-8") as file:
-            same = json.load(file) == settings
-    except (OSError, ValueError):
-        same = False
+    same = read_json(key) == settings
     os.makedirs(args.out, exist_ok=True)
     if not same:
         there = [target for target in targets if os.path.exists(target)]
@@ -184,9 +177,7 @@ def _length(piece: Any) -> float:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    failed: List[int] = []
-    code = run("varan-transcribe", lambda argv: failed.append(transcribe(argv)), argv)
-    return code or int(any(failed))
+    return run("varan-transcribe", transcribe, argv)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,9 @@ _BLOCK = 1 << 18  # samples that are read at once
 STDIN = "-"
 
 
-def read_audio(path: str, rate: int) -> np.ndarray:
-    """A whole file as float32 [samples] at `rate`, its channels averaged. Raises ValueError
-    naming the file."""
-    blocks = list(stream_audio(path, rate))
+def read_audio(source: Audio, rate: int, source_rate: Optional[int] = None) -> np.ndarray:
+    """All that `stream_audio` gives, at once."""
+    blocks = list(stream_audio(source, rate, source_rate))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
@@ -30,7 +29,7 @@ def stream_audio(
     source: Audio, rate: int, source_rate: Optional[int] = None
 ) -> Iterator[np.ndarray]:
     """Blocks of float32 samples at `rate`, of a file (`-` is the standard input), or of an
-    array of `source_rate`.
+    array of `source_rate`; channels of a file are averaged.
 
     What cannot be read, and samples that are NaN or infinite, raise ValueError naming the file.
     """

@@ -9,7 +9,7 @@ import random
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from ..files import write_lines
+from ..files import read_json, write_lines
 from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def audio_problems(
     names = {row: os.path.join(manifest.root, manifest.entries[row][0]) for row in rows}
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         stamp = _stamp(sample_rate, names, manifest, pool)
-        if stamp == _read_stamp(path):
+        if stamp == read_json(_stamp_path(path)):
             logger.info("%s: audio unchanged since it was checked (%s)", path, _stamp_path(path))
             return []
 
@@ -129,18 +129,24 @@ def check_header(row: int, path: str, samples: int, sample_rate: int) -> Any:
     return AudioProblem(row, f"{path} {text}", False) if text else None
 
 
-def _samples(row: int, path: str) -> Optional[AudioProblem]:
+def check_samples(row: int, path: str, wave: Any) -> Optional[AudioProblem]:
+    """A problem, if float samples are not all numbers."""
     import numpy
+
+    bad = int((~numpy.isfinite(wave)).sum())
+    if not bad:
+        return None
+    return AudioProblem(row, f"{path} has {bad} samples that are NaN or infinite", False)
+
+
+def _samples(row: int, path: str) -> Optional[AudioProblem]:
     import soundfile
 
     try:
         wave, _ = soundfile.read(path, dtype="float32")
     except (RuntimeError, OSError) as error:
         return AudioProblem(row, f"{path} cannot be read: {error}", True)
-    bad = int((~numpy.isfinite(wave)).sum())
-    if not bad:
-        return None
-    return AudioProblem(row, f"{path} has {bad} samples that are NaN or infinite", False)
+    return check_samples(row, path, wave)
 
 
 def _stamp(sample_rate: int, names: Dict[int, str], manifest: Manifest, pool: Any) -> Dict:
@@ -167,14 +173,6 @@ def _state(path: str) -> bytes:
 def _stamp_path(path: str) -> str:
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.checked")
-
-
-def _read_stamp(path: str) -> Optional[Dict]:
-    try:
-        with open(_stamp_path(path), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return None
 
 
 def _write_stamp(path: str, stamp: Dict) -> None:

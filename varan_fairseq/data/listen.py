@@ -4,12 +4,11 @@ import hashlib
 import os
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
-import numpy as np
 import soundfile
 
 from ..parallel import in_processes
 from ..progress import progress
-from .audio_check import AudioProblem, check_header
+from .audio_check import AudioProblem, check_header, check_samples
 from .manifest import Manifest
 
 SILENT = 1e-3  # greatest sample of a file that is taken for silent: -60 dB
@@ -61,10 +60,9 @@ def _hear(rows: Sequence[int], manifest: Manifest, sample_rate: int) -> Iterator
             yield Heard(AudioProblem(row, f"{path} cannot be read: {error}", True))
             continue
         scale = 2.0**15 if whole == "int16" else 1.0
-        bad = 0 if whole == "int16" else int((~np.isfinite(wave)).sum())
-        if bad:
-            text = f"{path} has {bad} samples that are NaN or infinite"
-            yield Heard(AudioProblem(row, text, False))
+        problem = None if whole == "int16" else check_samples(row, path, wave)
+        if problem is not None:
+            yield Heard(problem)
             continue
         least, most = float(wave.min()), float(wave.max())
         peak, limit = max(-least, most) / scale, CLIPPED * scale

@@ -22,7 +22,7 @@ from typing import (
 import numpy as np
 import torch
 
-from ..files import write_lines, written_whole
+from ..files import read_json, write_lines, written_whole
 from ..models.varan_ctc import VaranCtc
 from ..progress import progress
 from .split import outputs
@@ -171,7 +171,7 @@ def kept(
 
 def is_kept(folder: str, key: Dict[str, Any]) -> bool:
     """Whether the emissions in a folder are those of `key`."""
-    found = _read_json(os.path.join(folder, _ABOUT)) or {}
+    found = read_json(os.path.join(folder, _ABOUT)) or {}
     return {name: found.get(name) for name in ("version", "sha256")} == _identity(key)
 
 
@@ -200,18 +200,10 @@ def device_name(model: torch.nn.Module) -> str:
 
 def read(folder: str) -> Emissions:
     """What `save` wrote."""
-    about = _read_json(os.path.join(folder, _COMPUTED))
+    about = read_json(os.path.join(folder, _COMPUTED))
     arrays = [np.load(os.path.join(folder, f"{name}.npy")) for name in _ARRAYS]
     frames = int(arrays[0][:, 1].clip(min=0).sum())
     shape, path = (frames, about["classes"]), os.path.join(folder, _LOG_PROBS)
     # an empty file, of a shard without a batch, cannot be mapped
     log_probs = np.memmap(path, np.float32, "r", shape=shape) if frames else np.zeros(shape)
     return Emissions(log_probs, *arrays, about["seconds"], about["device"])
-
-
-def _read_json(path: str) -> Optional[Dict[str, Any]]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return None

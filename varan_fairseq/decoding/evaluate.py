@@ -10,10 +10,10 @@ from fairseq.data.data_utils import post_process
 
 from ..data.manifest import Manifest, read_lines
 from ..files import cell, write_lines
+from ..parallel import in_processes
 from ..progress import progress
 from ..scoring import transcripts
 from .emissions import Emissions
-from ..parallel import in_processes
 from .search import Hypothesis, Search
 
 # The last one says that the others are of the same run.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..data.audio import Audio, describe, stream_audio
+from ..data.audio import Audio, describe, read_audio
 from ..models.layerwise import LayerwiseModel
 
 
@@ -37,8 +37,7 @@ class FinetunedModel:
     def run(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, Any]:
         """The model's output for a batch of this utterance alone, at once whatever its
         length."""
-        blocks = list(stream_audio(audio, self.sample_rate, sample_rate))
-        samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        samples = read_audio(audio, self.sample_rate, sample_rate)
         if len(samples) < self.model.w2v_encoder.receptive_field:
             raise self.too_short(audio, len(samples))
         return self.run_batch([samples])

@@ -1,8 +1,9 @@
 """fairseq's own decoders over emissions: best path, beam search with a language model."""
 
+import contextlib
 import math
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class Search:
         if self.kind == "kenlm" and decoding.lexicon:
             check_lexicon(decoding.lexicon, labels)
         try:
-            with compat.without_cuda():
+            with self._device():
                 self._decoder = compat.import_decoder().Decoder(decoding, labels)
         except (RuntimeError, KeyError, AttributeError, AssertionError) as error:
             # as flashlight, KenLM and fairseq say what they cannot read
@@ -67,7 +68,7 @@ class Search:
         decoding.nbest asks for more."""
         if not len(log_probs):
             return [Hypothesis([], "", 0.0)]
-        with compat.without_cuda():
+        with self._device():
             (found,) = self._decoder.decode(torch.from_numpy(log_probs).unsqueeze(0))
         return [self._hypothesis(each) for each in found] or [Hypothesis([], "", -math.inf)]
 
@@ -85,6 +86,10 @@ class Search:
         else:
             arguments.append([])
         decoder.decoder = type(decoder.decoder)(decoder.decoder_opts, *arguments)
+
+    def _device(self):
+        neural = self.kind == "fairseqlm"
+        return compat.without_cuda() if neural else contextlib.nullcontext()
 
     def _hypothesis(self, found: Dict[str, Any]) -> Hypothesis:
         units = [int(unit) for unit in found["tokens"]]
@@ -134,7 +139,7 @@ def check_lexicon(path: str, labels: Dictionary) -> None:
     with open(path, encoding="utf-8", errors="replace") as file:
         count = 0
         for number, line in enumerate(file, start=1):
-            word, *spelling = line.split()[:1] + line.split()[1:]
+            spelling = line.split()[1:]
             where = f"decoding.lexicon={path}, line {number}: {line.rstrip()!r}"
             if not spelling:
                 raise ValueError(f"{where}, wanted a word, a tab and its labels")
