@@ -20,7 +20,7 @@ import time
 import numpy as np
 import torch
 from consensus import BATCH, SECONDS, UTTERANCES, Spiky, batches
-from measure import interleaved_seconds, write_figures
+from measure import interleaved_seconds, keep_freed_memory, write_figures
 from models import CUDA, build
 
 from varan_fairseq.compat import import_decoder
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
+    keep_freed_memory()
     task, varan = build("varan_ctc", apply_mask=False)
     _, stock = build("wav2vec_ctc", apply_mask=False)
     labels = task.target_dictionary

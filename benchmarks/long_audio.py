@@ -1,50 +1,73 @@
 #!/usr/bin/env python3
 """An hour in one file: memory, speed, and whether it says what its pieces say.
 
-    python benchmarks/long_audio.py CHECKPOINT DATA SUBSET
+    python manifests/digits.py work/long/data --phrases 6 --train 1500 --valid 40
+    fairseq-hydra-train --config-dir examples/demo --config-name finetune \\
+        task.data=work/long/data model.w2v_path=work/demo/pretrain_hubert/checkpoint_last.pt \\
+        checkpoint.save_dir=work/long/run optimization.max_update=1000 dataset.max_tokens=800000
+    python benchmarks/long_audio.py work/long/run/checkpoint_last.pt
 
-The recordings of a split, one after the other and from the start again, until the file is as long
-as asked for. Memory: what `varan-transcribe` adds to the loaded model, at a tenth of the length and
-at all of it, in fresh processes. The text is compared to that of the recordings themselves.
+The hour is of digit strings with pauses, a quarter by each of the test voices; its pieces are the
+same audio cut in its pauses. Memory: what `varan-transcribe` adds to the loaded model, at a tenth
+of the length and at all of it, in fresh processes.
 """
 
 import argparse
-import itertools
 import json
 import os
+import random
 import sys
 import tempfile
 import time
-from typing import List, Tuple
+from typing import Iterator, List, NamedTuple, Tuple
 
 import editdistance
 import numpy as np
 import soundfile
 import torch
 from measure import in_fresh_process, peak_megabytes, write_figures
+from tqdm import tqdm
 
 import varan_fairseq
-from varan_fairseq.data.manifest import read_manifest
 
-RATE = 16000
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "manifests"))
+from digits import PAUSE, RATE, VOICES, speak  # noqa: E402
+from espeak import Espeak  # noqa: E402
+
+PHRASES = 6
 
 
-def write(path: str, data: str, subset: str, seconds: float) -> Tuple[List[str], float]:
-    """Writes the file; returns the recordings in it, and how long it is."""
-    manifest = read_manifest(os.path.join(data, f"{subset}.tsv"))
-    names, total = [], 0
+class Recording(NamedTuple):
+    """ends: of its pieces, in samples. words: of all."""
+
+    path: str
+    ends: List[int]
+    words: List[str]
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        for start, end in zip([0, *self.ends], self.ends):
+            yield soundfile.read(self.path, start=start, stop=end, dtype="float32")[0]
+
+
+def record(path: str, seconds: float) -> Recording:
+    """Writes a recording of about that length."""
+    espeak, rng, noise = Espeak(), random.Random(1), np.random.default_rng(1)
+    ends: List[int] = []
+    words: List[str] = []
     with soundfile.SoundFile(path, "w", RATE, 1, subtype="PCM_16") as file:
-        for name, samples in itertools.cycle(manifest.entries):
-            if total + samples > seconds * RATE and names:
-                break
-            names.append(os.path.join(manifest.root, name))
-            file.write(soundfile.read(names[-1])[0])
-            total += samples
-    return names, total / RATE
+        for number, voice in enumerate(tqdm(VOICES["test"], "speaking", leave=False), start=1):
+            while file.tell() < number / len(VOICES["test"]) * seconds * RATE:
+                said, wave = speak(espeak, rng, [voice], PHRASES)
+                wave = np.pad(wave, [int(rng.uniform(*PAUSE) / 2 * RATE) for _ in range(2)])
+                file.write(np.clip(wave + noise.normal(0, 0.003, len(wave)), -1, 1))
+                ends.append(file.tell())
+                words += said
+    return Recording(path, ends, words)
 
 
-def transcribe(checkpoint: str, path: str):
-    """Consumes a recording as varan-transcribe does, utterance by utterance."""
+def transcription(checkpoint: str, path: str):
+    """(a function that consumes a recording as varan-transcribe does, utterance by utterance;
+    the words that it has found)."""
     model = varan_fairseq.load(checkpoint)
     model.transcribe(np.zeros(30 * RATE, np.float32))  # what a window needs is not of the length
     words: List[str] = []
@@ -59,49 +82,55 @@ def transcribe(checkpoint: str, path: str):
     return work, words
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("checkpoint")
-    parser.add_argument("data")
-    parser.add_argument("subset", nargs="?")
-    parser.add_argument("--seconds", type=float, default=3600)
-    parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
-    if args.memory:  # data is the recording
-        print(json.dumps(peak_megabytes(transcribe(args.checkpoint, args.data)[0])))
-        return
-    folder = tempfile.mkdtemp()
-    short, path = os.path.join(folder, "short.wav"), os.path.join(folder, "long.wav")
-    write(short, args.data, args.subset, args.seconds / 10)
-    names, seconds = write(path, args.data, args.subset, args.seconds)
-    memory = [in_fresh_process(__file__, args.checkpoint, each) for each in (short, path)]
-    work, words = transcribe(args.checkpoint, path)
+def texts(checkpoint: str, recording: Recording) -> Tuple[List[str], List[str], float]:
+    """(words of the whole, words of its pieces, seconds that the whole took)."""
+    work, whole = transcription(checkpoint, recording.path)
     start = time.perf_counter()
     work()
     took = time.perf_counter() - start
-    model = varan_fairseq.load(args.checkpoint)
-    texts = dict(zip(sorted(set(names)), model.transcribe(sorted(set(names)))))
-    expected = " ".join(texts[name] for name in names).split()
-    edits = editdistance.eval(words, expected)
+    pieces = varan_fairseq.load(checkpoint).transcribe(list(recording.pieces()))
+    return whole, " ".join(pieces).split(), took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("checkpoint")
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(os.cpu_count())
+    if args.memory:  # a recording
+        print(json.dumps(peak_megabytes(transcription(args.checkpoint, args.memory)[0])))
+        return
+    folder = tempfile.mkdtemp()
+    short = record(os.path.join(folder, "short.wav"), args.seconds / 10)
+    long = record(os.path.join(folder, "long.wav"), args.seconds)
+    memory = [
+        in_fresh_process(__file__, args.checkpoint, "--memory", each.path) for each in (short, long)
+    ]
+    whole, pieces, took = texts(args.checkpoint, long)
+    seconds = long.ends[-1] / RATE
     row = {
         "seconds": round(seconds),
         "megabytes_tenth": round(memory[0]),
         "megabytes": round(memory[1]),
         "real_time_factor": round(took / seconds, 4),
-        "words": len(expected),
-        "other_words": edits,
-        "recordings": len(names),
+        "pieces": len(long.ends),
+        "words": len(pieces),
+        "other_words": editdistance.eval(whole, pieces),
+        "wer_whole": round(100 * editdistance.eval(whole, long.words) / len(long.words), 2),
+        "wer_pieces": round(100 * editdistance.eval(pieces, long.words) / len(long.words), 2),
     }
     print(
         f"{seconds:.0f} s of audio in {took:.1f} s (real-time factor {took / seconds:.4f}); memory "
-        f"beyond the model {memory[0]:.0f} MB at a tenth, {memory[1]:.0f} MB at all of it; {edits} "
-        f"of {len(expected)} words are others than in the {len(names)} recordings alone"
+        f"beyond the model {memory[0]:.0f} MB at a tenth, {memory[1]:.0f} MB at all of it; "
+        f"{row['other_words']} of {row['words']} words are others than in its {row['pieces']} "
+        f"pieces; WER {row['wer_whole']}%, in pieces {row['wer_pieces']}%"
     )
     if args.json:
         write_figures(args.json, [row])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

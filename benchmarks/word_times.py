@@ -14,13 +14,12 @@ import sys
 from typing import List
 
 import numpy as np
-import soxr
 from measure import write_figures
 
 import varan_fairseq
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "manifests"))
-from digits import ACCENTS, VOICES, WORDS  # noqa: E402
+from digits import VOICES, speak  # noqa: E402
 from espeak import Espeak  # noqa: E402
 
 
@@ -28,16 +27,8 @@ def spoken(count: int, seed: int = 1):
     """(words, samples at 16 kHz, onsets in seconds) of digit strings by validation voices."""
     espeak, rng = Espeak(), random.Random(seed)
     for _ in range(count):
-        words = rng.choices(WORDS, k=rng.randint(3, 6))
-        wave = espeak.speak(
-            " ".join(words).lower(),
-            f"{rng.choice(ACCENTS)}+{rng.choice(VOICES['valid'])}",
-            rate=rng.randint(140, 190),
-            pitch=rng.randint(30, 70),
-        )
-        onsets = list(espeak.onsets)
-        wave = soxr.resample(wave.astype(np.float32) / 2**15, espeak.sample_rate, 16000)
-        yield words, wave, onsets
+        words, wave = speak(espeak, rng, VOICES["valid"])
+        yield words, wave, list(espeak.onsets)
 
 
 def errors(recognizer, count: int) -> List[float]:

@@ -2,12 +2,13 @@
 """Spoken digit strings from espeak-ng, as a fairseq corpus whose test voices never occur
 in training.
 
-    python manifests/digits.py OUT [--train 3000] [--valid 100] [--test 200]
+    python manifests/digits.py OUT [--train 3000] [--valid 100] [--test 200] [--phrases 1]
 """
 
 import argparse
 import os
 import random
+from typing import List, Sequence, Tuple
 
 import numpy as np
 import soundfile
@@ -20,6 +21,7 @@ from varan_fairseq.data.manifest import split_names, write_dictionary, write_spl
 from varan_fairseq.files import written_whole
 
 RATE = 16000
+PAUSE = (0.2, 1.0)  # seconds between phrases
 WORDS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
 ACCENTS = ["en-us", "en-gb-x-rp", "en-gb-scotland"]
 VOICES = {
@@ -32,24 +34,36 @@ VOICES = {
 }
 
 
+def speak(
+    espeak: Espeak, rng: random.Random, voices: Sequence[str], phrases: int = 1
+) -> Tuple[List[str], np.ndarray]:
+    """(digits, their samples at `RATE`) by one of the voices: 3 to 6 of them, or 1 .. `phrases`
+    times as many with pauses between. `espeak.onsets` are of the last phrase."""
+    count = rng.randint(1, phrases) if phrases > 1 else 1
+    words = [rng.choices(WORDS, k=rng.randint(3, 6)) for _ in range(count)]
+    voice = f"{rng.choice(ACCENTS)}+{rng.choice(voices)}"
+    rate, pitch = rng.randint(140, 190), rng.randint(30, 70)
+    waves = []
+    for phrase in words:
+        if waves:
+            pause = rng.uniform(*PAUSE) * espeak.sample_rate
+            waves.append(np.zeros(int(pause), np.int16))
+        waves.append(espeak.speak(" ".join(phrase).lower(), voice, rate=rate, pitch=pitch))
+    wave = np.concatenate(waves).astype(np.float32) / 2**15
+    return sum(words, []), soxr.resample(wave, espeak.sample_rate, RATE)
+
+
 def make_split(
-    espeak: Espeak, out: str, data: str, split: str, count: int, rng: random.Random
+    espeak: Espeak, out: str, data: str, split: str, count: int, phrases: int, rng: random.Random
 ):
-    """Writes `count` recordings into `out` and the split's manifest into `data`; returns the
-    transcripts."""
+    """Writes `count` recordings into `out` and the split's manifest into
+    `data`; returns the transcripts."""
     root = os.path.join(os.path.abspath(out), split)
     os.makedirs(root, exist_ok=True)
     entries, transcripts = [], []
     noise = np.random.default_rng(rng.randrange(2**32))
     for index in tqdm(range(count), desc=split, leave=False):
-        words = rng.choices(WORDS, k=rng.randint(3, 6))
-        wave = espeak.speak(
-            " ".join(words).lower(),
-            f"{rng.choice(ACCENTS)}+{rng.choice(VOICES[split])}",
-            rate=rng.randint(140, 190),
-            pitch=rng.randint(30, 70),
-        )
-        wave = soxr.resample(wave.astype(np.float32) / 2**15, espeak.sample_rate, RATE)
+        words, wave = speak(espeak, rng, VOICES[split], phrases)
         wave = np.clip(wave + noise.normal(0, 0.003, len(wave)), -1, 1)
         name = f"{index:05d}.wav"
         soundfile.write(os.path.join(root, name), wave, RATE, subtype="PCM_16")
@@ -65,6 +79,9 @@ def main() -> None:
     parser.add_argument("--train", type=at_least_1, default=3000, help="training strings")
     parser.add_argument("--valid", type=at_least_1, default=100, help="validation strings")
     parser.add_argument("--test", type=at_least_1, default=200, help="test strings")
+    parser.add_argument(
+        "--phrases", type=at_least_1, default=1, help="most in a string, with pauses between"
+    )
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
@@ -73,7 +90,8 @@ def main() -> None:
     transcripts = []
     with written_whole(args.out, split_names(VOICES, ["wrd", "ltr"], "dict.ltr.txt")) as data:
         for split in VOICES:
-            transcripts += make_split(espeak, args.out, data, split, getattr(args, split), rng)
+            count = getattr(args, split)
+            transcripts += make_split(espeak, args.out, data, split, count, args.phrases, rng)
         write_dictionary(data, transcripts)
     print(f"{args.out}: {args.train} train, {args.valid} valid, {args.test} test strings")
 

@@ -8,7 +8,8 @@ import torch
 from build import batch, build_criterion, build_model, setup_task
 
 from varan_fairseq.method import consensus
-from varan_fairseq.method.consensus import consensus_layer, log_likelihood
+from varan_fairseq.method.consensus import consensus_layer
+from varan_fairseq.method.likelihood import weighted_log_likelihood
 
 V = 3
 BLANK = 1  # not 0, which a wrong default would be
@@ -62,8 +63,7 @@ def test_equals_the_definition(seed, budget, monkeypatch):
     found = consensus_layer(dirty, log_q, lengths, BLANK)
     assert found.dtype == torch.long
     expected = [
-        by_hand(log_probs[:, : lengths[b], b], log_q[b].exp().tolist())
-        for b in range(len(lengths))
+        by_hand(log_probs[:, : lengths[b], b], log_q[b].exp().tolist()) for b in range(len(lengths))
     ]
     assert found.tolist() == expected
     assert torch.equal(consensus_layer(list(dirty), log_q, lengths, BLANK), found)
@@ -140,29 +140,46 @@ def test_float32_is_enough():
 
 @pytest.mark.parametrize("frames, width", [(6, 3), (300, 90)])
 def test_likelihoods_are_torchs(frames, width):
-    """In float64, whatever the lengths, down to e^-1000 and less."""
+    """In float64, whatever the lengths, down to e^-1000 and less; weighed over layers."""
     torch.manual_seed(0)
-    log_probs = (2 * torch.randn(frames, 3, 9, dtype=torch.float64)).log_softmax(-1)
+    log_probs = (2 * torch.randn(2, frames, 3, 9, dtype=torch.float64)).log_softmax(-1)
+    weights = torch.rand(20, 2, dtype=torch.float64)
+    weights[3, 0] = weights[5] = 0
     utterance, count = torch.randint(3, (20,)), torch.randint(0, width + 1, (20,))
     labels = torch.randint(1, 9, (20, width))
     labels[torch.arange(width) >= count.unsqueeze(1)] = -1
     lengths = torch.randint(frames // 2, frames + 1, (3,))[utterance]
-    found = log_likelihood(log_probs, utterance, labels, lengths, 0)
-    expected = -torch.nn.functional.ctc_loss(
-        log_probs[:, utterance], labels.clamp(min=0), lengths, count, blank=0, reduction="none"
-    )
-    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-10)
+    each = [
+        -torch.nn.functional.ctc_loss(
+            layer[:, utterance], labels.clamp(min=0), lengths, count, blank=0, reduction="none"
+        )
+        for layer in log_probs
+    ]
+    expected = (weights * torch.stack(each, 1)).sum(1)
+    for bound in (expected - math.inf, expected.mean().expand(20)):
+        found = weighted_log_likelihood(log_probs, weights, utterance, labels, lengths, 0, bound)
+        wanted = expected.masked_fill(expected < bound, -math.inf)
+        assert torch.allclose(found, wanted, rtol=1e-12, atol=1e-10)
 
 
 def test_what_underflows_is_computed_in_logarithms():
     """Layer 1 is sure of its path to e^-900, which is nothing in probabilities, but as -900 of
-    weight 0.001 costs layer 0's transcript less than it is ahead by."""
+    weight 0.001 costs layer 0's transcript less than it is ahead by. If it is ahead."""
     log_probs = torch.full((2, 3, 1, V), -900.0, dtype=torch.float64)
     log_probs[:1] = from_paths([0, 0, 2])
     log_probs[1, torch.arange(3), 0, torch.tensor([0, 2, 0])] = 0.0
     first = torch.zeros(1, dtype=torch.long)
-    found = log_likelihood(log_probs[1], first, torch.tensor([[0, 2]]), torch.tensor([3]), BLANK)
-    assert found.item() == -math.inf
+    for bound, expected in ((-1000.0, math.log(2) - 900), (-650.0, -math.inf)):
+        found = weighted_log_likelihood(
+            log_probs[1:],
+            torch.ones(1, 1, dtype=torch.float64),
+            first,
+            torch.tensor([[0, 2]]),
+            torch.tensor([3]),
+            BLANK,
+            torch.tensor([bound], dtype=torch.float64),
+        )
+        assert found.item() == pytest.approx(expected)
     assert choose(log_probs, 0.999, 0.001) == 0
     assert choose(log_probs, 0.9, 0.1) == 1
 

@@ -20,7 +20,9 @@ from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.decoding.recognizer import Recognizer
 
 sys.path.insert(0, os.path.join(REPO, "benchmarks"))
-from word_times import WORDS, errors  # noqa: E402
+from word_times import errors  # noqa: E402 (knows where manifests are)
+
+from digits import WORDS  # noqa: E402
 
 SHAPE = {
     "conv_feature_layers": "[(64,20,10)] + [(96,3,2)] * 2 + [(128,3,2)] + [(128,2,2)] * 2",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from varan_fairseq.scoring import transcripts
+from varan_fairseq.scoring.rates import interval, rate
 
 WORDS = "one two three four five six * **".split()
 
@@ -40,7 +41,7 @@ def test_wer_is_jiwers_to_the_last_digit(seed):
     for reference, hypothesis, pairs in zip(references, hypotheses, aligned):
         assert [a for a, _ in pairs if a] == reference
         assert [b for _, b in pairs if b] == hypothesis
-        assert transcripts.edits(pairs).errors == transcripts.unit_errors(reference, hypothesis)
+        assert transcripts.edits(pairs).errors == transcripts.distance(reference, hypothesis)
 
 
 def test_summary():
@@ -54,28 +55,28 @@ def test_summary():
 def test_interval_is_that_of_a_binomial():
     """2,000 utterances of one word: the bootstrap is close to the normal approximation."""
     errors = (np.random.default_rng(3).random(2000) < 0.2).astype(int)
-    low, high = transcripts.interval(errors, np.ones(2000))
+    low, high = interval(errors, np.ones(2000))
     p = errors.mean()
     half = 100 * 1.96 * np.sqrt(p * (1 - p) / 2000)
     assert low == pytest.approx(100 * p - half, abs=0.25)
     assert high == pytest.approx(100 * p + half, abs=0.25)
-    assert transcripts.interval(errors, np.ones(2000)) == (low, high)
+    assert interval(errors, np.ones(2000)) == (low, high)
 
 
 def test_interval_of_speakers_is_wider_when_speakers_differ():
     speakers = np.repeat(np.arange(10), 50)
     errors = np.where(speakers < 3, 1, 0)
-    narrow = transcripts.interval(errors, np.ones(500))
-    wide = transcripts.interval(errors, np.ones(500), speakers)
+    narrow = interval(errors, np.ones(500))
+    wide = interval(errors, np.ones(500), speakers)
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
-    one_each = transcripts.interval(errors, np.ones(500), np.arange(500))
+    one_each = interval(errors, np.ones(500), np.arange(500))
     assert one_each == narrow
 
 
 def test_nothing_has_no_rate():
-    assert np.isnan(transcripts.rate(0, 0))
-    assert np.isnan(transcripts.interval([1, 0], [0, 0])).all()
-    low, high = transcripts.interval([0, 1, 0], [0, 2, 0])  # resamples without a word
+    assert np.isnan(rate(0, 0))
+    assert np.isnan(interval([1, 0], [0, 0])).all()
+    low, high = interval([0, 1, 0], [0, 2, 0])  # resamples without a word
     assert (low, high) == (50, 50)
 
 

@@ -96,7 +96,7 @@ def first_hour(language, pretrained):
     report = ["varan-report", checkpoint, data, "test", "--out", f"{data}/report.html"]
     run(f"{data}/report.log", *report, "--log", f"{data}/run/train.log")
     minutes = {
-        split: sum(size for _, size in read_manifest(f"{data}/{split}.tsv").entries) / 960000
+        split: read_manifest(f"{data}/{split}.tsv").samples.sum() / 960000
         for split in ("train", "test")
     }
     return {

@@ -9,11 +9,11 @@ import subprocess
 
 import numpy as np
 import pytest
-from faulty import copy, ctc, decode, edit, read, tool, write  # noqa: F401 (fixtures)
+from faulty import copy, ctc, decode, edit, emotion, read, tool, write  # noqa: F401 (fixtures)
 
 import varan_fairseq
-from varan_fairseq.cli import report
-from varan_fairseq.report.gather import groups_of_length, groups_of_names
+from varan_fairseq.cli import classify, report
+from varan_fairseq.report.found import groups_of_length, groups_of_names
 from varan_fairseq.report.log import read_log
 
 LOG = """\
@@ -92,7 +92,7 @@ def test_nothing_is_loaded_and_nothing_runs_that_is_not_ours(page):
         "By length",
         "By speaker",
         "Training",
-        "with the most errors",
+        "The worst utterances",
     ):
         assert title in text
 
@@ -134,6 +134,45 @@ def test_a_baseline_has_no_layers_to_show(ctc, tmp_path, page):  # noqa: F811
     assert code == 0, error
     text = read(tmp_path / "page.html")
     assert "<svg" not in text and "<audio" not in text and "WER" in text
+
+
+def test_a_classifiers_page_says_what_varan_classify_says(emotion, tmp_path):  # noqa: F811
+    data = copy(emotion.data, tmp_path / "data")
+    names = [line.split("\t")[0] for line in read(f"{data}/test.tsv").splitlines()[1:]]
+    write(f"{data}/test.spk", "".join(f"{index % 2}\n" for index in range(len(names))))
+    out = tmp_path / "page.html"
+    code, text, error = tool(
+        report.main, emotion.checkpoint, data, "test", "--out", out, "--worst", "99"
+    )
+    assert code == 0, error
+    page = read(out)
+
+    def classified(*options):
+        folder = str(tmp_path / "-".join(["out", *options]))
+        arguments = [emotion.checkpoint, data, "test", "--out", folder, *options]
+        assert tool(classify.main, *arguments)[0] == 0
+        return json.loads(read(f"{folder}/scores.json")), read(f"{folder}/utterances.tsv")
+
+    scores, table = classified()
+    low, high = scores["accuracy_interval"]
+    assert low <= scores["accuracy"] <= high
+    assert f"accuracy {scores['accuracy']:.2f}%" in text and text.split()[1] in page
+    assert f"{low:.2f} - {high:.2f}" in page and "over the 2 speakers" in page
+    for title in ("What was taken for what", "By class", "By length", "By speaker"):
+        assert f"<h2>{title}</h2>" in page
+    rows = [line.split("\t") for line in table.splitlines()[1:]]
+    wrong = {row[0] for row in rows if row[1] != row[2]}
+    assert wrong and set(re.findall(r"<strong>(.*?)</strong>", page)) == wrong
+    alone = [classified("--layer", str(layer))[0]["accuracy"] for layer in (1, 2, 3)]
+    best = max(alone)
+    assert f"Best alone: layer {alone.index(best) + 1} with {best:.2f}%" in page
+
+
+def test_a_classifier_needs_labels(emotion, tmp_path):  # noqa: F811
+    data = copy(emotion.data, tmp_path / "data")
+    os.remove(f"{data}/test.emo")
+    code, _, error = tool(report.main, emotion.checkpoint, data, "test")
+    assert code == 2 and "test.emo" in error and error.count("\n") == 1, error
 
 
 def test_logs_in_both_formats(tmp_path):

@@ -86,7 +86,7 @@ def text(found: Survey, sample_rate: int) -> List[str]:
     """Lines for a person."""
     lines = []
     for split in found.splits:
-        seconds = np.array([samples for _, samples in split.manifest.entries]) / sample_rate
+        seconds = split.manifest.samples / sample_rate
         speakers = f", {len(set(split.speakers))} speakers" if split.speakers else ""
         lines.append(
             f"{split.name}: {len(seconds):,} files, {seconds.sum() / 3600:.2f} hours, "
@@ -107,7 +107,7 @@ def text(found: Survey, sample_rate: int) -> List[str]:
 
 def histogram(manifest: Manifest, sample_rate: int) -> List[Tuple[float, float, int]]:
     """(from, to, files) by duration in seconds, in at most ten steps of a round size."""
-    seconds = np.array([samples for _, samples in manifest.entries]) / sample_rate
+    seconds = manifest.samples / sample_rate
     longest = max(float(seconds.max()), 1e-3)
     step = next(
         size * 10.0**power
@@ -126,7 +126,7 @@ def as_json(found: Survey, sample_rate: int) -> Dict[str, Any]:
             {
                 "name": split.name,
                 "files": len(split.manifest.entries),
-                "hours": sum(samples for _, samples in split.manifest.entries) / sample_rate / 3600,
+                "hours": float(split.manifest.samples.sum() / sample_rate / 3600),
                 "speakers": None if split.speakers is None else len(set(split.speakers)),
                 "lengths": histogram(split.manifest, sample_rate),
             }

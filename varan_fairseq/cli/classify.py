@@ -1,6 +1,6 @@
 """varan-classify: the labels of a split, or of audio files.
 
-For a split: accuracy, unweighted accuracy, F1 and recall (scores.json), the confusion matrix
+For a split: accuracy with its 95% interval, unweighted accuracy, F1 and recall (scores.json), the confusion matrix
 (confusion.csv, confusion.png), and for every utterance its probabilities and layer posterior
 (utterances.tsv). A split without a label file gets utterances.tsv alone. For audio files:
 those columns on the standard output.
@@ -27,7 +27,9 @@ from ..decoding.inference import Classifier
 from ..decoding.split import STRICT, check_complete, load_audio, outputs
 from ..files import cell, printable, refuse_file, write_lines, written_whole
 from ..method.combine import RULES
+from ..report.figures import draw_confusion
 from ..scoring.classification import METRICS, confusion_matrix, recalls, summary
+from ..scoring.rates import interval
 from . import (
     add_reading_options,
     add_split_options,
@@ -77,24 +79,6 @@ def table(found: Predictions, classes: Sequence[str]) -> List[str]:
     return lines
 
 
-def draw(plt: Any, confusion: np.ndarray, classes: Sequence[str], title: str) -> Any:
-    """A figure of counts [C, C]: colours are shares of the row, numbers are counts."""
-    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    size = 2.5 + 0.55 * len(classes)
-    figure, axis = plt.subplots(figsize=(size + 1, size), constrained_layout=True)
-    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*confusion.shape):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        axis.text(column, row, int(confusion[row, column]), ha="center", va="center", color=colour)
-    axis.set_xticks(range(len(classes)))
-    axis.set_xticklabels(classes, rotation=45, ha="right")
-    axis.set_yticks(range(len(classes)))
-    axis.set_yticklabels(classes)
-    axis.set(xlabel="predicted", ylabel="label", title=title)
-    figure.colorbar(image, ax=axis, label="share of the label's utterances")
-    return figure
-
-
 def write_results(folder: str, found: Predictions, classes: Sequence[str], about: Dict) -> Dict:
     """Writes what the module's docstring lists, all of it or nothing; returns the scores."""
     scores = {**about, "utterances": len(found.names)}
@@ -105,6 +89,8 @@ def write_results(folder: str, found: Predictions, classes: Sequence[str], about
             counts = confusion_matrix(torch.from_numpy(found.labels), predicted, len(classes))
             confusion = counts.long().numpy()
             scores.update(summary(confusion))
+            right = found.probs.argmax(1) == found.labels
+            scores["accuracy_interval"] = interval(right, np.ones(len(right)))
             scores["recall"] = {
                 name: None if math.isnan(value) else 100 * value
                 for name, value in zip(classes, recalls(confusion))
@@ -121,7 +107,7 @@ def write_results(folder: str, found: Predictions, classes: Sequence[str], about
                 f"{scores['unweighted_accuracy']:.1f}%"
             )
             picture = os.path.join(partial, "confusion.png")
-            save_picture(picture, lambda plt: draw(plt, confusion, classes, title))
+            save_picture(picture, lambda plt: draw_confusion(plt, confusion, classes, title))
     return scores
 
 

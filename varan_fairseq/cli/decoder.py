@@ -54,7 +54,7 @@ def split_emissions(decoding: Decoding, subset: str, manifest: Manifest) -> Emis
     }
     name = results_name("emissions", subset, *setting_name(decoding.path, args))
     folder = os.path.join(args.emissions or beside(decoding.path), name)
-    seconds = sum(samples for _, samples in manifest.entries) / config.task.sample_rate
+    seconds = manifest.samples.sum() / config.task.sample_rate
     if args.shard and not is_kept(folder, key):
         folder, key = args.shard.folder(folder), {**key, "shard": args.shard}
     elif args.shards > 1:

@@ -65,14 +65,9 @@ def _folder(decoding: Decoding, subset: str) -> str:
 
 def _check(decoding: Decoding, subset: str) -> Split:
     files, manifest, labels = check_data(decoding, subset)
-    speakers = os.path.splitext(files.manifest)[0] + ".spk"
     spelling = decoding.config.common_eval.post_process
-    references = read_references(files.labels, labels, spelling, speakers)
+    references = read_references(files, labels, spelling)
     return Split(subset, manifest, references, labels)
-
-
-def _seconds(decoding: Decoding, split: Split) -> float:
-    return sum(samples for _, samples in split.manifest.entries) / decoding.config.task.sample_rate
 
 
 def _choose(decoding: Decoding, search: Search, split: Split) -> Dict[str, Any]:
@@ -122,7 +117,7 @@ def _report(
         "post_process": config.common_eval.post_process,
         "model_overrides": literal(config),
         "reading": reading_overrides(decoding.args, CTC_RULES) or "as trained",
-        "time": _time(emissions, searched, _seconds(decoding, split)),
+        "time": _time(emissions, searched, split.manifest.samples.sum() / config.task.sample_rate),
     }
     with written_whole(folder, RESULTS) as partial:
         write_results(partial, split.manifest, split.references, found, scored, split.labels, about)

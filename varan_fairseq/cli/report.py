@@ -1,26 +1,33 @@
-"""varan-report: one page on how a recognizer did on a split, for a browser, offline.
+"""varan-report: one page on how a model did on a split, for a browser, offline.
 
-WER with its interval, each layer alone beside all together, which layers the utterances used (by
-length, by speaker), the utterances with the most errors with their audio, curves of the training.
+WER or accuracy with its interval, each layer alone beside all together, which layers the utterances
+used (by length, by speaker, by class), the worst utterances with their audio, a classifier's
+confusion matrix, curves of the training.
 """
 
 import argparse
 import os
 import sys
-from typing import List, Optional
+from typing import Any, List, Optional, Tuple
+
+import numpy as np
 
 import varan_fairseq  # noqa: F401  (registers the models)
 
 from ..data.check import check_split, split_files
+from ..data.labels import read_labels
+from ..data.manifest import Manifest, read_manifest, read_speakers, speakers_path
 from ..data.short import check_lengths
 from ..decoding.evaluate import read_references
 from ..decoding.finetuned import load_model, training_post_process
-from ..decoding.split import load_checked_audio
+from ..decoding.split import STRICT, load_audio, load_checked_audio
 from ..files import refuse_no_folder, write_lines
 from ..method.combine import CTC_RULES
-from ..report.gather import gather
+from ..report.classification import classify
+from ..report.found import Found
 from ..report.log import read_log
 from ..report.page import render, sections, utterances
+from ..report.recognition import recognize
 from . import add_reading_options, add_split_options, beside, reading_overrides, run
 from .pictures import pyplot
 
@@ -29,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="varan-report", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("checkpoint", help="of varan_ctc (a pickle), or the folder of an adapter")
+    options.add_argument("checkpoint", help="fine-tuned (a pickle), or the folder of an adapter")
     options.add_argument("data", help="folder with the manifests")
     options.add_argument("subset", help="name of the manifest, as test")
     options.add_argument(
@@ -50,40 +57,51 @@ def report(argv: Optional[List[str]]) -> None:
     out = args.out or os.path.join(beside(args.checkpoint), f"report-{args.subset}.html")
     refuse_no_folder(out)
     training = read_log(args.log) if args.log else []
-    overrides = reading_overrides(args, CTC_RULES)
-    model, cfg, task = load_model(args.checkpoint, overrides, args.data, args.base, ("varan_ctc",))
-    spelling = training_post_process(cfg)
-    labels, files = task.target_dictionary, split_files(cfg.task, args.subset)
-    manifest = check_split(files, labels, cfg.task.sample_rate)
-    speakers = os.path.join(args.data, f"{args.subset}.spk")
-    references = read_references(files.labels, labels, spelling, speakers)
-    check_lengths(files.manifest, manifest, model.w2v_encoder.receptive_field, None)
-    load_checked_audio(task, cfg.task, args.subset)
-    found = gather(model, task, args.subset, manifest, references, spelling, args.max_tokens)
-
-    scores = found.scored.summary
+    overrides = {**reading_overrides(args, CTC_RULES), **STRICT}
+    kinds = {"varan_ctc": _recognizer, "varan_classification": _classifier}
+    model, cfg, task = load_model(args.checkpoint, overrides, args.data, args.base, tuple(kinds))
+    found, manifest = kinds[cfg.model._name](args, model, cfg, task)
     facts = [
         ("checkpoint", args.checkpoint),
-        ("aggregation", f"{model.cfg.aggregation}, {model.cfg.combine}, best path"),
-        ("utterances", f"{scores['utterances']:,}, {scores['wrong_utterances']:,} with errors"),
-        ("words", f"{scores['words']:,}"),
-        (
-            "errors",
-            f"{scores['substitutions']:,} substitutions, {scores['deletions']:,} deletions, "
-            f"{scores['insertions']:,} insertions",
-        ),
-        ("UER", f"{scores['uer']:.2f}%"),
+        *found.facts,
         ("audio", f"{found.seconds.sum() / 3600:.2f} hours"),
     ]
     page = render(
         f"{args.subset}: {os.path.basename(args.data.rstrip('/'))}",
-        scores,
+        found,
         facts,
-        sections=sections(plt, found, references, model.prior.probs.cpu().numpy(), training),
+        sections=sections(plt, found, model.prior.probs.cpu().numpy(), training),
         utterances=utterances(found, manifest, args.worst, cfg.task.sample_rate),
     )
     write_lines(out, page.split("\n"))
-    print(f"WER {scores['wer']:.2f}%  {scores['utterances']} utterances -> {out}")
+    print(f"{found.measure} {found.value:.2f}%  {len(manifest.entries)} utterances -> {out}")
+
+
+def _recognizer(
+    args: argparse.Namespace, model: Any, cfg: Any, task: Any
+) -> Tuple[Found, Manifest]:
+    spelling = training_post_process(cfg)
+    labels, files = task.target_dictionary, split_files(cfg.task, args.subset)
+    manifest = check_split(files, labels, cfg.task.sample_rate)
+    references = read_references(files, labels, spelling)
+    check_lengths(files.manifest, manifest, model.w2v_encoder.receptive_field, None)
+    load_checked_audio(task, cfg.task, args.subset)
+    found = recognize(model, task, args.subset, manifest, references, spelling, args.max_tokens)
+    return found, manifest
+
+
+def _classifier(
+    args: argparse.Namespace, model: Any, cfg: Any, task: Any
+) -> Tuple[Found, Manifest]:
+    path = os.path.join(args.data, f"{args.subset}.tsv")
+    manifest = read_manifest(path)
+    count = len(manifest.entries)
+    labels = os.path.join(args.data, f"{args.subset}.{cfg.task.labels}")
+    labels = np.array(read_labels(labels, task.target_dictionary, count))
+    speakers = read_speakers(speakers_path(path), count)
+    load_audio(model, cfg, task, args.subset, manifest)
+    found = classify(model, task, args.subset, manifest, labels, speakers, args.max_tokens)
+    return found, manifest
 
 
 def main(argv: Optional[List[str]] = None) -> int:

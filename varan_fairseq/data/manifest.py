@@ -8,6 +8,8 @@ import codecs
 import os
 from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
+
 from ..files import write_lines
 
 
@@ -16,6 +18,30 @@ class Manifest(NamedTuple):
 
     root: str
     entries: List[Tuple[str, int]]
+
+    @property
+    def samples(self) -> np.ndarray:
+        """Of each recording, [N]."""
+        return np.array([samples for _, samples in self.entries], dtype=np.int64)
+
+
+def speakers_path(manifest: str) -> str:
+    """The file that may lie beside a manifest, with the speaker of each of its recordings."""
+    return os.path.splitext(manifest)[0] + ".spk"
+
+
+def read_speakers(path: str, count: int) -> Optional[List[str]]:
+    """The speakers of `count` recordings; None if there is no such file. Raises ValueError for
+    another number of lines."""
+    if not os.path.isfile(path):
+        return None
+    speakers = [line.strip() for line in read_lines(path)]
+    if len(speakers) != count:
+        raise ValueError(
+            f"{path} has {len(speakers)} lines, its manifest names {count} audio files: wanted a "
+            "speaker a file"
+        )
+    return speakers
 
 
 def read_lines(path: str) -> List[str]:
@@ -58,9 +84,7 @@ def read_manifest(path: str) -> Manifest:
     for number, line in enumerate(lines[1:], start=2):
         fields = line.split("\t")
         if len(fields) != 2 or not fields[0].strip() or not fields[1].strip().isdecimal():
-            raise ValueError(
-                f"{path}, line {number}: {line!r}, wanted path<TAB>number of samples"
-            )
+            raise ValueError(f"{path}, line {number}: {line!r}, wanted path<TAB>number of samples")
         entries.append((fields[0], int(fields[1])))
     if not entries:
         raise ValueError(f"{path} is empty: it names the folder {root!r} and no audio file")

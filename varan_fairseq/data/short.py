@@ -41,7 +41,7 @@ def check_masking(
         return
     least = min_sample_size or 0
     counts = np.array(frames)
-    counts[[samples < least for _, samples in manifest.entries]] = 0
+    counts[manifest.samples < least] = 0
     sizes = [size for size in np.unique(counts) if 0 < size <= 4 * cfg.mask_length]
     with numpy_seed(1):  # and what training draws stays as it was
         bad = [size for size in sizes if _may_mask_all(int(size), cfg)]

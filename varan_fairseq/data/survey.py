@@ -155,7 +155,7 @@ def audio_findings(split: Split) -> List[Finding]:
 def label_findings(split: Split, dictionary: Optional[Dictionary], frames: Frames) -> List[Finding]:
     """Of labels, and of lengths."""
     findings = []
-    sizes = np.array([samples for _, samples in split.manifest.entries])
+    sizes = split.manifest.samples
     names = [name for name, _ in split.manifest.entries]
 
     def add(level: str, kind: str, rows: Sequence[int], text: str) -> None:

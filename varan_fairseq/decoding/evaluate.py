@@ -8,11 +8,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from fairseq.data import Dictionary
 from fairseq.data.data_utils import post_process
 
-from ..data.manifest import Manifest, read_lines
+from ..data.check import SplitFiles
+from ..data.manifest import Manifest, read_lines, read_speakers, speakers_path
 from ..files import cell, write_lines
 from ..parallel import in_processes
 from ..progress import progress
 from ..scoring import transcripts
+from ..scoring.rates import rate
 from .emissions import Emissions
 from .search import Hypothesis, Search
 
@@ -39,30 +41,19 @@ class Scored(NamedTuple):
     summary: Dict[str, Any]
 
 
-def read_references(
-    path: str, labels: Dictionary, spelling: str, speakers: Optional[str] = None
-) -> References:
-    """path: of the label file. speakers: of a file with a speaker a line, which need not exist.
-    Raises ValueError if there is not a word in it."""
+def read_references(files: SplitFiles, labels: Dictionary, spelling: str) -> References:
+    """Of a split, with its speakers if they are known. Raises ValueError if there is not a word in it."""
     units = [
         labels.encode_line(line, append_eos=False, add_if_not_exist=False).tolist()
-        for line in read_lines(path)
+        for line in read_lines(files.labels)
     ]
     text = [post_process(labels.string(each), spelling) for each in units]
     if not any(line.split() for line in text):
         raise ValueError(
-            f"{path}: the transcripts have no words after common_eval.post_process={spelling}: "
+            f"{files.labels}: the transcripts have no words after common_eval.post_process={spelling}: "
             "there is no WER"
         )
-    known = None
-    if speakers is not None and os.path.isfile(speakers):
-        known = read_lines(speakers)
-        if len(known) != len(units):
-            raise ValueError(
-                f"{speakers} has {len(known)} lines, {path} has {len(units)}: wanted a speaker an "
-                "utterance"
-            )
-    return References(units, text, known)
+    return References(units, text, read_speakers(speakers_path(files.manifest), len(units)))
 
 
 def search_split(
@@ -100,11 +91,24 @@ def score(references: References, best: Sequence[Hypothesis]) -> Scored:
         for reference, hypothesis in zip(references.text, best)
     ]
     units = [
-        (transcripts.unit_errors(reference, hypothesis.units), len(reference))
+        (transcripts.distance(reference, hypothesis.units), len(reference))
         for reference, hypothesis in zip(references.units, best)
     ]
     edits = [transcripts.edits(pairs) for pairs in aligned]
     return Scored(list(best), aligned, transcripts.summary(edits, units, references.speakers))
+
+
+def rates(references: References, best: Sequence[Hypothesis]) -> Tuple[float, float]:
+    """WER and UER alone, in percent."""
+    words = [(line.split(), each.text.split()) for line, each in zip(references.text, best)]
+    units = [(reference, each.units) for reference, each in zip(references.units, best)]
+    wer, uer = (
+        rate(
+            sum(transcripts.distance(*pair) for pair in pairs), sum(len(said) for said, _ in pairs)
+        )
+        for pairs in (words, units)
+    )
+    return wer, uer
 
 
 def write_results(

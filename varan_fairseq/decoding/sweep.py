@@ -4,7 +4,7 @@ import itertools
 import math
 from typing import Any, Dict, List, Sequence, Tuple
 
-from .evaluate import References, score
+from .evaluate import References, rates
 from .search import WEIGHTS, Hypothesis, plain
 
 
@@ -70,8 +70,8 @@ def choose(
     first; a row of WER and UER a setting). found: hypotheses of each setting, the best first."""
     rows = []
     for setting, hypotheses in zip(settings, found):
-        scores = score(references, [each[0] for each in hypotheses]).summary
-        rows.append({**setting, "wer": scores["wer"], "uer": scores["uer"]})
+        wer, uer = rates(references, [each[0] for each in hypotheses])
+        rows.append({**setting, "wer": wer, "uer": uer})
     order = [(row["wer"], row["uer"] if math.isfinite(row["uer"]) else 0.0) for row in rows]
     return order.index(min(order)), rows
 

@@ -9,13 +9,13 @@ with the exact CTC likelihood of every layer is minus the first term of the obje
 candidates are what the layers read by themselves, their best paths.
 """
 
-from typing import Optional, Sequence, Union
+from typing import Sequence, Union
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .ctc import CPU_TABLE_BYTES, GPU_TABLE_BYTES
+from .likelihood import bytes_a_row, weighted_log_likelihood
 
 
 @torch.no_grad()
@@ -30,15 +30,15 @@ def consensus_layer(
     to the larger q, then to the lower layer. Returns [B] long, 0-based.
     """
     transcripts = _Transcripts(log_probs, lengths, blank)
-    weights = log_q.exp().to(log_probs[0].dtype)
+    weights = log_q.double().exp()
     batch = torch.arange(len(log_q), device=log_q.device)
 
-    # First in full what the likeliest layer reads. S only falls as layers are added, so most
-    # other transcripts are out of the race after a few layers.
+    # First what the likeliest layer reads: most other transcripts are behind it long before
+    # their last frame.
     leading = torch.zeros_like(transcripts.contested)
     leading[transcripts.of_layer[log_q.argmax(1), batch]] = True
-    score = transcripts.score(log_probs, weights, leading)
-    bound = score.new_full((len(log_q),), float("-inf"))
+    bound = weights.new_full((len(log_q),), float("-inf"))
+    score = transcripts.score(log_probs, weights, leading, bound)
     bound[transcripts.utterance[leading]] = score[leading]
     score += transcripts.score(log_probs, weights, ~leading, bound)
 
@@ -73,85 +73,23 @@ class _Transcripts:
         self.contested = self.utterance.bincount(minlength=batch)[self.utterance] > 1
 
     def score(
-        self,
-        log_probs: Sequence[Tensor],
-        weights: Tensor,
-        which: Tensor,
-        bound: Optional[Tensor] = None,
+        self, log_probs: Sequence[Tensor], weights: Tensor, which: Tensor, bound: Tensor
     ) -> Tensor:
-        """S [N] of those in `which` [N] bool that are contested, else 0. weights: q [B, L].
-        bound: [B]; a transcript whose S is less gets some number between."""
+        """S [N] of those in `which` [N] bool that are contested, else 0; -inf if it is below
+        bound [B]. weights: q [B, L]."""
         score = weights.new_zeros(len(which))
         rows = (which & self.contested).nonzero().squeeze(1)
-        for layer in weights.mean(0).argsort(descending=True).tolist():
-            if len(rows) == 0:
-                break
-            weight = weights[self.utterance[rows], layer]
-            term = weight * self._log_likelihood(log_probs[layer], rows)
-            score[rows] += term.masked_fill(weight == 0, 0)  # 0 * -inf: no say
-            if bound is not None:
-                rows = rows[score[rows] >= bound[self.utterance[rows]]]
+        row_bytes = bytes_a_row(len(log_probs), self.labels.shape[1])
+        budget = GPU_TABLE_BYTES if weights.is_cuda else CPU_TABLE_BYTES
+        for part in rows.split(max(1, budget // row_bytes)) if len(rows) else ():
+            owner = self.utterance[part]
+            score[part] = weighted_log_likelihood(
+                log_probs,
+                weights[owner],
+                owner,
+                self.labels[part],
+                self.lengths[owner],
+                self.blank,
+                bound[owner],
+            )
         return score
-
-    def _log_likelihood(self, log_probs: Tensor, rows: Tensor) -> Tensor:
-        """log p(y | x) [len(rows)] by one layer, log_probs [T, B, V]."""
-        utterance, labels = self.utterance[rows], self.labels[rows]
-        lengths = self.lengths[utterance]
-        found = log_likelihood(log_probs, utterance, labels, lengths, self.blank)
-        lost = found.isinf().nonzero().squeeze(1)  # impossible, or too unlikely for that way
-        table = log_probs.shape[0] * (2 * labels.shape[1] + 1 + log_probs.shape[2])
-        budget = GPU_TABLE_BYTES if log_probs.is_cuda else CPU_TABLE_BYTES
-        parts = lost.split(max(1, budget // (table * log_probs.element_size())))
-        for part in parts if len(lost) else ():
-            with torch.backends.cudnn.flags(enabled=False):  # not deterministic
-                found[part] = -F.ctc_loss(
-                    log_probs[:, utterance[part]],
-                    labels[part].clamp(min=0),
-                    lengths[part],
-                    (labels[part] >= 0).sum(1),
-                    blank=self.blank,
-                    reduction="none",
-                ).to(found)
-        return found.to(log_probs.dtype)
-
-
-def log_likelihood(
-    log_probs: Tensor, utterance: Tensor, labels: Tensor, lengths: Tensor, blank: int
-) -> Tensor:
-    """CTC's forward recursion for many transcripts at once, in probabilities that are rescaled
-    now and then: no table and no logarithm a state, so several times faster than `F.ctc_loss`
-    on a CPU, which has the gradient in mind (`benchmarks/consensus.py`).
-
-    log_probs: [T, B, V]. utterance: [N], which of the B. labels: [N, S], padded with -1.
-    lengths: [N], valid frames. Returns log p(y | x) [N], float64; -inf where p is 0 or less than
-    about e^-700 of what the transcript's beginnings have.
-    """
-    frames, _, classes = log_probs.shape
-    probs = F.pad(log_probs.double().exp(), (0, 1))  # a class of probability 0, for padding
-    silence = probs[:, utterance, blank].unsqueeze(-1)  # [T, N, 1]
-    real = labels >= 0
-    where = utterance.unsqueeze(1) * (classes + 1) + labels.masked_fill(~real, classes)
-    skip = (labels[:, 1:] != labels[:, :-1]).double()  # no blank between these two
-    label = probs.new_zeros(labels.shape)
-    gap = probs.new_zeros(len(labels), labels.shape[1] + 1)  # blanks before, between, after
-    gap[:, 0] = 1.0
-    scale = probs.new_zeros(len(labels))
-    shortest = int(lengths.min())
-    for t in range(int(lengths.max())):
-        said = label + gap[:, :-1]
-        said[:, 1:].addcmul_(label[:, :-1], skip)
-        said.mul_(probs[t].take(where))
-        quiet = gap * silence[t]
-        quiet[:, 1:].addcmul_(label, silence[t])
-        if t < shortest:
-            label, gap = said, quiet
-        else:
-            active = (t < lengths).unsqueeze(1)
-            label, gap = torch.where(active, said, label), torch.where(active, quiet, gap)
-        if t % 8 == 7:
-            total = (label.sum(1) + gap.sum(1)).clamp(min=torch.finfo(probs.dtype).tiny)
-            label, gap = label / total.unsqueeze(1), gap / total.unsqueeze(1)
-            scale += total.log()
-    count = real.sum(1, keepdim=True)
-    end = gap.gather(1, count) + label.gather(1, (count - 1).clamp(min=0)) * (count > 0)
-    return end.squeeze(1).log() + scale

@@ -36,7 +36,7 @@ def check_short(cfg: Any, encoder: Encoder, checked: Checked) -> None:
         check_lengths(*split[:2], encoder.receptive_field, split.min_sample_size)
     if checked and encoder.kind.masks_spans:
         path, manifest, least = checked[0]
-        samples = torch.tensor([samples for _, samples in manifest.entries])
+        samples = torch.from_numpy(manifest.samples)
         check_masking(path, manifest, encoder.frames(samples).tolist(), cfg, least)
 
 

@@ -1,1 +1,1 @@
-"""One page on how a recognizer did on a split, to look at in a browser, offline."""
+"""One page on how a model did on a split, to look at in a browser, offline."""

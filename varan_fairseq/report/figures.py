@@ -64,18 +64,40 @@ def draw_posterior(
 
 
 def draw_layers(
-    plt: Any, rates: Sequence[float], combined: float, interval: Sequence[float]
+    plt: Any,
+    measure: str,
+    rates: Sequence[float],
+    combined: float,
+    interval: Sequence[float],
 ) -> Any:
-    """WER of each layer alone, lowest first, beside that of all together with its interval; in
-    percent."""
+    """The rate of each layer alone, lowest first, beside that of all together with its interval;
+    in percent. measure: what it is of."""
     figure, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)
     layers = np.arange(1, len(rates) + 1)
     axis.plot(layers, rates, "o-", color="#4878a8", label="one layer alone")
     axis.axhline(combined, color="black", label="as the model reads them")
     axis.axhspan(*interval, color="black", alpha=0.12, linewidth=0, label="its 95% interval")
-    axis.set(xlabel="layer (1 = lowest)", ylabel="WER %", ylim=(0, None))
+    axis.set(xlabel="layer (1 = lowest)", ylabel=f"{measure} %", ylim=(0, None))
     axis.set_xticks(layers)
     axis.legend(frameon=False)
+    return figure
+
+
+def draw_confusion(plt: Any, confusion: np.ndarray, classes: Sequence[str], title: str) -> Any:
+    """A figure of counts [C, C]: colours are shares of the row, numbers are counts."""
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    size = 2.5 + 0.55 * len(classes)
+    figure, axis = plt.subplots(figsize=(size + 1, size), constrained_layout=True)
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*confusion.shape):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axis.text(column, row, int(confusion[row, column]), ha="center", va="center", color=colour)
+    axis.set_xticks(range(len(classes)))
+    axis.set_xticklabels(classes, rotation=45, ha="right")
+    axis.set_yticks(range(len(classes)))
+    axis.set_yticklabels(classes)
+    axis.set(xlabel="predicted", ylabel="label", title=title)
+    figure.colorbar(image, ax=axis, label="share of the label's utterances")
     return figure
 
 

@@ -22,7 +22,7 @@ from ..data.audio_check import audio_problems, refuse_audio
 from ..data.check import check_task
 from ..data.labelled_audio import LabelledAudio
 from ..data.labels import read_class_dictionary, read_labels, shared_speaker
-from ..data.manifest import Manifest, read_lines, read_manifest
+from ..data.manifest import Manifest, read_manifest, read_speakers, speakers_path
 from ..ranks import on_first_rank
 
 logger = logging.getLogger(__name__)
@@ -166,20 +166,14 @@ class UtteranceClassificationTask(AudioPretrainingTask):
     def _refuse_shared_speakers(self, splits: List[str]) -> None:
         speakers = {}
         for split in splits:
-            path = self._path(split, "spk")
-            if not os.path.isfile(path):
-                continue
-            speakers[split] = [line.strip() for line in read_lines(path)]
-            wanted = len(self.checked[split].manifest.entries)
-            if len(speakers[split]) != wanted:
-                raise ValueError(
-                    f"{path} has {len(speakers[split])} lines, its manifest names {wanted} audio "
-                    "files"
-                )
+            count = len(self.checked[split].manifest.entries)
+            found = read_speakers(speakers_path(self._path(split, "tsv")), count)
+            if found is not None:
+                speakers[split] = found
         shared = shared_speaker(speakers)
         if shared:
             raise ValueError(
-                f"{self._path(shared.second, 'spk')}: {shared}: split by speaker, or set "
+                f"{speakers_path(self._path(shared.second, 'tsv'))}: {shared}: split by speaker, or set "
                 "task.allow_shared_speakers=true"
             )
 

@@ -1,0 +1,65 @@
+"""What a model did on a split, whatever its kind: what the page shows."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+Pairs = Sequence[Tuple[str, str]]
+Interval = Tuple[float, float]
+_MOST = 24  # groups of names in a figure
+
+
+class Mistake(NamedTuple):
+    """row: of the split. text: about it. pairs: of what was said and what was heard."""
+
+    row: int
+    text: str
+    pairs: Pairs
+
+
+class Found(NamedTuple):
+    """Of N utterances. measure: name of what is measured, in percent. value, interval: of the
+    model as it reads its layers. of_speakers: (number of speakers, interval over them), if they
+    are known. rates: of each layer alone [L]. posterior: q(l|x) [N, L]. seconds: [N]. groups: of
+    utterances, by title: see `groups_of_length`. facts: names and values of a table. mistakes: the
+    worst first. confusion: counts of a classifier [C, C]. classes: their names."""
+
+    measure: str
+    value: float
+    interval: Interval
+    of_speakers: Optional[Tuple[int, Interval]]
+    rates: List[float]
+    posterior: np.ndarray
+    seconds: np.ndarray
+    groups: Dict[str, Dict[str, Any]]
+    facts: List[Tuple[str, str]]
+    mistakes: List[Mistake]
+    confusion: Optional[np.ndarray] = None
+    classes: Sequence[str] = ()
+
+
+def groups_of_length(seconds: np.ndarray, count: int = 4) -> Dict[str, Any]:
+    """labels: which of `count` groups of about the same size each utterance is in, [N]; classes:
+    their names."""
+    edges = np.quantile(seconds, np.linspace(0, 1, count + 1))
+    labels = np.clip(np.searchsorted(edges, seconds, side="left") - 1, 0, count - 1)
+    names = [f"{low:.1f} - {high:.1f} s" for low, high in zip(edges, edges[1:])]
+    return {"labels": labels, "classes": names}
+
+
+def groups_of_names(names: Sequence[str], most: int = _MOST) -> Dict[str, Any]:
+    """The same of names, such as speakers; those with the most utterances, the others as one."""
+    known, index, counts = np.unique(np.asarray(names), return_inverse=True, return_counts=True)
+    kept = np.sort(np.argsort(-counts, kind="stable")[:most])
+    place = np.full(len(known), len(kept))
+    place[kept] = np.arange(len(kept))
+    others = ["others"] if len(known) > most else []
+    return {"labels": place[index], "classes": [*known[kept].tolist(), *others]}
+
+
+def common_groups(seconds: np.ndarray, speakers: Optional[Sequence[str]]) -> Dict[str, Any]:
+    """`Found.groups` of any model."""
+    groups = {"By length": groups_of_length(seconds)}
+    if speakers is not None:
+        groups["By speaker"] = groups_of_names(speakers)
+    return groups

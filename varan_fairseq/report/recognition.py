@@ -1,0 +1,100 @@
+"""A recognizer on a split: one pass over it, each layer and all together read in it."""
+
+from typing import Any, List, Optional
+
+import numpy as np
+from fairseq.data.data_utils import post_process
+
+from ..data.manifest import Manifest
+from ..decoding.emissions import batch_emissions
+from ..decoding.evaluate import References, Scored, rates, score
+from ..decoding.search import Hypothesis, Search, options
+from ..decoding.split import outputs
+from ..models.varan_ctc import VaranCtc
+from ..progress import progress
+from ..scoring.transcripts import edits
+from .found import Found, Mistake, common_groups
+
+
+def recognize(
+    model: VaranCtc,
+    task: Any,
+    subset: str,
+    manifest: Manifest,
+    references: References,
+    spelling: str,
+    max_tokens: int,
+) -> Found:
+    """Of a loaded split. spelling: fairseq's `post_process`. The best path, no language model."""
+    count = len(manifest.entries)
+    search = Search(options(), task.target_dictionary, spelling)
+    best: List[Optional[Hypothesis]] = [None] * count
+    each: List[List[Optional[Hypothesis]]] = [[None] * count for _ in range(model.num_predictions)]
+    posterior = np.zeros((count, model.num_predictions), np.float32)
+    layers = np.zeros(count, np.int64)
+    batches = progress(
+        outputs(model, task, subset, max_tokens),
+        f"reading {subset}",
+        count,
+        lambda batch: len(batch[0]),
+        "utterances",
+    )
+    for rows, net_output in batches:
+        for row, emission in zip(rows, batch_emissions(model, net_output)):
+            best[row] = search(emission.log_probs)[0]
+            posterior[row], layers[row] = np.exp(emission.log_q), emission.layer
+        lengths = net_output["lengths"].tolist()
+        for index, logits in enumerate(net_output["layer_logits"]):
+            paths = logits.argmax(-1).t().cpu()
+            for row, path, length in zip(rows, paths, lengths):
+                units = path[:length].unique_consecutive()
+                units = units[units != model.blank]
+                text = post_process(task.target_dictionary.string(units), spelling)
+                each[index][row] = Hypothesis(units.tolist(), text, 0.0)
+    scored = score(references, best)
+    scores = scored.summary
+    of_speakers = None
+    if references.speakers is not None:
+        of_speakers = (scores["speakers"], scores["wer_interval_of_speakers"])
+    seconds = manifest.samples / task.cfg.sample_rate
+    return Found(
+        measure="WER",
+        value=scores["wer"],
+        interval=scores["wer_interval"],
+        of_speakers=of_speakers,
+        rates=[rates(references, hypotheses)[0] for hypotheses in each],
+        posterior=posterior,
+        seconds=seconds,
+        groups=common_groups(seconds, references.speakers),
+        facts=[
+            ("aggregation", f"{model.cfg.aggregation}, {model.cfg.combine}, best path"),
+            ("utterances", f"{scores['utterances']:,}, {scores['wrong_utterances']:,} with errors"),
+            ("words", f"{scores['words']:,}"),
+            (
+                "errors",
+                f"{scores['substitutions']:,} substitutions, {scores['deletions']:,} deletions, "
+                f"{scores['insertions']:,} insertions",
+            ),
+            ("UER", f"{scores['uer']:.2f}%"),
+        ],
+        mistakes=_mistakes(scored, layers),
+    )
+
+
+def _mistakes(scored: Scored, layers: np.ndarray) -> List[Mistake]:
+    """Utterances with the most word errors, of as many errors the shorter reference first.
+    layers: the one layer of each utterance's text, or 0."""
+    counts = [edits(pairs) for pairs in scored.aligned]
+    order = sorted(
+        range(len(counts)), key=lambda row: (-counts[row].errors, counts[row].length, row)
+    )
+    return [
+        Mistake(
+            row,
+            f"{counts[row].errors} errors in {counts[row].length} words"
+            + (f", read from layer {layers[row]}" if layers[row] else ""),
+            scored.aligned[row],
+        )
+        for row in order
+        if counts[row].errors
+    ]
