@@ -95,20 +95,19 @@ def texts(checkpoint: str, recording: Recording) -> Tuple[List[str], List[str], 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint")
+    parser.add_argument("recording", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
-    if args.memory:  # a recording
-        print(json.dumps(peak_megabytes(transcription(args.checkpoint, args.memory)[0])))
+    if args.memory:
+        print(json.dumps(peak_megabytes(transcription(args.checkpoint, args.recording)[0])))
         return
     folder = tempfile.mkdtemp()
     short = record(os.path.join(folder, "short.wav"), args.seconds / 10)
     long = record(os.path.join(folder, "long.wav"), args.seconds)
-    memory = [
-        in_fresh_process(__file__, args.checkpoint, "--memory", each.path) for each in (short, long)
-    ]
+    memory = [in_fresh_process(__file__, args.checkpoint, each.path) for each in (short, long)]
     whole, pieces, took = texts(args.checkpoint, long)
     seconds = long.ends[-1] / RATE
     row = {
