@@ -12,6 +12,7 @@ import torch
 from build import train
 from conftest import ENCODERS, REPO, command, save_pretrained, shell, tiny_model, write_corpus
 from omegaconf import OmegaConf
+from test_prune import check_pruned
 
 import varan_fairseq
 from varan_fairseq.cli import export, infer, layers
@@ -133,6 +134,7 @@ def test_from_pretraining_to_the_layer_report(kind, tmp_path, capsys):
     )
     # the report's batch has padding, this utterance has none; group norm feels the difference
     assert [float(value) for value in rows[1][1:5]] == pytest.approx(posterior.tolist(), abs=0.02)
+    check_pruned(checkpoint, str(tmp_path / "pruned.pt"), data)
 
 
 @pytest.mark.parametrize("kind", ENCODERS)

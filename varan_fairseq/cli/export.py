@@ -1,7 +1,8 @@
-"""varan-export: a LoRA run as an ordinary checkpoint, or as a small file that travels.
+"""varan-export: a run as a smaller, an ordinary, or a travelling one.
 
-merge folds the adapters into the weights. adapter writes everything that trained, to be
-put on the same base elsewhere, without pickle. restore puts it there.
+prune leaves the upper blocks out. merge folds adapters into the weights. adapter writes
+everything that trained, to be put on the same base elsewhere, without pickle. restore puts
+it there.
 """
 
 import argparse
@@ -19,7 +20,29 @@ from ..files import refuse_file, refuse_no_folder, refuse_same
 from ..lora import merge_lora
 from ..models.adapters import adapter_parts, adapter_tensors
 from ..models.finetune import finetune_mode
+from ..prune import prune
 from . import run
+
+
+def cut(checkpoint: str, out: str, layers: int) -> None:
+    """A checkpoint of the lowest blocks, with their heads and the posterior over them."""
+    refuse_no_folder(out)
+    refuse_same(out, checkpoint)
+    state = read_state(checkpoint)
+    model, _, _ = model_from_state(state, checkpoint)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    try:
+        state = prune(state, model, layers)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint} cannot be cut to {layers} layers: {error}") from None
+    pruned, _, _ = model_from_state(state, checkpoint)
+    save_state(state, out)
+    left = sum(parameter.numel() for parameter in pruned.parameters())
+    print(
+        f"{layers} of {model.w2v_encoder.num_layers} blocks, {left:,} of {size:,} parameters -> "
+        f"{out}"
+    )
+
 
 def merge(checkpoint: str, out: str) -> None:
     """A checkpoint without LoRA keys and with the same outputs."""
@@ -51,6 +74,11 @@ def adapter(checkpoint: str, folder: str, half: bool) -> None:
     if "source" not in cfg.model.w2v_args or cfg.model.no_pretrained_weights:
         raise ValueError(
             f"{checkpoint} does not say which pre-trained checkpoint it was trained on"
+        )
+    if model.w2v_encoder.raw_states and "pruned_from" in cfg.model.w2v_args.source:
+        raise ValueError(
+            f"{checkpoint} was cut after its training, so the last LayerNorm of its encoder is not "
+            "that of its base: write the adapter of the whole run, restore it, then cut"
         )
     wanted = TASKS[cfg.model._name]
     if cfg.task._name != wanted:
@@ -94,8 +122,13 @@ def restore(folder: str, base: str, out: str) -> None:
 
 def export(argv: Optional[List[str]]) -> None:
     parser = argparse.ArgumentParser(prog="varan-export", description=__doc__.split("\n\n")[0])
-    commands = parser.add_subparsers(dest="command", metavar="merge | adapter | restore")
+    commands = parser.add_subparsers(dest="command", metavar="prune | merge | adapter | restore")
     commands.required = True
+
+    command = commands.add_parser("prune", help=cut.__doc__, description=cut.__doc__)
+    command.add_argument("checkpoint", help="of a run with aggregation varan (a pickle)")
+    command.add_argument("out", help="checkpoint to write")
+    command.add_argument("--layers", type=int, required=True, help="how many of the lowest to keep")
 
     command = commands.add_parser("merge", help=merge.__doc__, description=merge.__doc__)
     command.add_argument("checkpoint", help="of a LoRA run (a pickle: only load files you trust)")
@@ -112,7 +145,8 @@ def export(argv: Optional[List[str]]) -> None:
     command.add_argument("out", help="checkpoint to write")
 
     options = vars(parser.parse_args(argv))
-    {"merge": merge, "adapter": adapter, "restore": restore}[options.pop("command")](**options)
+    work = {"prune": cut, "merge": merge, "adapter": adapter, "restore": restore}
+    work[options.pop("command")](**options)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

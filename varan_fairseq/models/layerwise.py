@@ -48,6 +48,10 @@ class LayerwiseConfig(FinetuneConfig):
         default=True,
         metadata={"help": "a posterior that has learned nothing is the prior, not uniform"},
     )
+    keep_layers: int = field(
+        default=0,
+        metadata={"help": "train the lowest so many blocks, without those above; 0 for all"},
+    )
     head_dim: int = field(
         default=0, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
     )

@@ -16,6 +16,7 @@ from ..lora import is_lora
 from ..pickles import as_fairseq_state, peek, reason
 from ..ranks import on_first_rank
 from . import wavlm
+from .depth import cut_config, cut_weights, num_blocks
 from .kinds import KINDS, Kind, kind_of
 
 logger = logging.getLogger(__name__)
@@ -180,7 +181,10 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
             overrides[theirs] = getattr(cfg, ours)
     overwrite_args_by_name(config, {**overrides, **_CONSTANT})
     with open_dict(config):
-        config.source = {"file": os.path.basename(path), "sha256": on_first_rank(lambda: sha256(path))}
+        config.source = {
+            "file": os.path.basename(path),
+            "sha256": on_first_rank(lambda: sha256(path)),
+        }
         config.criterion = None
         config.lr_scheduler = None
         # checkpoints older than these keys have nothing to override
@@ -194,7 +198,17 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
             read.finetuned,
             read.left_out,
         )
-    return read.weights, config
+    weights = read.weights
+    layers = getattr(cfg, "keep_layers", 0)
+    if layers:
+        before = num_blocks(config.model, read.kind)
+        try:
+            cut_config(config.model, read.kind, layers)
+        except ValueError as error:
+            raise ValueError(f"model.keep_layers={layers}: {error} (0 for all)") from None
+        weights = cut_weights(weights, config.model, read.kind)
+        logger.info("keeping the lowest %d of %d blocks", layers, before)
+    return weights, config
 
 
 def check_finite(weights: Dict[str, Tensor], path: str) -> None:

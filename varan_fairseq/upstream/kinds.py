@@ -37,6 +37,8 @@ class Kind(NamedTuple):
     convolutions: those over time, input [B, C, T'], that would carry padding into the
     utterance.
     unsupported: (configuration of the model) -> why it cannot be read all the same, or None.
+    depth: key of the configuration with the number of the upper blocks. upper: prefix of their
+    weights. lower: (configuration of the model) -> number of blocks below them.
     masks_spans: whether masking is fairseq's `compute_mask_indices` with the keys of wav2vec 2.0.
     one_at_a_time: whether parts keep tables that grow with the longest utterance so far, so
     that threads cannot run the model at once."""
@@ -56,6 +58,9 @@ class Kind(NamedTuple):
     unsupported: Callable[[Any], Optional[str]] = lambda cfg: None
     batch_first: bool = False
     extra_frames: Callable[[nn.Module], int] = lambda model: 0
+    depth: str = "encoder_layers"
+    upper: str = "encoder.layers."
+    lower: Callable[[Any], int] = lambda cfg: 0
     masks_spans: bool = True
     one_at_a_time: bool = False
 
@@ -267,6 +272,9 @@ KINDS: Dict[str, Kind] = {
             model.modality_encoders["AUDIO"].relative_positional_encoder
         ),
         unsupported=_needs_audio,
+        depth="depth",
+        upper="blocks.",
+        lower=lambda cfg: cfg.modalities.audio.prenet_depth,
         masks_spans=False,
         batch_first=True,
         extra_frames=lambda model: model.modality_encoders["AUDIO"].modality_cfg.num_extra_tokens,
