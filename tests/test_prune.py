@@ -1,6 +1,6 @@
 """Models without their upper blocks: cut after training, or never built."""
 
-import copy
+import json
 import os
 
 import pytest
@@ -9,7 +9,7 @@ from build import batch, train
 from conftest import REPO, save_pretrained
 from test_bad_input import tool
 
-from varan_fairseq.cli import export, infer
+from varan_fairseq.cli import classify, export, infer, layers
 from varan_fairseq.decoding.finetuned import load_model
 from varan_fairseq.method.posterior import masked_mean
 
@@ -45,12 +45,16 @@ def check_pruned(checkpoint, out, data, layers=K):
             for layer, state in enumerate(encoded.states[:layers])
         ]
         prior = whole.prior.probs[:layers] / whole.prior.probs[:layers].sum()
-        posterior = copy.deepcopy(whole.aggregation.posterior)
-        if posterior.embedding is not None:
-            posterior.embedding = torch.nn.Parameter(posterior.embedding[:layers])
-        log_q = posterior(torch.stack(pooled, 1), prior)
+        log_q = whole.aggregation.posterior(torch.stack(pooled, 1), prior)
+        # [T, B, V], of which padding does not count, or [B, C]
+        valid = ~encoded.padding_mask.t() if wanted["layer_logits"][0].dim() == 3 else ...
+        depth = whole.at_depth(wanted, layers)
+        assert torch.allclose(
+            pruned.get_normalized_probs(found, True)[valid],
+            whole.get_normalized_probs(depth, True)[valid],
+            atol=1e-4,
+        )
     assert len(found["layer_logits"]) == layers
-    valid = ~encoded.padding_mask.t()
     for ours, theirs in zip(found["layer_logits"], wanted["layer_logits"]):
         assert torch.allclose(ours[valid], theirs[valid], atol=1e-5)
     assert torch.allclose(found["log_q"], log_q, atol=1e-5)
@@ -154,3 +158,50 @@ def test_models_that_cannot_be_cut(pre_norm, corpus, tmp_path, name):
 def test_nothing_to_cut(pre_norm, tmp_path):
     code, error = tool(export.main, "prune", pre_norm[2], str(tmp_path / "x.pt"), "--layers", "4")
     assert code == 2 and "nothing to cut" in error
+
+
+def read_curve(path):
+    with open(f"{path}.tsv") as file:
+        return [[float(value) for value in line.split("\t")] for line in file.readlines()[1:]]
+
+
+def test_the_curve_is_what_pruned_models_do(pre_norm, corpus, tmp_path):
+    scrambled = check_pruned(pre_norm[2], str(tmp_path / "pruned.pt"), corpus)
+    prefix = str(tmp_path / "curve")
+    assert layers.main([scrambled, corpus, "test", "--curve", "--out", prefix]) == 0
+    assert os.path.getsize(f"{prefix}.png") > 5000
+    rows = read_curve(prefix)
+
+    def wer(checkpoint, *options):
+        out = str(tmp_path / "-".join(["out", os.path.basename(checkpoint), *options]))
+        arguments = [f"common_eval.path={checkpoint}", f"task.data={corpus}", *options]
+        arguments += ["dataset.gen_subset=test", f"decoding.results_path={out}"]
+        assert infer.main(arguments) == 0
+        with open(os.path.join(out, "asr.json")) as file:
+            return pytest.approx(json.load(file)["wer"], abs=1e-3)
+
+    assert rows[K - 1][1] == wer(str(tmp_path / "pruned.pt"))
+    assert rows[-1][1] == wer(scrambled)
+    assert rows[0][2] == wer(scrambled, "--layer", "1")
+    assert [row[0] for row in rows] == [1, 2, 3, 4]
+    for column in (3, 4):
+        shares = [row[column] for row in rows]
+        assert shares == sorted(shares) and shares[-1] == 1 and shares[0] > 0
+    # by hand, of the blocks alone: q, k, v, out, two of the feed-forward network, attention
+    added = [after[4] - before[4] for before, after in zip(rows, rows[1:])]
+    assert added == pytest.approx([added[0]] * 3, abs=1e-3)
+
+
+def test_a_classifiers_curve(corpus, tmp_path, labelled_corpus):
+    base = save_pretrained(tmp_path / "base.pt")
+    recipe = os.path.join(REPO, "examples", "demo", "emotion.yaml")
+    model = {"posterior_heads": 4}
+    run = train(recipe, labelled_corpus, tmp_path / "run", base, model=model)
+    scrambled = check_pruned(run, str(tmp_path / "pruned.pt"), labelled_corpus)
+    prefix, out = str(tmp_path / "curve"), str(tmp_path / "out")
+    assert layers.main([scrambled, labelled_corpus, "test", "--curve", "--out", prefix]) == 0
+    pruned = str(tmp_path / "pruned.pt")
+    assert classify.main([pruned, labelled_corpus, "test", "--out", out]) == 0
+    with open(os.path.join(out, "scores.json")) as file:
+        wanted = json.load(file)["accuracy"]
+    assert read_curve(prefix)[K - 1][1] == pytest.approx(wanted, abs=1e-3)

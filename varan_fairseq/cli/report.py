@@ -10,17 +10,12 @@ import os
 import sys
 from typing import Any, List, Optional, Tuple
 
-import numpy as np
-
 import varan_fairseq  # noqa: F401  (registers the models)
 
-from ..data.check import check_split, split_files
-from ..data.labels import read_labels
-from ..data.manifest import Manifest, read_manifest, read_speakers, speakers_path
-from ..data.short import check_lengths
-from ..decoding.evaluate import read_references
-from ..decoding.finetuned import load_model, training_post_process
-from ..decoding.split import STRICT, load_audio, load_checked_audio
+from ..data.manifest import Manifest
+from ..decoding.finetuned import load_model
+from ..decoding.labelled import load_classified, load_transcribed
+from ..decoding.split import STRICT
 from ..files import refuse_no_folder, write_lines
 from ..method.combine import CTC_RULES
 from ..report.classification import classify
@@ -80,28 +75,15 @@ def report(argv: Optional[List[str]]) -> None:
 def _recognizer(
     args: argparse.Namespace, model: Any, cfg: Any, task: Any
 ) -> Tuple[Found, Manifest]:
-    spelling = training_post_process(cfg)
-    labels, files = task.target_dictionary, split_files(cfg.task, args.subset)
-    manifest = check_split(files, labels, cfg.task.sample_rate)
-    references = read_references(files, labels, spelling)
-    check_lengths(files.manifest, manifest, model.w2v_encoder.receptive_field, None)
-    load_checked_audio(task, cfg.task, args.subset)
-    found = recognize(model, task, args.subset, manifest, references, spelling, args.max_tokens)
-    return found, manifest
+    split = load_transcribed(model, cfg, task, args.subset)
+    return recognize(model, task, args.subset, split, args.max_tokens), split.manifest
 
 
 def _classifier(
     args: argparse.Namespace, model: Any, cfg: Any, task: Any
 ) -> Tuple[Found, Manifest]:
-    path = os.path.join(args.data, f"{args.subset}.tsv")
-    manifest = read_manifest(path)
-    count = len(manifest.entries)
-    labels = os.path.join(args.data, f"{args.subset}.{cfg.task.labels}")
-    labels = np.array(read_labels(labels, task.target_dictionary, count))
-    speakers = read_speakers(speakers_path(path), count)
-    load_audio(model, cfg, task, args.subset, manifest)
-    found = classify(model, task, args.subset, manifest, labels, speakers, args.max_tokens)
-    return found, manifest
+    split = load_classified(model, cfg, task, args.subset)
+    return classify(model, task, args.subset, split, args.max_tokens), split.manifest
 
 
 def main(argv: Optional[List[str]] = None) -> int:

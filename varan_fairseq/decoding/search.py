@@ -102,6 +102,18 @@ class Search:
         return Hypothesis(units, text, float(found["score"]))
 
 
+def best_paths(
+    log_probs: torch.Tensor, lengths: Sequence[int], blank: int, labels: Dictionary, spelling: str
+) -> List[Hypothesis]:
+    """What `Search` finds without a language model, of a batch [T, B, V] and without scores."""
+    found = []
+    for path, length in zip(log_probs.argmax(-1).t().cpu(), lengths):
+        units = path[:length].unique_consecutive()
+        units = units[units != blank]
+        found.append(Hypothesis(units.tolist(), post_process(labels.string(units), spelling), 0.0))
+    return found
+
+
 def options(**given: Any) -> Any:
     """fairseq's section `decoding` with its defaults. given: others, by their names."""
     section = OmegaConf.structured(compat.import_infer().DecodingConfig)

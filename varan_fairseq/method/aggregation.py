@@ -21,10 +21,11 @@ AGGREGATIONS = ("last_layer", "weighted_sum", "varan")
 
 class Reading(NamedTuple):
     """logits: K tensors [T, B, V], or [B, V] of a pooled aggregation. log_q: [B, K], at least
-    float32."""
+    float32. means: [B, K, D], what the posterior saw; None without one."""
 
     logits: List[Tensor]
     log_q: Tensor
+    means: Optional[Tensor] = None
 
 
 def build_aggregation(
@@ -180,7 +181,8 @@ class Varan(nn.Module):
     ) -> Reading:
         read = self._reader(padding_mask)
         pooled, logits = zip(*(read(state, layer) for layer, state in enumerate(states)))
-        return Reading(list(logits), self.posterior(torch.stack(pooled, dim=1), prior))
+        means = torch.stack(pooled, dim=1)
+        return Reading(list(logits), self.posterior(means, prior), means)
 
     def _reader(self, padding_mask: Optional[Tensor]):
         """A function (state [T, B, D], layer) -> (mean [B, D], logits [T, B, V] or [B, V])."""

@@ -27,7 +27,8 @@ def masked_mean(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
 
 
 class LayerPosterior(ExactBuffers):
-    """Pooled states [B, L, D] -> log q(l|x) [B, L] (method.md, "Posterior").
+    """Pooled states [B, L, D] -> log q(l|x) [B, L] (method.md, "Posterior"). Of the lowest K
+    layers alone if it is given so many.
 
     A linear map to queries, keys and values, self-attention over the L layers, a score f
     per layer, q = softmax(f + log p): 7 D^2 + 5 D + 1 parameters. In float32 whatever the
@@ -96,7 +97,7 @@ class LayerPosterior(ExactBuffers):
         """[B, L, D] -> [B, L]."""
         batch, layers, dim = pooled.shape
         if self.embedding is not None:
-            pooled = pooled + self.lr_multiplier * self.embedding.to(pooled.dtype)
+            pooled = pooled + self.lr_multiplier * self.embedding[:layers].to(pooled.dtype)
         inputs = self._linear(pooled, self.qkv.weight).chunk(3, dim=-1)
         weights = self.attention.in_proj_weight.chunk(3)
         biases = self.attention.in_proj_bias.chunk(3)

@@ -197,7 +197,7 @@ class LayerwiseModel(BaseFairseqModel):
     ) -> Dict[str, Any]:
         """source: [B, samples], padding_mask: [B, samples] bool or None. Returns
         layer_logits: K tensors [T, B, V], or [B, C] if pooled; log_q: [B, K]; padding_mask:
-        [B, T] or None; lengths: [B], valid frames. K is the number of layers for `varan`,
+        [B, T] or None; lengths: [B], valid frames; means: [B, K, D] or None. K is the number of layers for `varan`,
         else 1."""
         encoded = self.w2v_encoder(source, padding_mask)
         reading = self.aggregation(
@@ -206,9 +206,19 @@ class LayerwiseModel(BaseFairseqModel):
         return {
             "layer_logits": reading.logits,
             "log_q": reading.log_q,
+            "means": reading.means,
             "padding_mask": encoded.padding_mask,
             "lengths": encoded.lengths,
         }
+
+    def at_depth(self, net_output: Dict[str, Any], layers: int) -> Dict[str, Any]:
+        """What the model without the blocks above so many `layers` would have returned
+        (`prune.prune`), for aggregation varan."""
+        prior = self.prior.probs[:layers] / self.prior.probs[:layers].sum()
+        means = net_output["means"][:, :layers]
+        log_q = self.aggregation.posterior(means, prior)
+        logits = net_output["layer_logits"][:layers]
+        return {**net_output, "layer_logits": logits, "log_q": log_q, "means": means}
 
     def combined(self, net_output: Dict[str, Any]) -> Tensor:
         """Log-probabilities [T, B, V], or [B, C] if pooled, by `cfg.combine` or

@@ -1,11 +1,11 @@
 """A classifier on a split: one pass over it, each layer and all together read in it."""
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Sequence
 
 import numpy as np
 import torch
 
-from ..data.manifest import Manifest
+from ..decoding.labelled import Classified
 from ..decoding.split import check_complete, outputs
 from ..models.varan_classification import VaranClassification
 from ..progress import progress
@@ -18,12 +18,11 @@ def classify(
     model: VaranClassification,
     task: Any,
     subset: str,
-    manifest: Manifest,
-    labels: np.ndarray,
-    speakers: Optional[Sequence[str]],
+    split: Classified,
     max_tokens: int,
 ) -> Found:
-    """Of a loaded split. labels: class indices [N]. speakers: [N], if they are known."""
+    """Of a loaded split."""
+    manifest, labels, speakers = split
     count, classes = len(manifest.entries), task.target_dictionary.symbols
     probs = np.full((count, len(classes)), np.nan)
     posterior = np.full((count, model.num_predictions), np.nan)

@@ -3,12 +3,11 @@
 from typing import Any, List, Optional
 
 import numpy as np
-from fairseq.data.data_utils import post_process
 
-from ..data.manifest import Manifest
 from ..decoding.emissions import batch_emissions
-from ..decoding.evaluate import References, Scored, rates, score
-from ..decoding.search import Hypothesis, Search, options
+from ..decoding.evaluate import Scored, rates, score
+from ..decoding.labelled import Transcribed
+from ..decoding.search import Hypothesis, Search, best_paths, options
 from ..decoding.split import outputs
 from ..models.varan_ctc import VaranCtc
 from ..progress import progress
@@ -20,12 +19,11 @@ def recognize(
     model: VaranCtc,
     task: Any,
     subset: str,
-    manifest: Manifest,
-    references: References,
-    spelling: str,
+    split: Transcribed,
     max_tokens: int,
 ) -> Found:
-    """Of a loaded split. spelling: fairseq's `post_process`. The best path, no language model."""
+    """Of a loaded split. The best path, no language model."""
+    manifest, references, spelling = split
     count = len(manifest.entries)
     search = Search(options(), task.target_dictionary, spelling)
     best: List[Optional[Hypothesis]] = [None] * count
@@ -45,12 +43,9 @@ def recognize(
             posterior[row], layers[row] = np.exp(emission.log_q), emission.layer
         lengths = net_output["lengths"].tolist()
         for index, logits in enumerate(net_output["layer_logits"]):
-            paths = logits.argmax(-1).t().cpu()
-            for row, path, length in zip(rows, paths, lengths):
-                units = path[:length].unique_consecutive()
-                units = units[units != model.blank]
-                text = post_process(task.target_dictionary.string(units), spelling)
-                each[index][row] = Hypothesis(units.tolist(), text, 0.0)
+            found = best_paths(logits, lengths, model.blank, task.target_dictionary, spelling)
+            for row, hypothesis in zip(rows, found):
+                each[index][row] = hypothesis
     scored = score(references, best)
     scores = scored.summary
     of_speakers = None

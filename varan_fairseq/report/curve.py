@@ -1,0 +1,178 @@
+"""How a model does with fewer blocks, and what it costs then: every depth in one pass."""
+
+import contextlib
+import time
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..decoding.evaluate import rates
+from ..decoding.labelled import Classified, Transcribed
+from ..decoding.search import Hypothesis, best_paths
+from ..decoding.split import outputs
+from ..progress import progress
+
+
+class Depth(NamedTuple):
+    """Of the lowest `layers` blocks. rate: WER or accuracy in percent, read as the model reads its
+    layers. alone: of the last of them alone. time, multiply_adds: of a forward pass, relative to
+    the whole model."""
+
+    layers: int
+    rate: float
+    alone: float
+    time: float
+    multiply_adds: float
+
+
+Score = Callable[[List[Any]], float]
+
+
+def recognizer_curve(
+    model: Any, task: Any, subset: str, split: Transcribed, max_tokens: int
+) -> List[Depth]:
+    """WER, of the best path."""
+    labels, count = task.target_dictionary, len(split.manifest.entries)
+
+    def read(log_probs: Tensor, net_output: Dict[str, Any]) -> List[Hypothesis]:
+        lengths = net_output["lengths"].tolist()
+        return best_paths(log_probs, lengths, model.blank, labels, split.spelling)
+
+    def combined(net_output: Dict[str, Any]) -> Tensor:
+        return model.predict(net_output).log_probs
+
+    def score(found: List[Hypothesis]) -> float:
+        return rates(split.references, found)[0]
+
+    return _curve(model, task, subset, count, max_tokens, combined, read, score)
+
+
+def classifier_curve(
+    model: Any, task: Any, subset: str, split: Classified, max_tokens: int
+) -> List[Depth]:
+    """Accuracy."""
+
+    def read(log_probs: Tensor, net_output: Dict[str, Any]) -> List[int]:
+        return log_probs.argmax(-1).tolist()
+
+    def score(found: List[int]) -> float:
+        return 100 * float((np.array(found) == split.labels).mean())
+
+    count = len(split.labels)
+    return _curve(model, task, subset, count, max_tokens, model.combined, read, score)
+
+
+def _curve(model, task, subset, count, max_tokens, combined, read, score: Score) -> List[Depth]:
+    """combined: the model's output -> log-probabilities. read: those -> what is scored."""
+    depths = range(1, model.num_predictions + 1)
+    found = [[None] * count for _ in depths]
+    alone = [[None] * count for _ in depths]
+    with _measured(model, _seconds) as clock:
+        batches = outputs(model, task, subset, max_tokens)
+        batches = progress(
+            batches, f"reading {subset}", count, lambda batch: len(batch[0]), "utterances"
+        )
+        for rows, net_output in batches:
+            clock.stop()
+            for index, layers in enumerate(depths):
+                at_depth = model.at_depth(net_output, layers)
+                each = read(combined(at_depth), net_output)
+                of_layer = read(net_output["layer_logits"][index], net_output)
+                for row, one, other in zip(rows, each, of_layer):
+                    found[index][row], alone[index][row] = one, other
+    rate_of = [(score(one), score(other)) for one, other in zip(found, alone)]
+    operations = _operations(model, task, subset)
+    return [
+        Depth(layers, *rate_of[layers - 1], seconds, adds)
+        for layers, seconds, adds in zip(depths, clock.shares(), operations)
+    ]
+
+
+class _Meter:
+    """What a model has used up, of anything that is counted, when each of its blocks ends."""
+
+    def __init__(self, count: Callable[[], float], layers: int):
+        self.count, self.layers = count, layers
+        self.used = np.zeros(layers + 1)  # the last: of the whole forward pass
+        self.start = self.block = 0
+
+    def begin(self, *_: Any) -> None:
+        self.start, self.block = self.count(), 0
+
+    def block_ends(self, *_: Any) -> None:
+        self.used[self.block] += self.count() - self.start
+        self.block += 1
+
+    def stop(self) -> None:
+        self.used[-1] += self.count() - self.start
+
+    def shares(self) -> List[float]:
+        """Of the whole, for each depth: blocks up to it, and its part of what reads them."""
+        depth = np.arange(1, self.layers + 1) / self.layers
+        reading = self.used[-1] - self.used[-2]
+        return ((self.used[:-1] + depth * reading) / self.used[-1]).tolist()
+
+
+@contextlib.contextmanager
+def _measured(model: Any, count: Callable[[], float]) -> Iterator[_Meter]:
+    encoder = model.w2v_encoder
+    meter = _Meter(count, encoder.num_layers)
+    blocks = encoder.kind.blocks(encoder.w2v_model)
+    hooks = [block.register_forward_hook(meter.block_ends) for block in blocks]
+    hooks.append(model.register_forward_pre_hook(meter.begin))
+    try:
+        yield meter
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _seconds() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@torch.no_grad()
+def _operations(model: Any, task: Any, subset: str) -> List[float]:
+    """Multiply-adds up to each depth, of the longest utterance, relative to the whole."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    dataset = task.dataset(subset)
+    sample = dataset.collater([dataset[int(np.argmax(dataset.sizes))]])
+    parameter = next(model.parameters())
+    source = sample["net_input"]["source"].to(parameter)
+    counter = FlopCounterMode(display=False)
+    with counter, _measured(model, counter.get_total_flops) as meter:
+        model(source=source, padding_mask=None)
+        meter.stop()
+    return meter.shares()
+
+
+def table(measure: str, depths: List[Depth]) -> List[str]:
+    """A header, and a line a depth."""
+    header = ["layers", measure, f"{measure}_of_this_layer_alone", "time", "multiply_adds"]
+    lines = ["\t".join(header)]
+    for each in depths:
+        values = [f"{each.rate:.4f}", f"{each.alone:.4f}", f"{each.time:.4f}"]
+        lines.append("\t".join([str(each.layers), *values, f"{each.multiply_adds:.4f}"]))
+    return lines
+
+
+def draw_curve(plt: Any, measure: str, depths: List[Depth], title: str) -> Any:
+    """A figure of rates over the share of the time."""
+    figure, axis = plt.subplots(figsize=(6.5, 4.2), constrained_layout=True)
+    times = [each.time for each in depths]
+    rate = [each.rate for each in depths]
+    axis.plot(times, rate, "o-", color="#1f3550", label="the first K layers together")
+    axis.plot(times, [each.alone for each in depths], "o--", color="#4878a8", label="layer K alone")
+    for each in depths:
+        axis.annotate(
+            str(each.layers), (each.time, each.rate), textcoords="offset points", xytext=(4, 6)
+        )
+    axis.set(xlabel="time of the encoder, whole = 1", ylabel=f"{measure} %", ylim=(0, None))
+    axis.set_title(title)
+    axis.legend(frameon=False)
+    return figure
