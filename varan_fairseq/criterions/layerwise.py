@@ -3,11 +3,11 @@
 import logging
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-from fairseq import utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from omegaconf import II
@@ -153,23 +153,32 @@ def summarise(sums: Dict[str, Tensor], nll: Tensor, log_q: Tensor) -> Dict[str, 
     return result
 
 
-def total(logging_outputs: List[Dict[str, Any]], key: str) -> Any:
-    """Sum over batches and workers."""
-    return utils.item(sum(log.get(key, 0) for log in logging_outputs))
+def totals(logging_outputs: List[Dict[str, Any]]) -> Dict[str, float]:
+    """Sums of all numbers over batches and workers, where they are 0 if they are not there; moved
+    to the host in one copy."""
+    sums: Dict[str, Any] = Counter()
+    for log in logging_outputs:
+        for key, value in log.items():
+            if not isinstance(value, Tensor) or value.numel() == 1:
+                sums[key] = sums[key] + value
+    tensors = {key: value for key, value in sums.items() if isinstance(value, Tensor)}
+    if tensors:
+        stacked = torch.stack([value.double().reshape(()) for value in tensors.values()])
+        sums = Counter({**sums, **dict(zip(tensors, stacked.tolist()))})
+    return sums
 
 
-def log_objective(logging_outputs: List[Dict[str, Any]]) -> None:
-    """What `summarise` made, as means over utterances; losses in bits, as fairseq logs every
-    loss in base 2."""
-    utterances = total(logging_outputs, "nsentences")
-    first = logging_outputs[0]
+def log_objective(sums: Dict[str, float]) -> None:
+    """What `summarise` made and `totals` added up, as means over utterances; losses in bits, as
+    fairseq logs every loss in base 2."""
+    utterances = sums["nsentences"]
     bits = ["loss", "expected_nll", "divergence", "posterior_entropy"]
-    bits += sorted(key for key in first if key.startswith("nll_"))
+    bits += sorted(key for key in sums if key.startswith("nll_"))
     for key in bits:
-        mean = total(logging_outputs, key) / utterances
+        mean = sums[key] / utterances
         metrics.log_scalar(key, mean / math.log(2), utterances, round=4)
-    for key in sorted(key for key in first if key.startswith("posterior_") and key[-1].isdigit()):
-        metrics.log_scalar(key, total(logging_outputs, key) / utterances, utterances, round=4)
+    for key in sorted(key for key in sums if key.startswith("posterior_") and key[-1].isdigit()):
+        metrics.log_scalar(key, sums[key] / utterances, utterances, round=4)
     metrics.log_scalar("nsentences", utterances)
 
 

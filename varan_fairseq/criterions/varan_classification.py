@@ -18,6 +18,7 @@ from .layerwise import (
     log_objective,
     refuse_no_number,
     summarise,
+    totals,
     unwrapped,
 )
 
@@ -85,7 +86,7 @@ class VaranClassificationCriterion(FairseqCriterion):
     @staticmethod
     def reduce_metrics(logging_outputs: List[Dict[str, Any]]) -> None:
         """`log_objective`, and the metrics of `varan_fairseq.metrics` in percent."""
-        log_objective(logging_outputs)
+        log_objective(totals(logging_outputs))
         log_confusion(logging_outputs)
 
     @staticmethod

@@ -21,7 +21,7 @@ from .layerwise import (
     log_objective,
     refuse_no_number,
     summarise,
-    total,
+    totals,
 )
 
 
@@ -122,17 +122,18 @@ class VaranCtcCriterion(CtcCriterion):
     @staticmethod
     def reduce_metrics(logging_outputs: List[Dict[str, Any]]) -> None:
         """`log_objective`, and fairseq's error rates."""
-        log_objective(logging_outputs)
-        metrics.log_scalar_sum("infeasible", total(logging_outputs, "infeasible"), 0)
-        metrics.log_scalar("ntokens", total(logging_outputs, "ntokens"))
+        sums = totals(logging_outputs)
+        log_objective(sums)
+        metrics.log_scalar_sum("infeasible", sums["infeasible"], 0)
+        metrics.log_scalar("ntokens", sums["ntokens"])
         for key in ("c_errors", "c_total", "w_errors", "wv_errors", "w_total"):
-            metrics.log_scalar("_" + key, total(logging_outputs, key))
+            metrics.log_scalar("_" + key, sums[key])
         for name, errors, labels in (
             ("uer", "_c_errors", "_c_total"),
             ("wer", "_w_errors", "_w_total"),
             ("raw_wer", "_wv_errors", "_w_total"),
         ):
-            if any(labels[1:] in log for log in logging_outputs):
+            if labels[1:] in sums:
                 metrics.log_derived(name, _Rate(errors, labels))
 
 

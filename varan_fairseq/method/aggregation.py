@@ -10,9 +10,8 @@ from typing import List, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from .fused import read_layer, valid_frames
+from .fused import ValidFrames, read_layer, valid_frames, weighted_sum
 from .heads import ProbingHeads
 from .posterior import LayerPosterior, masked_mean
 
@@ -83,8 +82,9 @@ class LayerNorms(nn.Module):
         norms = [nn.LayerNorm(dim) for _ in range(num_layers - 1)] if enabled else []
         self.norms = nn.ModuleList(norms)
 
-    def forward(self, state: Tensor, layer: int) -> Tensor:
-        return self.norms[layer](state) if layer < len(self.norms) else state
+    def __getitem__(self, layer: int) -> Optional[nn.LayerNorm]:
+        """That of the layer with this 0-based index, if it has one."""
+        return self.norms[layer] if layer < len(self.norms) else None
 
 
 def _without_padding(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
@@ -93,28 +93,6 @@ def _without_padding(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
     if padding_mask is None:
         return state
     return state.masked_fill(padding_mask.t().unsqueeze(-1), 0)
-
-
-def _recomputed(function, *tensors):
-    """function(*tensors), keeping nothing but the inputs for the backward pass.
-
-    The encoder keeps its states anyway; copies of them (without padding, normalised)
-    would double that, for all L layers at once.
-    """
-    if not torch.is_grad_enabled():
-        return function(*tensors)
-    return checkpoint(function, *tensors, use_reentrant=False)
-
-
-def _pool(norms: LayerNorms, state: Tensor, layer: int, padding_mask: Optional[Tensor]) -> Tensor:
-    """[T, B, D] -> [B, D]: the layer's LayerNorm, if it has one, then the mean."""
-    if layer >= len(norms.norms):
-        return masked_mean(state, padding_mask)
-
-    def pool(state):
-        return masked_mean(norms(_without_padding(state, padding_mask), layer), padding_mask)
-
-    return _recomputed(pool, state)
 
 
 class LastLayer(nn.Module):
@@ -150,16 +128,14 @@ class WeightedSum(nn.Module):
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
     ) -> Reading:
-        total = 0
-        for layer, (state, weight) in enumerate(zip(states, self.weights().to(states[0].dtype))):
-            if self.pooled:
-                total = total + weight * _pool(self.norms, state, layer, padding_mask)
-                continue
-
-            def term(state, weight, layer=layer):
-                return weight * self.norms(_without_padding(state, padding_mask), layer)
-
-            total = total + _recomputed(term, state, weight)
+        norms = [self.norms[layer] for layer in range(len(states))]
+        if self.pooled:
+            valid = valid_frames(padding_mask)
+            means = [read_layer(each, valid, norm)[0] for each, norm in zip(states, norms)]
+            total = (self.weights().to(means[0].dtype)[:, None, None] * torch.stack(means)).sum(0)
+        else:
+            padding = None if padding_mask is None else padding_mask.t().unsqueeze(-1)
+            total = weighted_sum(states, self.weights(), norms, padding)
         logits = self.heads(total, 0)
         return Reading([logits], _certain(logits))
 
@@ -179,44 +155,25 @@ class Varan(nn.Module):
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
     ) -> Reading:
-        read = self._reader(padding_mask)
-        pooled, logits = zip(*(read(state, layer) for layer, state in enumerate(states)))
-        means = torch.stack(pooled, dim=1)
+        valid = valid_frames(padding_mask)
+        read = self._read_pooled if self.pooled else self._read
+        means, logits = zip(*(read(state, layer, valid) for layer, state in enumerate(states)))
+        means = torch.stack(means, dim=1)
         return Reading(list(logits), self.posterior(means, prior), means)
 
-    def _reader(self, padding_mask: Optional[Tensor]):
-        """A function (state [T, B, D], layer) -> (mean [B, D], logits [T, B, V] or [B, V])."""
-        if self.pooled:
+    def _read(self, state: Tensor, layer: int, valid: Optional[ValidFrames]):
+        """[T, B, D] -> (mean [B, D], logits [T, B, V])."""
+        dropout, linear, *rest = self.heads[layer]
+        p = dropout.p if self.training else 0.0
+        mean, logits = read_layer(state, valid, self.norms[layer], linear, p)
+        for module in rest:
+            logits = module(logits)
+        return mean, logits
 
-            def read_pooled(state, layer):
-                mean = _pool(self.norms, state, layer, padding_mask)
-                return mean, self.heads(mean, layer)
-
-            return read_pooled
-
-        dropout = self.training and self.heads[0][0].p > 0
-        if self.norms.norms or dropout:
-
-            def read(state, layer):
-                def parts(state):
-                    state = self.norms(_without_padding(state, padding_mask), layer)
-                    return masked_mean(state, padding_mask), self.heads(state, layer)
-
-                return _recomputed(parts, state)
-
-            return read
-
-        # Nothing stands between the state and the head's linear map: the fast way.
-        valid = valid_frames(padding_mask)
-
-        def read_fast(state, layer):
-            _, linear, *rest = self.heads[layer]
-            mean, logits = read_layer(state, linear.weight, linear.bias, valid)
-            for module in rest:
-                logits = module(logits)
-            return mean, logits
-
-        return read_fast
+    def _read_pooled(self, state: Tensor, layer: int, valid: Optional[ValidFrames]):
+        """[T, B, D] -> (mean [B, D], logits [B, V])."""
+        mean, _ = read_layer(state, valid, self.norms[layer])
+        return mean, self.heads(mean, layer)
 
 
 def _certain(logits: Tensor) -> Tensor:

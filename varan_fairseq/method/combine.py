@@ -1,6 +1,6 @@
 """One prediction from the predictions of all layers (method.md, "Prediction")."""
 
-from typing import Sequence
+from typing import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,31 +15,34 @@ def check_rule(rule: str, rules: Sequence[str] = RULES) -> None:
         raise ValueError(f"unknown combination rule {rule!r}: choose one of {', '.join(rules)}")
 
 
-def combine(log_probs: Tensor, log_q: Tensor, rule: str) -> Tensor:
-    """Combines [L, ..., B, C] log-probabilities of L layers into [..., B, C].
+def combine(log_probs: Iterable[Tensor], log_q: Tensor, rule: str) -> Tensor:
+    """Combines log-probabilities of L layers, each [..., B, C], into one of that shape.
 
-    log_probs: normalised over C; [L, T, B, V] for CTC, [L, B, C] for classification.
-    log_q: [B, L]. rule: `mixture` log sum_l q_l p_l; `log_linear` log_softmax(sum_l q_l
-    log p_l); `best_layer` log p of the layer with the largest q, per utterance.
-    The result is normalised over C.
+    log_probs: normalised over C, [T, B, V] for CTC, [B, C] for classification; asked for one by
+    one, so that they need not exist at once. log_q: [B, L]. rule: `mixture` log sum_l q_l p_l;
+    `log_linear` log_softmax(sum_l q_l log p_l); `best_layer` log p of the layer with the largest
+    q, per utterance. The result is normalised over C.
     """
     check_rule(rule)
-    num_layers, batch = log_probs.shape[0], log_probs.shape[-2]
-    shape = [num_layers] + [1] * (log_probs.dim() - 3) + [batch, 1]
-    log_weight = log_q.t().reshape(shape).to(log_probs)
-    if rule == "mixture":
-        return torch.logsumexp(log_weight + log_probs, dim=0)
-    if rule == "log_linear":
-        weighted = log_weight.exp() * log_probs
-        # 0 * -inf: a layer of no weight has no say, whatever it forbids
-        weighted = weighted.masked_fill(log_weight == float("-inf"), 0)
-        return weighted.sum(0).log_softmax(-1)
-    return pick_layer(log_probs, log_q.argmax(1))
+    if rule == "best_layer":
+        return pick_layer(log_probs, log_q.argmax(1))
+    total = None
+    for each, log_weight in zip(log_probs, log_q.t().unsqueeze(-1)):
+        log_weight = log_weight.to(each)  # [B, 1]
+        if rule == "mixture":
+            each = log_weight + each
+            total = each if total is None else torch.logaddexp(total, each)
+        else:
+            # 0 * -inf: a layer of no weight has no say, whatever it forbids
+            each = (log_weight.exp() * each).masked_fill(log_weight == float("-inf"), 0)
+            total = each if total is None else total + each
+    return total if rule == "mixture" else total.log_softmax(-1)
 
 
-def pick_layer(values: Sequence[Tensor], layer: Tensor) -> Tensor:
+def pick_layer(values: Iterable[Tensor], layer: Tensor) -> Tensor:
     """Of L tensors [..., B, C], for each utterance the one with its index in `layer` [B]."""
-    picked = values[0]
+    picked = None
     for index, value in enumerate(values):
-        picked = torch.where((layer == index).unsqueeze(-1), value, picked)
+        here = (layer == index).unsqueeze(-1)
+        picked = value if picked is None else torch.where(here, value, picked)
     return picked

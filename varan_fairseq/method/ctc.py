@@ -39,10 +39,9 @@ def layerwise_ctc(
     gradient) instead of infinity.
     Returns [B, L], at least float32.
     """
-    targets = targets[:, : int(target_lengths.max())]
-    return _LayerwiseCtc.apply(
-        targets, input_lengths, target_lengths, blank, zero_infinity, *logits
-    )
+    # The only time that the host waits for a GPU here: `ctc_loss` wants them there.
+    lengths = torch.stack([input_lengths, target_lengths]).cpu()
+    return _LayerwiseCtc.apply(targets, *lengths, blank, zero_infinity, *logits)
 
 
 class _LayerwiseCtc(torch.autograd.Function):
@@ -52,9 +51,10 @@ class _LayerwiseCtc(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, targets, input_lengths, target_lengths, blank, zero_infinity, *logits):
-        frames, batch, _ = logits[0].shape
+        frames, batch, classes = logits[0].shape
         dtype = torch.promote_types(logits[0].dtype, torch.float32)
-        table = frames * batch * (2 * targets.shape[1] + 1) * 4
+        # a call also has the logits, twice, their softmax and its gradient
+        table = frames * batch * (2 * targets.shape[1] + 1 + 4 * classes) * 4
         budget = GPU_TABLE_BYTES if logits[0].is_cuda else CPU_TABLE_BYTES
         per_call = max(1, budget // table)
         wants_grad = any(ctx.needs_input_grad[5:])

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..adapter import read_adapter
 from ..compat import forget_last_run, whole_config
 from ..method.aggregation import AGGREGATIONS, build_aggregation
-from ..method.combine import RULES, check_rule, combine
+from ..method.combine import RULES, check_rule, combine, pick_layer
 from ..method.posterior import as_released
 from ..method.prior import LayerPrior
 from ..ranks import on_first_rank
@@ -226,10 +226,12 @@ class LayerwiseModel(BaseFairseqModel):
         logits = net_output["layer_logits"]
         if self.cfg.decode_layer or len(logits) == 1:
             return logits[max(self.cfg.decode_layer, 1) - 1].float().log_softmax(-1)
+        log_q = net_output["log_q"]
         if self.cfg.combine == "best_layer":
             self.warn_of_no_gradient()
-        each = torch.stack([layer.float().log_softmax(-1) for layer in logits])
-        return combine(each, net_output["log_q"], self.cfg.combine)
+            return pick_layer(logits, log_q.argmax(1)).float().log_softmax(-1)
+        each = (layer.float().log_softmax(-1) for layer in logits)
+        return combine(each, log_q, self.cfg.combine)
 
     def warn_of_no_gradient(self) -> None:
         """Once, if a rule that picks a layer is trained on, as by fairseq's own criterion."""

@@ -1,0 +1,74 @@
+"""How often an update waits for its device: asking for a value, or for how many there are."""
+
+import pytest
+import torch
+from build import batch, build_criterion, build_model, setup_classification, setup_task
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from varan_fairseq.method import fused
+
+WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "_unique2", "unique_dim"}
+MOST = 2
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would make the host of a GPU wait, between encoder and loss: within reads of
+    layers, objective and log."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function._schema.name.split("::")[1]
+        copied = name == "_to_copy" and (kwargs or {}).get("device") == torch.device("cpu")
+        if name in WAITS or copied:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def update(task, model, criterion, monkeypatch, **inputs):
+    """Waits of a forward and backward pass behind the encoder, as if on a GPU; of its metrics."""
+    monkeypatch.setattr(fused, "on_host", lambda tensor: False)
+    sample = batch(task)
+    with torch.no_grad():
+        encoded = model.w2v_encoder(**sample["net_input"])
+    monkeypatch.setattr(model.w2v_encoder, "forward", lambda *_: encoded)
+    with Waits() as waits:
+        loss, _, log = criterion(model, sample)
+        loss.backward()
+    tensors = {key: torch.as_tensor(value) for key, value in log.items()}
+    with Waits() as metrics:
+        type(criterion).reduce_metrics([tensors])
+    return waits.found, metrics.found
+
+
+@pytest.mark.parametrize("aggregation", ["varan", "weighted_sum", "last_layer"])
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_ctc(corpus, encoders, aggregation, pre_norm, monkeypatch):
+    task = setup_task(corpus)
+    model = build_model(encoders[pre_norm], task, aggregation=aggregation, final_dropout=0.1)
+    criterion = build_criterion(task, zero_infinity=True)
+    waits, metrics = update(task, model.train(), criterion, monkeypatch)
+    # `ctc_loss` itself reads lengths, which are on the host by then
+    waits = [name for name in waits if name != "_local_scalar_dense"]
+    assert len(waits) <= MOST and len(metrics) <= 1, (waits, metrics)
+
+
+def test_classification(labelled_corpus, encoders, monkeypatch):
+    task = setup_classification(labelled_corpus)
+    model = build_model(encoders[True], task, name="varan_classification")
+    criterion = build_criterion(task, "varan_classification")
+    waits, metrics = update(task, model.train(), criterion, monkeypatch)
+    assert len(waits) <= MOST and len(metrics) <= 1, (waits, metrics)
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    from conftest import save_pretrained
+
+    folder = tmp_path_factory.mktemp("encoders")
+    return {
+        pre_norm: save_pretrained(folder / f"{pre_norm}.pt", layer_norm_first=pre_norm)
+        for pre_norm in (False, True)
+    }
