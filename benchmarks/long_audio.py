@@ -9,13 +9,14 @@
 
 The hour is of digit strings with pauses, a quarter by each of the test voices; its pieces are the
 same audio cut in its pauses. Memory: what `varan-transcribe` adds to the loaded model, at a tenth
-of the length and at all of it, in fresh processes.
+of the length and at all of it, in fresh processes, medians of three.
 """
 
 import argparse
 import json
 import os
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -107,7 +108,10 @@ def main() -> None:
     folder = tempfile.mkdtemp()
     short = record(os.path.join(folder, "short.wav"), args.seconds / 10)
     long = record(os.path.join(folder, "long.wav"), args.seconds)
-    memory = [in_fresh_process(__file__, args.checkpoint, each.path) for each in (short, long)]
+    memory = [
+        statistics.median(in_fresh_process(__file__, args.checkpoint, path) for _ in range(3))
+        for path in (short.path, long.path)
+    ]
     whole, pieces, took = texts(args.checkpoint, long)
     seconds = long.ends[-1] / RATE
     row = {

@@ -23,6 +23,7 @@ SHOWN = [
     ("beams", beams.table, "docs/combine.md"),
     ("decoding", markdown, "docs/decoding.md"),
     ("word-times", markdown, "docs/long-audio.md"),
+    ("long-audio", markdown, "docs/long-audio.md"),
     ("corpora", markdown, "docs/language.md"),
     ("first-hour", first_hour.table, "docs/first-hour.md"),
 ]
