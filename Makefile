@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup-demo demo demo-emotion first-hour human lora pre-norm test test-stock faults bench setup clean
+.PHONY: setup-demo demo demo-emotion first-hour depth human lora pre-norm test test-stock faults bench setup clean
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
@@ -27,6 +27,10 @@ demo-emotion: setup-demo
 # docs/first-hour.md in English and Spanish (about 20 minutes, 2 cores)
 first-hour: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/first_hour.py
+
+# what the demo's models do with fewer blocks (15 minutes, 2 cores, after make demo)
+depth: setup-demo
+	$(VENV)/bin/python -W ignore examples/demo/depth.py --seeds 1 2 3
 
 human: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/compare.py human --seeds 1 2 3

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""What a VARAN model does with fewer blocks, beside models that were trained with so few.
+`make depth` calls this, after `make demo`.
+
+    python examples/demo/depth.py --seeds 1 2 3
+
+The curve is of the demo's runs (varan-layers --curve), on the test set. The rival reads its last
+layer, and is fine-tuned anew for every number of blocks (model.keep_layers), with the demo's
+settings and budget.
+"""
+
+import argparse
+import csv
+import os
+import statistics
+import sys
+import time
+
+from compare import CORPORA, LAYERS, finetune_and_decode
+from runs import call, run_all, spread, write_results
+
+WORK, RUNS = "work/demo/depth", "work/demo/hubert"
+DATA = "work/demo/data"
+
+
+def curve(seed):
+    """A row a depth of the demo's run."""
+    checkpoint = f"{RUNS}/lora-varan-{seed}/checkpoint_last.pt"
+    if not os.path.exists(checkpoint):
+        sys.exit(f"no {checkpoint}: run make demo first")
+    prefix = f"{WORK}/curve-{seed}"
+    layers = ["varan-layers", checkpoint, DATA, "test", "--curve", "--out", prefix]
+    call(layers, f"{prefix}.log", threads=1)
+    with open(f"{prefix}.tsv", encoding="utf-8") as file:
+        return [
+            {
+                "layers": int(row["layers"]),
+                "seed": seed,
+                "wer": float(row["WER"]),
+                "wer_alone": float(row["WER_of_this_layer_alone"]),
+                "time": float(row["time"]),
+                "multiply_adds": float(row["multiply_adds"]),
+            }
+            for row in csv.DictReader(file, delimiter="\t")
+        ]
+
+
+def rival(layers, seed):
+    """WER of a model with so many blocks that reads the last of them."""
+    overrides = [*CORPORA["demo"]["hubert"]["finetune"], f"model.keep_layers={layers}"]
+    pretrained = "work/demo/pretrain_hubert/checkpoint_last.pt"
+    name = f"{WORK}/last_layer-{layers}-{seed}"
+    options = (DATA, pretrained, "lora", "last_layer", seed, overrides, [None])
+    return finetune_and_decode(name, *options)[0]["wer"]
+
+
+def table(rows):
+    """Markdown: a line a depth."""
+    yield "| blocks | varan, cut | its last layer alone | last_layer, trained so | time | multiply-adds |"
+    yield "| --- " * 6 + "|"
+    for layers in sorted({row["layers"] for row in rows}):
+        mine = [row for row in rows if row["layers"] == layers]
+        cells = [spread(mine, key) for key in ("wer", "wer_alone", "wer_rival")]
+        costs = [statistics.median(row[key] for row in mine) for key in ("time", "multiply_adds")]
+        cells += [f"{cost:.2f}" for cost in costs]
+        yield f"| {layers} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    args = parser.parse_args()
+    start = time.time()
+    os.makedirs(WORK, exist_ok=True)
+    rows = [row for seed in args.seeds for row in curve(seed)]
+    pairs = [(layers, seed) for seed in args.seeds for layers in range(1, LAYERS + 1)]
+    rivals = dict(zip(pairs, run_all(args.jobs, rival, pairs)))
+    for row in rows:
+        row["wer_rival"] = rivals[row["layers"], row["seed"]]
+    write_results(WORK, rows, list(table(rows)), time.time() - start)
+
+
+if __name__ == "__main__":
+    main()
