@@ -5,8 +5,8 @@ import time
 
 import pytest
 import torch
-from build import batch, build_criterion, build_model, setup_task
-from conftest import save_pretrained
+from build import batch, build_criterion, build_model, setup_task, train
+from conftest import REPO, save_pretrained, write_corpus, write_labelled_corpus
 
 from varan_fairseq.lora import lora_parameters
 
@@ -78,3 +78,82 @@ def test_two_processes(tmp_path, corpus, options):
     for name, gradient in expected.items():  # DDP averages over the two processes
         assert torch.allclose(found["gradients"][name] * 2, gradient, rtol=1e-3, atol=1e-4), name
     assert torch.equal(found["prior"], model.prior.probs)
+
+
+RECIPE = os.path.join(REPO, "examples", "demo", "finetune.yaml")
+EMOTION = os.path.join(REPO, "examples", "demo", "emotion.yaml")
+# Nothing random, and steps as large as the gradients.
+PLAIN = {
+    "apply_mask": False,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "dropout_input": 0.0,
+    "final_dropout": 0.0,
+    "layerdrop": 0.0,
+    "posterior_heads": 4,
+}
+CASES = {
+    "varan": (RECIPE, {}),
+    "weighted_sum": (RECIPE, {"aggregation": "weighted_sum"}),
+    "last_layer": (RECIPE, {"aggregation": "last_layer"}),
+    "dora": (RECIPE, {"lora_rank": 2, "lora_targets": "all", "lora_magnitude": True}),
+    "classification": (EMOTION, {}),
+}
+
+
+def parameters(name, folder, update_freq, **changes):
+    """Those after 3 updates of 4 batches of an utterance each; None in the second process."""
+    recipe, options = CASES[name]
+    changes.update(
+        model={**PLAIN, **options},
+        optimizer={"adam_eps": 1.0},
+        dataset={"batch_size": 1, "valid_subset": "valid", "num_workers": 0},
+        optimization={"update_freq": [update_freq], "lr": [1.0]},
+    )
+    data, out = f"{folder}/{os.path.basename(recipe)}", f"{folder}/{name}-{update_freq}"
+    checkpoint = train(recipe, data, out, f"{folder}/base.pt", **changes)
+    return torch.load(checkpoint)["model"] if os.path.exists(checkpoint) else None
+
+
+def trainer(rank, folder):
+    """One of two processes of fairseq's own training."""
+    torch.set_num_threads(1)
+    training = dict(
+        distributed_world_size=2,
+        distributed_rank=rank,
+        distributed_init_method=f"file://{folder}/meet",
+        distributed_backend="gloo",
+        distributed_no_spawn=True,
+        ddp_backend="legacy_ddp",
+    )
+    for name in CASES:
+        parameters(name, folder, 2, distributed_training=training)
+    leave(rank, folder)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with runs of two processes on five utterances: in an epoch's second update, one
+    process has an empty batch. (Not seven: of a process with a batch and then an empty one, fairseq
+    forgets to count the first.)"""
+    folder = str(tmp_path_factory.mktemp("uneven"))
+    write_corpus(f"{folder}/{os.path.basename(RECIPE)}", count=5)
+    write_labelled_corpus(f"{folder}/{os.path.basename(EMOTION)}", count=5)
+    save_pretrained(f"{folder}/base.pt", dropout_features=0.0)
+    torch.multiprocessing.spawn(trainer, (folder,), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fairseqs_trainer(trained, name):
+    found = torch.load(f"{trained}/{name}-2/checkpoint_last.pt")["model"]
+    expected = parameters(name, trained, 4)
+    start = torch.load(f"{trained}/base.pt")["model"]
+    moved = 0
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-5), key
+        inner = start.get(key.replace("w2v_encoder.w2v_model.", ""))
+        moved += inner is None or not torch.equal(inner, value)
+    assert moved > 8
