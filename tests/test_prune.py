@@ -41,7 +41,9 @@ def check_pruned(checkpoint, out, data, layers=K):
         wanted, found = whole(**inputs), pruned(**inputs)
         encoded = whole.w2v_encoder(inputs["source"], inputs["padding_mask"])
         pooled = [
-            masked_mean(whole.aggregation.norms(state, layer), encoded.padding_mask)
+            masked_mean(
+                (whole.aggregation.norms[layer] or torch.nn.Identity())(state), encoded.padding_mask
+            )
             for layer, state in enumerate(encoded.states[:layers])
         ]
         prior = whole.prior.probs[:layers] / whole.prior.probs[:layers].sum()
