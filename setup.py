@@ -32,6 +32,7 @@ setup(
         "plots": ["matplotlib"],
         "lm": ["flashlight-text"],
         "corpora": ["lhotse", "sentencepiece"],
+        "cluster": ["hydra-submitit-launcher"],
         "demo": [
             "matplotlib",
             "flashlight-text",
@@ -51,6 +52,7 @@ setup(
             "num2words",
             "scikit-learn",
             "kaldi-native-fbank",
+            "hydra-submitit-launcher",
             "jiwer",
             "lhotse",
             "sentencepiece",

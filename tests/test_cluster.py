@@ -1,0 +1,131 @@
+"""Overlays for clusters: a sweep by submitit on this machine, and what Slurm would be told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import REPO, command, save_pretrained, shell, write_corpus
+from omegaconf import OmegaConf
+
+SMALL = [
+    "common.fp16=false",
+    "common.cpu=true",
+    "common.log_interval=1",
+    "checkpoint.save_interval_updates=5",
+    "dataset.valid_subset=valid",
+    "dataset.num_workers=0",
+    "dataset.max_tokens=80000",
+    "dataset.validate_after_updates=0",
+    "optimization.update_freq=[1]",
+    "optimization.max_update=40",
+    "model.posterior_heads=4",
+    "model.mask_channel_length=8",
+]
+RUNS = [f"lr_{lr}-beta_0.05-seed_{seed}" for lr in ("0.001", "0.002") for seed in (1, 2)]
+
+
+def sweep(folder, launcher, lr="[0.001],[0.002]", seed="1,2"):
+    """The command, to be run in a folder."""
+    return [
+        command("fairseq-hydra-train"),
+        "--multirun",
+        "--config-dir",
+        os.path.join(REPO, "examples"),
+        "--config-name",
+        "wav2vec2_base_libri_10m",
+        "+cluster=sweep",
+        f"hydra/launcher={launcher}",
+        f"common.user_dir={REPO}/varan_fairseq",
+        "task.data=../data",
+        "model.w2v_path=../base.pt",
+        f"optimization.lr={lr}",
+        f"common.seed={seed}",
+        *SMALL,
+    ]
+
+
+def tasks(folder):
+    """(process, log) of the jobs that run; a job is named by the process that waits for it."""
+    for name in os.listdir("/proc"):
+        stat = read(f"/proc/{name}/stat") if name.isdigit() else ""
+        if stat:
+            parent = stat.rpartition(")")[2].split()[1]
+            log = os.path.join(folder, ".submitit", parent, f"{parent}_0_log.out")
+            if os.path.exists(log):
+                yield int(name), log
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:  # not there yet, or a process that has ended
+        return ""
+
+
+def test_a_sweep_with_a_run_that_is_queued_again(tmp_path):
+    """As Slurm does before it takes a node away: the run goes on from its checkpoint."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    write_corpus(tmp_path / "data")
+    save_pretrained(tmp_path / "base.pt")
+    folder = str(tmp_path / "work")
+    os.makedirs(folder)
+    log = open(str(tmp_path / "log"), "w")
+    process = subprocess.Popen(
+        sweep(folder, "submitit_local"), cwd=folder, stdout=log, stderr=subprocess.STDOUT
+    )
+    interrupted = None
+    try:
+        while process.poll() is None:
+            time.sleep(0.1)
+            for pid, path in () if interrupted else tasks(folder):
+                if "Saved checkpoint" in read(path):
+                    os.kill(pid, signal.SIGUSR2)
+                    interrupted = path
+                    break
+    finally:
+        process.kill()
+    assert process.returncode == 0, read(str(tmp_path / "log"))[-3000:]
+    text = read(interrupted)
+    loaded = [line for line in text.split("\n") if "Loaded checkpoint" in line]
+    assert len(loaded) == 1 and "@ 0 updates" not in loaded[0], text[-3000:]
+    assert sorted(os.listdir(os.path.join(folder, "checkpoints", "sweep"))) == RUNS
+    for run in RUNS:
+        state = torch.load(os.path.join(folder, "checkpoints", "sweep", run, "checkpoint_last.pt"))
+        assert state["optimizer_history"][-1]["num_updates"] == 40
+        assert state["cfg"]["checkpoint"]["save_dir"].endswith(run)
+    again = shell(*sweep(folder, "basic", lr="[0.001]", seed="1"), cwd=folder)
+    assert "this run is finished" in again
+    script = os.path.join(REPO, "examples", "cluster", "table.py")
+    lines = shell(sys.executable, script, "checkpoints/sweep", cwd=folder).strip().split("\n")
+    lines = lines[lines.index(next(line for line in lines if line.startswith("|"))) :]
+    assert lines[0] == "| optimization.lr | seeds | wer | 95% interval |"
+    assert len(lines) == 4 and all("| 1 2 |" in line for line in lines[2:])
+
+
+@pytest.mark.parametrize("name", ["one_node", "two_nodes"])
+def test_what_slurm_is_told(name):
+    cfg = OmegaConf.load(os.path.join(REPO, "examples", "cluster", f"{name}.yaml"))
+    launcher, training = cfg.hydra.launcher, cfg.distributed_training
+    assert training.distributed_world_size == launcher.nodes * launcher.tasks_per_node
+    assert launcher.tasks_per_node == launcher.gpus_per_node and training.distributed_port > 0
+    config = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.config")
+    known = config.SlurmQueueConf.__dataclass_fields__
+    assert set(launcher) <= set(known)
+    assert launcher.max_num_timeout > 0
+
+
+def test_intervals():
+    sys.path.insert(0, os.path.join(REPO, "examples", "cluster"))
+    from table import Run, interval, table
+
+    mean, half = interval([1.0, 2.0, 3.0])
+    assert mean == 2 and half == pytest.approx(4.30 / 3**0.5)
+    runs = [Run({"a": lr, "b": 1}, seed, "wer", lr + seed) for lr in (5, 1) for seed in (1, 2)]
+    lines = list(table(runs))
+    assert lines[0] == "| a | seeds | wer | 95% interval |"
+    assert lines[2].startswith("| 1 | 1 2 | 2.50 |") and lines[3].startswith("| 5 | 1 2 | 6.50 |")
