@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup-demo demo demo-emotion first-hour depth human lora pre-norm test test-stock faults bench setup clean
+.PHONY: setup-demo demo demo-emotion first-hour depth human lora pre-norm test test-stock faults bench bench-gpu gpu setup clean
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
@@ -61,6 +61,17 @@ bench: setup
 	$(VENV)/bin/python benchmarks/lora.py
 	$(VENV)/bin/python benchmarks/encoders.py
 	$(VENV)/bin/python benchmarks/encoders.py --sizes
+	$(VENV)/bin/python benchmarks/consensus.py
+	$(VENV)/bin/python benchmarks/decoding.py
+	$(VENV)/bin/python benchmarks/vocabulary.py
+
+gpu: setup
+	@$(VENV)/bin/python -c "import torch, sys; sys.exit(None if torch.cuda.is_available() else 'no GPU here')"
+
+# the same in half precision where there is a GPU, and what waits for it
+bench-gpu: gpu bench
+	$(VENV)/bin/python benchmarks/group_norm.py
+	$(VENV)/bin/python -m pytest -q tests/test_synchronisation.py
 
 clean:
 	rm -rf .venv-* work

@@ -1,8 +1,11 @@
 """How often an update waits for its device: asking for a value, or for how many there are."""
 
+import warnings
+
 import pytest
 import torch
 from build import batch, build_criterion, build_model, setup_classification, setup_task
+from fairseq import utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from varan_fairseq.method import fused
@@ -27,7 +30,7 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def update(task, model, criterion, monkeypatch, **inputs):
+def update(task, model, criterion, monkeypatch):
     """Waits of a forward and backward pass behind the encoder, as if on a GPU; of its metrics."""
     monkeypatch.setattr(fused, "on_host", lambda tensor: False)
     sample = batch(task)
@@ -53,6 +56,29 @@ def test_ctc(corpus, encoders, aggregation, pre_norm, monkeypatch):
     # `ctc_loss` itself reads lengths, which are on the host by then
     waits = [name for name in waits if name != "_local_scalar_dense"]
     assert len(waits) <= MOST and len(metrics) <= 1, (waits, metrics)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_on_a_gpu(corpus, encoders, pre_norm, monkeypatch):
+    """By what CUDA itself says."""
+    task = setup_task(corpus)
+    model = build_model(encoders[pre_norm], task).cuda().train()
+    criterion = build_criterion(task)
+    sample = utils.move_to_cuda(batch(task))
+    criterion(model, sample)
+    with torch.no_grad():
+        encoded = model.w2v_encoder(**sample["net_input"])
+    monkeypatch.setattr(model.w2v_encoder, "forward", lambda *_: encoded)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            criterion(model, sample)[0].backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [str(each.message) for each in found if "synchronizing" in str(each.message)]
+    assert len(waits) <= MOST, waits
 
 
 def test_classification(labelled_corpus, encoders, monkeypatch):
