@@ -97,7 +97,7 @@ def first_hour(language, pretrained):
     with open(f"{data}/long/long.jsonl", encoding="utf-8") as file:
         found = json.load(file)
     words = [word for segment in found["segments"] for word in segment["words"]]
-    heard = [word["text"] for word in words if word["start"] < test_seconds]
+    heard = [word["word"] for word in words if word["start"] < test_seconds]
     with open(f"{data}/test.wrd", encoding="utf-8") as file:
         said = file.read().split()
     report = ["varan-report", checkpoint, data, "test", "--out", f"{data}/report.html"]
