@@ -54,8 +54,8 @@ def concatenate(data, path):
             manifest = read_manifest(f"{data}/{split}.tsv")
             for name, _ in manifest.entries:
                 file.write(soundfile.read(os.path.join(manifest.root, name))[0])
-            samples.append(file.tell())
-    return samples[0] / 16000, samples[-1] / 16000
+            samples.append(manifest.samples.sum())
+    return samples[0] / 16000, sum(samples) / 16000
 
 
 def first_hour(language, pretrained):
@@ -117,7 +117,7 @@ def first_hour(language, pretrained):
         "lmweight": weights["lmweight"],
         "wordscore": weights["wordscore"],
         "wer_as_one_recording": 100 * editdistance.eval(heard, said) / len(said),
-        "long_seconds": round(seconds),
+        "long_seconds": round(float(seconds)),
     }
 
 
