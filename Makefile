@@ -64,6 +64,7 @@ bench: setup
 	$(VENV)/bin/python benchmarks/consensus.py
 	$(VENV)/bin/python benchmarks/decoding.py
 	$(VENV)/bin/python benchmarks/vocabulary.py
+	$(VENV)/bin/python benchmarks/prune.py
 
 gpu: setup
 	@$(VENV)/bin/python -c "import torch, sys; sys.exit(None if torch.cuda.is_available() else 'no GPU here')"

@@ -169,13 +169,18 @@ class _WeightedSum(torch.autograd.Function):
         if padding is not None:
             grad = grad.masked_fill(padding, 0)
         of_weights, of_states, of_norms = [], [], []
-        for weight, (state, norm) in zip(weights, _with_norms(tensors, ctx.eps)):
+        trained = ctx.needs_input_grad[3:]  # states may be of a frozen encoder
+        layers = zip(weights, _with_norms(tensors, ctx.eps), trained)
+        for weight, (state, norm), of_state in layers:
             term = clean = _clean(state, padding)
             statistics = ()
             if norm is not None:
                 clean = clean.to(norm[0].dtype)
                 term, *statistics = _norm(clean, *norm)
             of_weights.append((grad * term).sum(dtype=weights.dtype))
+            if not of_state and norm is None:
+                of_states.append(None)
+                continue
             grad_state = grad * weight.to(grad.dtype)
             if norm is not None:
                 grad_state, *of_norm = _norm_backward(
