@@ -24,6 +24,7 @@ SHOWN = [
     ("decoding", markdown, "docs/decoding.md"),
     ("word-times", markdown, "docs/long-audio.md"),
     ("long-audio", markdown, "docs/long-audio.md"),
+    ("confidence-exit", markdown, "docs/scale.md"),
     ("corpora", markdown, "docs/language.md"),
     ("first-hour", first_hour.table, "docs/first-hour.md"),
 ]
