@@ -68,6 +68,8 @@ FINETUNE = {
     "probe": ["model.finetune=probe", "optimization.lr=[0.03]"],
 }
 
+HUBERT = ["model.feature_grad_mult=0"]  # its feature encoder stays as it was pre-trained
+
 
 # Lines and columns of the tables.
 READINGS = [("last_layer", None), ("weighted_sum", None), *(("varan", rule) for rule in RULES)]
@@ -159,7 +161,7 @@ def main():
     # Results and runs of the second base beside those of the first.
     runs, overrides = work, options["finetune"]
     if args.base == "hubert":
-        runs, overrides = f"{work}/hubert", [*overrides, "model.feature_grad_mult=0"]
+        runs, overrides = f"{work}/hubert", [*overrides, *HUBERT]
     runs, overrides = folder_of(runs, args.set), [*overrides, *args.set]
 
     def folder(finetune, aggregation, seed):

@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 
-from compare import CORPORA, LAYERS, finetune_and_decode
+from compare import CORPORA, HUBERT, LAYERS, finetune_and_decode
 from runs import call, run_all, spread, write_results
 
 WORK, RUNS = "work/demo/depth", "work/demo/hubert"
@@ -47,7 +47,7 @@ def curve(seed):
 
 def rival(layers, seed):
     """WER of a model with so many blocks that reads the last of them."""
-    overrides = [*CORPORA["demo"]["hubert"]["finetune"], f"model.keep_layers={layers}"]
+    overrides = [*CORPORA["demo"]["hubert"]["finetune"], *HUBERT, f"model.keep_layers={layers}"]
     pretrained = "work/demo/pretrain_hubert/checkpoint_last.pt"
     name = f"{WORK}/last_layer-{layers}-{seed}"
     options = (DATA, pretrained, "lora", "last_layer", seed, overrides, [None])
