@@ -31,7 +31,8 @@ def weighted_log_likelihood(
     CTC's forward recursion for all of them in all layers, in probabilities that are rescaled now
     and then: no table and no logarithm a state, so many times faster than `F.ctc_loss`
     (`benchmarks/consensus.py`). What the beginnings of a transcript have left bounds what the
-    whole will have, so it is given up as soon as it is behind.
+    whole will have, so it is given up as soon as it is behind. Alignments that fall below `TINY` of
+    the others are dropped; where none is left, `F.ctc_loss` computes in logarithms.
 
     log_probs: L tensors [T, B, V]. weights: [N, L], not negative. utterance: [N], which of the B.
     labels: [N, S], padded with -1. lengths: [N], valid frames. bound: [N]. Returns [N] float64,
