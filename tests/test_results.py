@@ -5,6 +5,7 @@ import os
 
 import beams
 import compare
+import depth
 import emotion
 import first_hour
 import posterior
@@ -25,6 +26,7 @@ SHOWN = [
     ("word-times", markdown, "docs/long-audio.md"),
     ("long-audio", markdown, "docs/long-audio.md"),
     ("confidence-exit", markdown, "docs/scale.md"),
+    ("depth", depth.table, "README.md"),
     ("corpora", markdown, "docs/language.md"),
     ("first-hour", first_hour.table, "docs/first-hour.md"),
 ]
