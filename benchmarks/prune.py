@@ -15,7 +15,7 @@ import os
 import torch
 from consensus import SECONDS, UTTERANCES, Spiky, batches
 from measure import interleaved_seconds, keep_freed_memory
-from models import CUDA, build
+from models import CUDA, ENCODERS, build
 
 BLOCKS = 8
 
@@ -29,7 +29,8 @@ def main() -> None:
     keep_freed_memory()
     models = {}
     for blocks in (12, BLOCKS):
-        task, model = build("varan_ctc", apply_mask=False, encoder_layers=blocks)
+        ENCODERS["cut"] = ("wav2vec2", {"encoder_layers": blocks})
+        task, model = build("varan_ctc", "cut", apply_mask=False)
         assert model.w2v_encoder.num_layers == blocks
         models[f"{blocks} blocks"] = (Spiky(model.eval()), model)
     samples = list(batches(len(task.target_dictionary)))
