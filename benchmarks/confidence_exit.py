@@ -22,8 +22,7 @@ from measure import write_figures
 from varan_fairseq.decoding.finetuned import load_model
 from varan_fairseq.decoding.labelled import load_transcribed
 from varan_fairseq.decoding.search import Hypothesis, best_paths
-from varan_fairseq.decoding.split import STRICT, outputs
-from varan_fairseq.progress import progress
+from varan_fairseq.decoding.split import STRICT, shown_outputs
 from varan_fairseq.scoring.rates import rate
 from varan_fairseq.scoring.transcripts import distance
 
@@ -54,8 +53,7 @@ def read(model, cfg, task, subset: str) -> Split:
     def texts(log_probs, lengths) -> List[Hypothesis]:
         return best_paths(log_probs, lengths, model.blank, task.target_dictionary, split.spelling)
 
-    batches = outputs(model, task, subset, MOST_TOKENS)
-    for rows, out in progress(batches, subset, count, lambda batch: len(batch[0])):
+    for rows, out in shown_outputs(model, task, subset, MOST_TOKENS):
         lengths = out["lengths"].tolist()
         alone = [texts(logits, lengths) for logits in out["layer_logits"]]
         for depth in range(layers):

@@ -37,7 +37,18 @@ def update(task, model, criterion, monkeypatch):
     with torch.no_grad():
         encoded = model.w2v_encoder(**sample["net_input"])
     monkeypatch.setattr(model.w2v_encoder, "forward", lambda *_: encoded)
-    with Waits() as waits:
+    waits, ctc_loss = Waits(), torch.nn.functional.ctc_loss
+
+    def without_its_own(*args, **kwargs):
+        """It reads lengths, which are on the host by then."""
+        assert not any(args[index].is_cuda for index in (2, 3))
+        before = list(waits.found)
+        result = ctc_loss(*args, **kwargs)
+        waits.found[:] = before
+        return result
+
+    monkeypatch.setattr(torch.nn.functional, "ctc_loss", without_its_own)
+    with waits:
         loss, _, log = criterion(model, sample)
         loss.backward()
     tensors = {key: torch.as_tensor(value) for key, value in log.items()}
@@ -53,8 +64,6 @@ def test_ctc(corpus, encoders, aggregation, pre_norm, monkeypatch):
     model = build_model(encoders[pre_norm], task, aggregation=aggregation, final_dropout=0.1)
     criterion = build_criterion(task, zero_infinity=True)
     waits, metrics = update(task, model.train(), criterion, monkeypatch)
-    # `ctc_loss` itself reads lengths, which are on the host by then
-    waits = [name for name in waits if name != "_local_scalar_dense"]
     assert len(waits) <= MOST and len(metrics) <= 1, (waits, metrics)
 
 

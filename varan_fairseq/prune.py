@@ -6,7 +6,7 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from .models.layerwise import LayerwiseModel
-from .upstream.depth import cut_config, cut_weights, num_blocks
+from .upstream.depth import cut_config, cut_weights
 
 _ENCODER = "w2v_encoder.w2v_model."
 
@@ -33,7 +33,7 @@ def prune(state: Dict[str, Any], model: LayerwiseModel, layers: int) -> Dict[str
             "the last (auto can)"
         )
     inner = cfg.w2v_args.model
-    before = num_blocks(inner, encoder.kind)
+    before = encoder.num_layers
     if layers == before:
         raise ValueError(f"the encoder has {before} blocks: nothing to cut")
     if cfg.decode_layer > layers > 0:

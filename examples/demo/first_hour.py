@@ -9,13 +9,11 @@ not trained again.
 """
 
 import argparse
-import glob
 import json
 import os
 import time
 
 import editdistance
-import numpy as np
 import soundfile
 from runs import call, pretrain, run_all, train, write_results
 
@@ -39,9 +37,8 @@ def run(log, *command):
 
 
 def scores(folder):
-    """asr.json of the one folder of that pattern."""
-    (path,) = glob.glob(os.path.join(folder, "asr.json"))
-    with open(path, encoding="utf-8") as file:
+    """Of a folder of varan-infer's."""
+    with open(f"{folder}/asr.json", encoding="utf-8") as file:
         return json.load(file)
 
 

@@ -1,8 +1,8 @@
 """varan-classify: the labels of a split, or of audio files.
 
-For a split: accuracy with its 95% interval, unweighted accuracy, F1 and recall (scores.json), the confusion matrix
-(confusion.csv, confusion.png), and for every utterance its probabilities and layer posterior
-(utterances.tsv). A split without a label file gets utterances.tsv alone. For audio files:
+For a split: accuracy with its 95% interval, unweighted accuracy, F1 and recall (scores.json), the
+confusion matrix (confusion.csv, confusion.png), and for every utterance its probabilities and layer
+posterior (utterances.tsv). A split without a label file gets utterances.tsv alone. For audio files:
 those columns on the standard output.
 """
 
@@ -89,7 +89,7 @@ def write_results(folder: str, found: Predictions, classes: Sequence[str], about
             counts = confusion_matrix(torch.from_numpy(found.labels), predicted, len(classes))
             confusion = counts.long().numpy()
             scores.update(summary(confusion))
-            right = found.probs.argmax(1) == found.labels
+            right = predicted.numpy() == found.labels
             scores["accuracy_interval"] = interval(right, np.ones(len(right)))
             scores["recall"] = {
                 name: None if math.isnan(value) else 100 * value

@@ -11,6 +11,7 @@ from fairseq.data import FileAudioDataset
 from ..data.audio_check import audio_problems, refuse_audio
 from ..data.manifest import Manifest
 from ..data.short import check_lengths
+from ..progress import progress
 
 # Of a checkpoint's options: what training leaves out with a warning is an error in a report.
 STRICT = {"check_audio": True, "max_unreadable": 0.0}
@@ -73,6 +74,15 @@ def outputs(
                 lambda x: x.half() if x.is_floating_point() else x, sample
             )
         yield rows, model(**sample["net_input"])
+
+
+def shown_outputs(
+    model: Any, task: Any, subset: str, max_tokens: int
+) -> Iterator[Tuple[np.ndarray, Dict[str, Any]]]:
+    """`outputs` with a bar."""
+    batches = outputs(model, task, subset, max_tokens)
+    count = len(task.dataset(subset))
+    return progress(batches, f"reading {subset}", count, lambda batch: len(batch[0]), "utterances")
 
 
 def check_complete(subset: str, wanted: int, values: np.ndarray) -> None:

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from ..decoding.labelled import Classified
-from ..decoding.split import check_complete, outputs
+from ..decoding.split import check_complete, shown_outputs
 from ..models.varan_classification import VaranClassification
-from ..progress import progress
 from ..scoring.classification import confusion_matrix, summary
 from ..scoring.rates import interval
 from .found import Found, Mistake, common_groups, groups_of_names
@@ -27,14 +26,7 @@ def classify(
     probs = np.full((count, len(classes)), np.nan)
     posterior = np.full((count, model.num_predictions), np.nan)
     correct = np.zeros((model.num_predictions, count), bool)
-    batches = progress(
-        outputs(model, task, subset, max_tokens),
-        f"reading {subset}",
-        count,
-        lambda batch: len(batch[0]),
-        "utterances",
-    )
-    for rows, net_output in batches:
+    for rows, net_output in shown_outputs(model, task, subset, max_tokens):
         probs[rows] = model.get_normalized_probs(net_output, log_probs=False).cpu().numpy()
         posterior[rows] = net_output["log_q"].exp().cpu().numpy()
         for layer, logits in enumerate(net_output["layer_logits"]):

@@ -11,8 +11,7 @@ from torch import Tensor
 from ..decoding.evaluate import rates
 from ..decoding.labelled import Classified, Transcribed
 from ..decoding.search import Hypothesis, best_paths
-from ..decoding.split import outputs
-from ..progress import progress
+from ..decoding.split import shown_outputs
 
 
 class Depth(NamedTuple):
@@ -70,11 +69,7 @@ def _curve(model, task, subset, count, max_tokens, combined, read, score: Score)
     found = [[None] * count for _ in depths]
     alone = [[None] * count for _ in depths]
     with _measured(model, _seconds) as clock:
-        batches = outputs(model, task, subset, max_tokens)
-        batches = progress(
-            batches, f"reading {subset}", count, lambda batch: len(batch[0]), "utterances"
-        )
-        for rows, net_output in batches:
+        for rows, net_output in shown_outputs(model, task, subset, max_tokens):
             clock.stop()
             for index, layers in enumerate(depths):
                 at_depth = model.at_depth(net_output, layers)

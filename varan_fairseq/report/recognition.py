@@ -8,9 +8,8 @@ from ..decoding.emissions import batch_emissions
 from ..decoding.evaluate import Scored, rates, score
 from ..decoding.labelled import Transcribed
 from ..decoding.search import Hypothesis, Search, best_paths, options
-from ..decoding.split import outputs
+from ..decoding.split import shown_outputs
 from ..models.varan_ctc import VaranCtc
-from ..progress import progress
 from ..scoring.transcripts import edits
 from .found import Found, Mistake, common_groups
 
@@ -30,14 +29,7 @@ def recognize(
     each: List[List[Optional[Hypothesis]]] = [[None] * count for _ in range(model.num_predictions)]
     posterior = np.zeros((count, model.num_predictions), np.float32)
     layers = np.zeros(count, np.int64)
-    batches = progress(
-        outputs(model, task, subset, max_tokens),
-        f"reading {subset}",
-        count,
-        lambda batch: len(batch[0]),
-        "utterances",
-    )
-    for rows, net_output in batches:
+    for rows, net_output in shown_outputs(model, task, subset, max_tokens):
         for row, emission in zip(rows, batch_emissions(model, net_output)):
             best[row] = search(emission.log_probs)[0]
             posterior[row], layers[row] = np.exp(emission.log_q), emission.layer
