@@ -39,44 +39,48 @@ def leave(rank, path):
     os._exit(0)
 
 
-def worker(rank, path, data, options, results):
+OPTIONS = {
+    "weighted_sum": {"aggregation": "weighted_sum"},
+    "varan": {},
+    "dora": {"lora_rank": 2, "lora_targets": "all", "lora_magnitude": True},
+    "probe": {"finetune": "probe"},
+}
+
+
+def worker(rank, path, data):
     join(rank, path)
-    task, model, criterion = setup(path, data, options)
-    wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
-    # get_normalized_probs is the model's; fairseq's own wrapper passes it through
-    wrapped.get_normalized_probs = model.get_normalized_probs
-    loss, _, _ = criterion(wrapped, batch(task, indices=[0, 1, 2] if rank == 0 else [3, 4, 5]))
-    loss.backward()
-    if rank == 0:
-        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-        torch.save({"gradients": gradients, "prior": model.prior.probs}, results)
+    for name, options in OPTIONS.items():
+        task, model, criterion = setup(path, data, options)
+        wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+        # get_normalized_probs is the model's; fairseq's own wrapper passes it through
+        wrapped.get_normalized_probs = model.get_normalized_probs
+        loss, _, _ = criterion(wrapped, batch(task, indices=[0, 1, 2] if rank == 0 else [3, 4, 5]))
+        loss.backward()
+        if rank == 0:
+            gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+            torch.save({"gradients": gradients, "prior": model.prior.probs}, f"{path}.{name}")
     leave(rank, path)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"aggregation": "weighted_sum"},
-        {"aggregation": "varan"},
-        {"aggregation": "varan", "lora_rank": 2, "lora_targets": "all", "lora_magnitude": True},
-        {"aggregation": "varan", "finetune": "probe"},
-    ],
-    ids=["weighted_sum", "varan", "dora", "probe"],
-)
-def test_two_processes(tmp_path, corpus, options):
-    path = save_pretrained(tmp_path / "c.pt")
-    results = str(tmp_path / "gradients.pt")
-    torch.multiprocessing.spawn(worker, (path, corpus, options, results), nprocs=2)
-    found = torch.load(results)
+@pytest.fixture(scope="module")
+def gradients(tmp_path_factory, corpus):
+    """Path of an encoder; beside it lie the gradients that two processes found."""
+    path = save_pretrained(tmp_path_factory.mktemp("gradients") / "c.pt")
+    torch.multiprocessing.spawn(worker, (path, corpus), nprocs=2)
+    return path
 
-    task, model, criterion = setup(path, corpus, options)
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_two_processes(gradients, corpus, name):
+    found = torch.load(f"{gradients}.{name}")
+    task, model, criterion = setup(gradients, corpus, OPTIONS[name])
     criterion(model, batch(task))[0].backward()
     expected = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     idle = {name for name in trained if "mask_emb" in name}
     assert found["gradients"].keys() == expected.keys() == trained - idle
-    for name, gradient in expected.items():  # DDP averages over the two processes
-        assert torch.allclose(found["gradients"][name] * 2, gradient, rtol=1e-3, atol=1e-4), name
+    for key, gradient in expected.items():  # DDP averages over the two processes
+        assert torch.allclose(found["gradients"][key] * 2, gradient, rtol=1e-3, atol=1e-4), key
     assert torch.equal(found["prior"], model.prior.probs)
 
 

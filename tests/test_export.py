@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from build import batch, build_model, setup_task
+from build import batch, build_model, setup_task, train
 from conftest import REPO, save_pretrained, write_corpus
 from test_bad_input import tool
 from test_end_to_end import finetune, scores
@@ -187,19 +187,13 @@ def test_half_precision(run, adapter, tmp_path):
 @pytest.mark.parametrize("aggregation", ["weighted_sum", "last_layer"])
 def test_probe_adapter_of_a_baseline(run, tmp_path, aggregation):
     _, data, base, _ = run
-    finetune(
-        data,
-        "model.finetune=probe",
-        f"model.aggregation={aggregation}",
-        f"model.w2v_path={base}",
-        "optimization.max_update=3",
-        f"checkpoint.save_dir={tmp_path}/out",
-        "common.tensorboard_logdir=null",
-        cwd=REPO,
-    )
-    call("adapter", tmp_path / "out" / "checkpoint_last.pt", tmp_path / "adapter")
+    recipe = os.path.join(REPO, "examples", "demo", "finetune.yaml")
+    probe = {"finetune": "probe", "feature_grad_mult": 0.0, "posterior_heads": 4}
+    probe["aggregation"] = aggregation
+    trained = train(recipe, data, tmp_path / "out", base, model=probe)
+    call("adapter", trained, tmp_path / "adapter")
     call("restore", tmp_path / "adapter", base, tmp_path / "restored.pt")
-    expected = emissions(tmp_path / "out" / "checkpoint_last.pt", data)
+    expected = emissions(trained, data)
     assert torch.equal(emissions(tmp_path / "restored.pt", data), expected)
 
 
