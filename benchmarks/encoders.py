@@ -38,7 +38,6 @@ def memory_of(encoder: str, aggregation: str) -> float:
 
 def size_of(encoder: str) -> float:
     """MB of one step of one utterance, counted from before the model is there."""
-    torch.nn.Linear(64, 64)(torch.randn(64, 64)).sum().backward()  # loads torch's libraries
 
     def work():
         task, model = build("varan_ctc", encoder)

@@ -46,7 +46,6 @@ def stepper(mode: str, utterances: int):
 
 def training_memory(mode: str) -> float:
     """MB at the peak of two steps, counted from before the model is there."""
-    torch.nn.Linear(64, 64)(torch.randn(64, 64)).sum().backward()  # loads torch's libraries
 
     def work():
         step = stepper(mode, 1).step
