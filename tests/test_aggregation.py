@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from varan_fairseq.method import normed
 from varan_fairseq.method.aggregation import AGGREGATIONS, build_aggregation
 from varan_fairseq.method.ctc import layerwise_ctc
+from varan_fairseq.method.frames import valid_frames
+from varan_fairseq.method.fused import read_layer
 from varan_fairseq.method.objective import variational_objective
 from varan_fairseq.method.prior import layer_prior
 
@@ -68,8 +71,9 @@ OPTIONS = [
 
 @pytest.mark.parametrize("name", AGGREGATIONS)
 @pytest.mark.parametrize("options", OPTIONS)
-def test_values_and_gradients_do_not_depend_on_padding(name, options):
+def test_values_and_gradients_do_not_depend_on_padding(name, options, monkeypatch):
     """Padding filled with NaN against each utterance computed alone without padding."""
+    monkeypatch.setattr(normed, "PIECE_BYTES", 2 * B * D * 8)  # two frames at a time
     module, clean = build(name, **options), random_states()
     padding = MASK.t().unsqueeze(-1)
     dirty = [s.detach().masked_fill(padding, float("nan")).requires_grad_() for s in clean]
@@ -134,6 +138,31 @@ def test_dropout_reaches_the_heads_and_not_the_posterior():
     evaluation = module.eval()(states, MASK)
     assert torch.allclose(training.log_q, evaluation.log_q)
     assert not torch.allclose(training.logits[0], evaluation.logits[0])
+
+
+@pytest.mark.parametrize("pieces", [2, T])
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_gradients_through_dropout(pieces, mask, layer_norm, monkeypatch):
+    """Against finite differences of what the same random numbers drop."""
+    monkeypatch.setattr(normed, "PIECE_BYTES", pieces * B * D * 8)
+    module = build("varan", dropout=0.4, layer_norm=layer_norm)
+    parameters = [p for part in (module.norms, module.heads) for p in part.parameters()]
+
+    def read(*tensors):
+        torch.manual_seed(5)
+        reading = module(list(tensors[:L]), mask)
+        return (reading.means, *reading.logits)
+
+    assert torch.autograd.gradcheck(read, (*random_states(), *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_means_are_summed_in_float32(dtype):
+    state = torch.full((3000, 2, 1), 100.0, dtype=dtype)  # the sum overflows float16
+    mask = torch.arange(3000) >= torch.tensor([[3000], [2900]])
+    for valid in (None, valid_frames(mask)):
+        assert (read_layer(state, valid)[0] == 100).all()
 
 
 def test_half_precision_keeps_the_posterior_in_float32():

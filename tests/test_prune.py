@@ -11,7 +11,8 @@ from test_bad_input import tool
 
 from varan_fairseq.cli import classify, export, infer, layers
 from varan_fairseq.decoding.finetuned import load_model
-from varan_fairseq.method.posterior import masked_mean
+from varan_fairseq.method.frames import valid_frames
+from varan_fairseq.method.fused import read_layer
 
 RECIPE = os.path.join(REPO, "examples", "wav2vec2_base_libri_10m.yaml")
 K = 2
@@ -41,9 +42,7 @@ def check_pruned(checkpoint, out, data, layers=K):
         wanted, found = whole(**inputs), pruned(**inputs)
         encoded = whole.w2v_encoder(inputs["source"], inputs["padding_mask"])
         pooled = [
-            masked_mean(
-                (whole.aggregation.norms[layer] or torch.nn.Identity())(state), encoded.padding_mask
-            )
+            read_layer(state, valid_frames(encoded.padding_mask), whole.aggregation.norms[layer])[0]
             for layer, state in enumerate(encoded.states[:layers])
         ]
         prior = whole.prior.probs[:layers] / whole.prior.probs[:layers].sum()

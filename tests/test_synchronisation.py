@@ -8,7 +8,7 @@ from build import batch, build_criterion, build_model, setup_classification, set
 from fairseq import utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from varan_fairseq.method import fused
+from varan_fairseq.method import frames, normed
 
 WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "_unique2", "unique_dim"}
 MOST = 2
@@ -32,7 +32,8 @@ class Waits(TorchDispatchMode):
 
 def update(task, model, criterion, monkeypatch):
     """Waits of a forward and backward pass behind the encoder, as if on a GPU; of its metrics."""
-    monkeypatch.setattr(fused, "on_host", lambda tensor: False)
+    for module in (frames, normed):
+        monkeypatch.setattr(module, "on_host", lambda tensor: False)
     sample = batch(task)
     with torch.no_grad():
         encoded = model.w2v_encoder(**sample["net_input"])

@@ -11,9 +11,11 @@ from typing import List, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from .fused import ValidFrames, read_layer, valid_frames, weighted_sum
+from .frames import ValidFrames, cleaned, padding_of, valid_frames
+from .fused import read_layer
 from .heads import ProbingHeads
-from .posterior import LayerPosterior, masked_mean
+from .posterior import LayerPosterior
+from .weighted import weighted_sum
 
 AGGREGATIONS = ("last_layer", "weighted_sum", "varan")
 
@@ -87,14 +89,6 @@ class LayerNorms(nn.Module):
         return self.norms[layer] if layer < len(self.norms) else None
 
 
-def _without_padding(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
-    """[T, B, D] with zeros in the padding: NaN there would reach the gradient of every
-    weight that reads the state, since 0 * NaN is NaN."""
-    if padding_mask is None:
-        return state
-    return state.masked_fill(padding_mask.t().unsqueeze(-1), 0)
-
-
 class LastLayer(nn.Module):
     """Reads h_L alone: what fairseq's own CTC fine-tuning does."""
 
@@ -106,8 +100,11 @@ class LastLayer(nn.Module):
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
     ) -> Reading:
-        read = masked_mean if self.pooled else _without_padding
-        logits = self.heads(read(states[-1], padding_mask), 0)
+        if self.pooled:
+            read, _ = read_layer(states[-1], valid_frames(padding_mask))
+        else:
+            read = cleaned(states[-1], padding_of(padding_mask))
+        logits = self.heads(read, 0)
         return Reading([logits], _certain(logits))
 
 
@@ -134,8 +131,7 @@ class WeightedSum(nn.Module):
             means = [read_layer(each, valid, norm)[0] for each, norm in zip(states, norms)]
             total = (self.weights().to(means[0].dtype)[:, None, None] * torch.stack(means)).sum(0)
         else:
-            padding = None if padding_mask is None else padding_mask.t().unsqueeze(-1)
-            total = weighted_sum(states, self.weights(), norms, padding)
+            total = weighted_sum(states, self.weights(), norms, padding_of(padding_mask))
         logits = self.heads(total, 0)
         return Reading([logits], _certain(logits))
 

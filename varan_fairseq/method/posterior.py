@@ -9,23 +9,6 @@ from torch.nn import functional as F
 from .prior import ExactBuffers
 
 
-def masked_mean(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
-    """Mean over the valid frames of each utterance.
-
-    state: [T, B, D]. padding_mask: [B, T] bool, True = padding, or None for no padding.
-    Returns [B, D] in the dtype of `state`, summed in at least float32. Padding is left out, not
-    multiplied by zero, so whatever it holds (NaN too) has no effect.
-    """
-    dtype = torch.promote_types(state.dtype, torch.float32)
-    if padding_mask is None:
-        total, frames = state.sum(0, dtype=dtype), state.shape[0]
-    else:
-        padding = padding_mask.t().unsqueeze(-1)
-        total = state.masked_fill(padding, 0).sum(0, dtype=dtype)
-        frames = (~padding_mask).sum(1, keepdim=True)
-    return (total / frames).to(state.dtype)
-
-
 class LayerPosterior(ExactBuffers):
     """Pooled states [B, L, D] -> log q(l|x) [B, L] (method.md, "Posterior"). Of the lowest K
     layers alone if it is given so many.
