@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from varan_fairseq.method.posterior import LayerPosterior
+from varan_fairseq.method.posterior import LayerPosterior, masked_mean
 
 
 def reference(module, pooled, prior=None):
@@ -176,3 +176,17 @@ def test_size_initialisation_and_dtype():
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="5 heads, width 32"):
         LayerPosterior(32, 5)
+
+
+def test_mean_uses_the_valid_frames_alone():
+    state = torch.randn(6, 3, 4, dtype=torch.float64)
+    lengths = [6, 2, 5]
+    mask = torch.arange(6) >= torch.tensor(lengths).unsqueeze(1)
+    dirty = state.masked_fill(mask.t().unsqueeze(-1), float("nan"))
+    expected = torch.stack([state[:n, b].sum(0) / n for b, n in enumerate(lengths)])
+    assert torch.allclose(masked_mean(dirty, mask), expected, rtol=1e-9, atol=1e-15)
+    assert torch.allclose(masked_mean(state, None), state.mean(0), rtol=1e-9, atol=1e-15)
+    mask = torch.arange(3000) >= torch.tensor([[3000], [2900]])
+    for dtype in (torch.float16, torch.bfloat16):
+        half = torch.full((3000, 2, 1), 100.0, dtype=dtype)  # the sum overflows float16
+        assert (masked_mean(half, None) == 100).all() and (masked_mean(half, mask) == 100).all()

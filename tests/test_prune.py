@@ -11,8 +11,7 @@ from test_bad_input import tool
 
 from varan_fairseq.cli import classify, export, infer, layers
 from varan_fairseq.decoding.finetuned import load_model
-from varan_fairseq.method.frames import valid_frames
-from varan_fairseq.method.fused import read_layer
+from varan_fairseq.method.posterior import masked_mean
 
 RECIPE = os.path.join(REPO, "examples", "wav2vec2_base_libri_10m.yaml")
 K = 2
@@ -42,7 +41,9 @@ def check_pruned(checkpoint, out, data, layers=K):
         wanted, found = whole(**inputs), pruned(**inputs)
         encoded = whole.w2v_encoder(inputs["source"], inputs["padding_mask"])
         pooled = [
-            read_layer(state, valid_frames(encoded.padding_mask), whole.aggregation.norms[layer])[0]
+            masked_mean(
+                (whole.aggregation.norms[layer] or torch.nn.Identity())(state), encoded.padding_mask
+            )
             for layer, state in enumerate(encoded.states[:layers])
         ]
         prior = whole.prior.probs[:layers] / whole.prior.probs[:layers].sum()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .frames import ValidFrames, cleaned, padding_of, valid_frames
 from .fused import read_layer
 from .heads import ProbingHeads
-from .posterior import LayerPosterior
+from .posterior import LayerPosterior, masked_mean
 from .weighted import weighted_sum
 
 AGGREGATIONS = ("last_layer", "weighted_sum", "varan")
@@ -101,7 +101,7 @@ class LastLayer(nn.Module):
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
     ) -> Reading:
         if self.pooled:
-            read, _ = read_layer(states[-1], valid_frames(padding_mask))
+            read = masked_mean(states[-1], padding_mask)
         else:
             read = cleaned(states[-1], padding_of(padding_mask))
         logits = self.heads(read, 0)

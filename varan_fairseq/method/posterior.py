@@ -6,7 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .frames import valid_frames
+from .fused import read_layer
 from .prior import ExactBuffers
+
+
+def masked_mean(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
+    """Mean over the valid frames of each utterance.
+
+    state: [T, B, D]. padding_mask: [B, T] bool, True = padding, or None for no padding.
+    Returns [B, D] in the dtype of `state`, summed in at least float32. Padding is left out, not
+    multiplied by zero, so whatever it holds (NaN too) has no effect.
+    """
+    return read_layer(state, valid_frames(padding_mask))[0]
 
 
 class LayerPosterior(ExactBuffers):
