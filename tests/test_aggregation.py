@@ -37,13 +37,26 @@ def reference(module, name, states, frames):
     if module.norms.norms:
         normed = [norm(state) for norm, state in zip(module.norms.norms, states)]
         states = normed + states[-1:]
-    if name == "weighted_sum":
-        weights = module.scalars.exp() / module.scalars.exp().sum()
-        total = sum(weight * state for weight, state in zip(weights, states))
-        return torch.stack([module.heads[0](total)]), torch.zeros(1, dtype=torch.float64)
     pooled = torch.stack([state.sum(0) / frames for state in states]).unsqueeze(0)
+    if name != "varan":
+        total = single(module, name, states, pooled)
+        return torch.stack([module.heads[0](total)]), torch.zeros(1, dtype=torch.float64)
     logits = torch.stack([module.heads[layer](state) for layer, state in enumerate(states)])
     return logits, module.posterior(pooled)[0]
+
+
+def single(module, name, states, pooled):
+    """What the head of a baseline reads, [T, ...]. pooled: [1, L, D]."""
+    if name == "hconv":  # by torch's own convolution over depth
+        stacked = torch.stack(states, dim=-1)  # [T, D, L]
+        for convolution in module.convolutions:
+            stacked = convolution(stacked).clamp(min=0)
+        return stacked.transpose(1, 2).flatten(1)
+    if name == "weighted_sum":
+        weights = module.scalars.exp() / module.scalars.exp().sum()
+    else:
+        weights = module.posterior(pooled)[0].exp()
+    return sum(weight * state for weight, state in zip(weights, states))
 
 
 def same_gradients(module, found, dirty, expected, clean):
@@ -64,6 +77,8 @@ OPTIONS = [
     {"head_dim": 3},
     {"shared_head": True},
     {"layer_embedding": True},
+    {"posterior": "static"},
+    {"posterior": "prior"},
 ]
 
 
@@ -187,5 +202,24 @@ def test_weighted_sum_starts_equal_and_its_scalars_train():
 
 
 def test_unknown_aggregation_lists_the_known():
-    with pytest.raises(ValueError, match="'mean': choose one of last_layer, weighted_sum, varan"):
+    with pytest.raises(ValueError, match="'mean': choose one of last_layer, weighted_sum,"):
         build("mean")
+
+
+@pytest.mark.parametrize(
+    "layers, depths", [(1, [1, 1]), (2, [2, 1]), (4, [4, 2]), (12, [12, 4, 2]), (24, [24, 8, 3])]
+)
+def test_depths_of_hierarchical_convolutions(layers, depths):
+    module = build_aggregation("hconv", num_layers=layers, dim=8, num_classes=V)
+    assert module.depths(layers) == depths
+    widths = [convolution.weight.shape[0] for convolution in module.convolutions]
+    assert widths == [8] * (len(depths) - 2) + [8 // depths[-1]]
+    reading = module([torch.randn(5, 2, 8) for _ in range(layers)], None)
+    assert reading.logits[0].shape == (5, 2, V)
+
+
+def test_an_attentive_sum_that_has_learned_nothing_is_the_mean():
+    module, states = build("attentive"), random_states()
+    torch.nn.init.zeros_(module.posterior.score.weight)
+    expected = module.heads[0](sum(states) / L)
+    assert torch.allclose(module(states, None).logits[0], expected)

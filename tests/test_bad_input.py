@@ -156,7 +156,12 @@ def test_normalize_differs(tmp_path, corpus, kind):
         ({"posterior_heads": 0}, "0 heads, width 32"),
         (
             {"aggregation": "mean"},
-            "model.aggregation=mean: choose one of last_layer, weighted_sum, varan",
+            "model.aggregation=mean: choose one of last_layer, weighted_sum, attentive, hconv, varan",
+        ),
+        ({"posterior": "layer"}, "model.posterior=layer: choose one of input, static, prior"),
+        (
+            {"posterior": "static", "aggregation": "hconv"},
+            "model.posterior=static is for model.aggregation=varan, here it is hconv",
         ),
         ({"combine": "vote"}, "'vote': choose one of mixture, log_linear, best_layer"),
         ({"layer_norm": "maybe"}, "model.layer_norm=maybe: choose one of auto, true, false"),

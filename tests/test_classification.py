@@ -4,7 +4,18 @@ import math
 
 import pytest
 import torch
-from test_aggregation import FRAMES, MASK, OPTIONS, B, L, V, build, random_states, same_gradients
+from test_aggregation import (
+    FRAMES,
+    MASK,
+    OPTIONS,
+    B,
+    L,
+    V,
+    build,
+    random_states,
+    same_gradients,
+    single,
+)
 from torch.nn import functional as F
 
 from varan_fairseq.method.aggregation import AGGREGATIONS, build_aggregation
@@ -21,9 +32,9 @@ def reference(module, name, states):
         normed = [norm(state) for norm, state in zip(module.norms.norms, states)]
         states = normed + states[-1:]
     pooled = torch.stack([state.sum(0) / len(state) for state in states])
-    if name == "weighted_sum":
-        weights = module.scalars.exp() / module.scalars.exp().sum()
-        return module.heads[0](weights @ pooled)[None], torch.zeros(1, dtype=torch.float64)
+    if name != "varan":
+        read = single(module, name, states, pooled[None]).mean(0)
+        return module.heads[0](read)[None], torch.zeros(1, dtype=torch.float64)
     logits = torch.stack([module.heads[layer](u) for layer, u in enumerate(pooled)])
     return logits, module.posterior(pooled[None])[0]
 

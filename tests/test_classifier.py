@@ -17,6 +17,7 @@ from test_objective import divergence_by_hand
 
 from varan_fairseq.data.labels import Utterance, write_class_dictionary, write_labelled_split
 from varan_fairseq.data.manifest import read_manifest
+from varan_fairseq.method.aggregation import AGGREGATIONS
 from varan_fairseq.method.prior import layer_prior
 from varan_fairseq.scoring.classification import METRICS, summary
 from varan_fairseq.tasks.utterance_classification import UtteranceClassificationConfig
@@ -40,7 +41,7 @@ def ready(path, task, **options):
     return build_model(path, task, NAME, **options)
 
 
-@pytest.mark.parametrize("aggregation", ["last_layer", "weighted_sum", "varan"])
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
 def test_loss_equals_a_float64_computation_by_hand(tmp_path, labelled_corpus, kind, aggregation):
     task = setup_classification(labelled_corpus)

@@ -101,6 +101,9 @@ CASES = {
     "varan": (RECIPE, {}),
     "weighted_sum": (RECIPE, {"aggregation": "weighted_sum"}),
     "last_layer": (RECIPE, {"aggregation": "last_layer"}),
+    "attentive": (RECIPE, {"aggregation": "attentive"}),
+    "hconv": (RECIPE, {"aggregation": "hconv"}),
+    "static": (RECIPE, {"posterior": "static"}),
     "dora": (RECIPE, {"lora_rank": 2, "lora_targets": "all", "lora_magnitude": True}),
     "classification": (EMOTION, {}),
 }

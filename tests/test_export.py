@@ -184,12 +184,22 @@ def test_half_precision(run, adapter, tmp_path):
     )
 
 
-@pytest.mark.parametrize("aggregation", ["weighted_sum", "last_layer"])
-def test_probe_adapter_of_a_baseline(run, tmp_path, aggregation):
+@pytest.mark.parametrize(
+    "reading",
+    [
+        {"aggregation": "last_layer"},
+        {"aggregation": "weighted_sum"},
+        {"aggregation": "attentive"},
+        {"aggregation": "hconv"},
+        {"posterior": "static"},
+        {"posterior": "prior"},
+    ],
+    ids=lambda reading: "-".join(reading.values()),
+)
+def test_probe_adapter_of_a_baseline(run, tmp_path, reading):
     _, data, base, _ = run
     recipe = os.path.join(REPO, "examples", "demo", "finetune.yaml")
-    probe = {"finetune": "probe", "feature_grad_mult": 0.0, "posterior_heads": 4}
-    probe["aggregation"] = aggregation
+    probe = {"finetune": "probe", "feature_grad_mult": 0.0, "posterior_heads": 4, **reading}
     trained = train(recipe, data, tmp_path / "out", base, model=probe)
     call("adapter", trained, tmp_path / "adapter")
     call("restore", tmp_path / "adapter", base, tmp_path / "restored.pt")

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from test_objective import divergence_by_hand
 from test_posterior import reference
 
+from varan_fairseq.method.aggregation import AGGREGATIONS
 from varan_fairseq.method.prior import layer_prior
 from varan_fairseq.upstream.data2vec import without_timm
 
@@ -204,7 +205,7 @@ def test_loss_equals_a_float64_computation_by_hand(checkpoint, task):
     assert 0 < log["posterior_entropy"] <= 6 * math.log(4) + 1e-4
 
 
-@pytest.mark.parametrize("aggregation", ["last_layer", "weighted_sum", "varan"])
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_batch_and_padding_invariance(tmp_path, task, aggregation, pre_norm):
     """Alone or in a batch with longer ones, an utterance's loss and posterior are equal."""
@@ -224,7 +225,7 @@ def test_batch_and_padding_invariance(tmp_path, task, aggregation, pre_norm):
 
 
 def test_every_parameter_trains(checkpoint, task):
-    for aggregation in ("last_layer", "weighted_sum", "varan"):
+    for aggregation in AGGREGATIONS:
         model = build_model(
             checkpoint, task, aggregation=aggregation, feature_grad_mult=1.0, layer_embedding=True
         ).train()

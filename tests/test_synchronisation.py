@@ -9,6 +9,7 @@ from fairseq import utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from varan_fairseq.method import frames, normed
+from varan_fairseq.method.aggregation import AGGREGATIONS
 
 WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "_unique2", "unique_dim"}
 MOST = 2
@@ -58,7 +59,7 @@ def update(task, model, criterion, monkeypatch):
     return waits.found, metrics.found
 
 
-@pytest.mark.parametrize("aggregation", ["varan", "weighted_sum", "last_layer"])
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_ctc(corpus, encoders, aggregation, pre_norm, monkeypatch):
     task = setup_task(corpus)

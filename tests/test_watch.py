@@ -11,7 +11,9 @@ from varan_fairseq.criterions.watch import PosteriorWatch
 
 def model(training, updates):
     return types.SimpleNamespace(
-        training=training, w2v_encoder=types.SimpleNamespace(num_updates=updates)
+        training=training,
+        cfg=types.SimpleNamespace(posterior="input"),
+        w2v_encoder=types.SimpleNamespace(num_updates=updates),
     )
 
 
@@ -103,9 +105,10 @@ def test_too_few_to_tell(caplog):
 def test_within_the_criterion(corpus, wav2vec2, caplog):
     """Only in validation, and never for a model without a posterior."""
     task = setup_task(corpus)
-    for aggregation, wanted in (("varan", 1), ("last_layer", 0)):
-        net = build_model(wav2vec2, task, aggregation=aggregation)
-        if aggregation == "varan":
+    cases = ({}, 1), ({"aggregation": "last_layer"}, 0), ({"posterior": "static"}, 0)
+    for options, wanted in cases:
+        net = build_model(wav2vec2, task, **options)
+        if wanted:
             torch.nn.init.zeros_(net.aggregation.posterior.score.weight)
         net.set_num_updates(500)
         criterion = build_criterion(task)

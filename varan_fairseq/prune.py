@@ -66,7 +66,7 @@ def _cut_reading(
             name = f"{_ENCODER}{last}.{name.rpartition('.')[2]}"
         elif last is not None and name.startswith(f"{_ENCODER}{last}."):
             continue
-        elif name == "aggregation.posterior.embedding":
+        elif name in ("aggregation.posterior.embedding", "aggregation.posterior.scalars"):
             value = value[:layers]
         elif name == "prior.probs":
             value = value[:layers] / value[:layers].sum()

@@ -34,7 +34,9 @@ class PosteriorWatch:
 
     def step(self, model: Any) -> None:
         """Before each batch. model: with `training` and its encoder's `num_updates`."""
-        self.active = not model.training and model.w2v_encoder.num_updates >= self.warm_up
+        free = model.cfg.posterior == "input"  # the others are as they are by design
+        warm = model.w2v_encoder.num_updates >= self.warm_up
+        self.active = free and warm and not model.training
         if not self.active and self.utterances:
             if self.reference is None:
                 self.reference = max(self.divergence / self.utterances, FLOOR)

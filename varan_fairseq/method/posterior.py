@@ -21,6 +21,11 @@ def masked_mean(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
     return read_layer(state, valid_frames(padding_mask))[0]
 
 
+def log_prior(prior: Tensor) -> Tensor:
+    """Finite also where the prior is 0, and its gradient nowhere NaN."""
+    return prior.clamp(min=torch.finfo(prior.dtype).tiny).log()
+
+
 class LayerPosterior(ExactBuffers):
     """Pooled states [B, L, D] -> log q(l|x) [B, L] (method.md, "Posterior"). Of the lowest K
     layers alone if it is given so many.
@@ -84,8 +89,7 @@ class LayerPosterior(ExactBuffers):
         with torch.autocast(pooled.device.type, enabled=False):
             score = self._score(pooled.to(dtype))
             if prior is not None:
-                tiny = torch.finfo(prior.dtype).tiny
-                score = score + self.centred * prior.clamp(min=tiny).log()
+                score = score + self.centred * log_prior(prior)
             return score.log_softmax(-1)
 
     def _score(self, pooled: Tensor) -> Tensor:

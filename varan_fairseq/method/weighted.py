@@ -15,8 +15,8 @@ def weighted_sum(
     norms: List[Optional[nn.LayerNorm]],
     padding: Optional[Tensor],
 ) -> Tensor:
-    """sum_l w_l norm_l(state_l) of L states [T, B, D], 0 in the padding. weights: [L]. norms: of
-    each layer, or None. padding: [T, B, 1] bool, or None."""
+    """sum_l w_l norm_l(state_l) of L states [T, B, D], 0 in the padding. weights: [L], or [L, B],
+    an utterance's own. norms: of each layer, or None. padding: [T, B, 1] bool, or None."""
     parameters = [p for norm in norms if norm is not None for p in (norm.weight, norm.bias)]
     eps = [None if norm is None else norm.eps for norm in norms]
     return _WeightedSum.apply(weights, padding, eps, *states, *parameters)
@@ -31,7 +31,7 @@ class _WeightedSum(torch.autograd.Function):
             term = cleaned(state, padding)
             if norm is not None:
                 term = layer_norm(term.to(norm[0].dtype), *norm)[0]
-            total.addcmul_(term.to(total.dtype), weight.to(total.dtype))
+            total.addcmul_(term.to(total.dtype), weight.to(total.dtype).unsqueeze(-1))
         if padding is not None:
             total.masked_fill_(padding, 0)
         ctx.save_for_backward(weights, padding, *tensors)
@@ -50,11 +50,12 @@ class _WeightedSum(torch.autograd.Function):
             if norm is not None:
                 clean = clean.to(norm[0].dtype)
                 term, *statistics = layer_norm(clean, *norm)
-            of_weights.append((grad * term).sum(dtype=weights.dtype))
+            summed = (0, 2) if weight.dim() else (0, 1, 2)
+            of_weights.append((grad * term).sum(summed, dtype=weights.dtype))
             if not of_state and norm is None:
                 of_states.append(None)
                 continue
-            grad_state = grad * weight.to(grad.dtype)
+            grad_state = grad * weight.to(grad.dtype).unsqueeze(-1)
             if norm is not None:
                 grad_state, *of_norm = layer_norm_backward(
                     grad_state.to(clean.dtype), clean, statistics, *norm[:2]

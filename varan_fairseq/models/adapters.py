@@ -11,7 +11,7 @@ from ..data.labels import class_dictionary, first_difference
 from .finetune import parameter_group
 
 # Options that decide what the weights beside the encoder are, and what those inside mean.
-_READING = ("aggregation", "posterior_heads", "layer_embedding", "head_dim", "shared_head")
+_READING = ("aggregation", "posterior", "posterior_heads", "layer_embedding", "head_dim", "shared_head")
 _READING += ("layer_norm",)
 _LORA = ("lora_rank", "lora_alpha", "lora_targets", "lora_magnitude")
 
@@ -96,7 +96,7 @@ def _check_labels(adapter: Adapter, labels: Dictionary) -> None:
 
 
 def _check_options(adapter: Adapter, cfg: Any) -> None:
-    made = adapter.card["config"]["model"]
+    made = {"posterior": "input", **adapter.card["config"]["model"]}  # older ones do not say
     keys = _READING + (_LORA if made["lora_rank"] else ())
     differ = [
         f"model.{key}={cfg[key]}, made with {made[key]}" for key in keys if cfg[key] != made[key]

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..adapter import read_adapter
 from ..compat import forget_last_run, whole_config
-from ..method.aggregation import AGGREGATIONS, build_aggregation
+from ..method.aggregation import AGGREGATIONS, POSTERIORS, build_aggregation
 from ..method.combine import RULES, check_rule, combine, pick_layer
-from ..method.posterior import as_released
+from ..method.posterior import LayerPosterior, as_released
 from ..method.prior import LayerPrior
 from ..ranks import on_first_rank
 from ..upstream import Encoder, load_encoder
@@ -32,6 +32,13 @@ class LayerwiseConfig(FinetuneConfig):
     aggregation: str = field(
         default="varan",
         metadata={"help": f"how the layers are read: {', '.join(AGGREGATIONS)}"},
+    )
+    posterior: str = field(
+        default="input",
+        metadata={
+            "help": "what varan's weights of the layers depend on: input, static (learned, the "
+            "same for every input) or prior (nothing)"
+        },
     )
     posterior_heads: int = field(
         default=16,
@@ -106,6 +113,7 @@ class LayerwiseModel(BaseFairseqModel):
             head_dim=cfg.head_dim,
             dropout=cfg.final_dropout,
             layer_norm=_layer_norm(cfg.layer_norm, encoder),
+            posterior=cfg.posterior,
             posterior_heads=cfg.posterior_heads,
             layer_embedding=cfg.layer_embedding,
             posterior_lr_multiplier=cfg.posterior_lr_multiplier,
@@ -132,6 +140,15 @@ class LayerwiseModel(BaseFairseqModel):
         if cfg.aggregation not in AGGREGATIONS:
             raise ValueError(
                 f"model.aggregation={cfg.aggregation}: choose one of {', '.join(AGGREGATIONS)}"
+            )
+        if cfg.posterior not in POSTERIORS:
+            raise ValueError(
+                f"model.posterior={cfg.posterior}: choose one of {', '.join(POSTERIORS)}"
+            )
+        if cfg.posterior != "input" and cfg.aggregation != "varan":
+            raise ValueError(
+                f"model.posterior={cfg.posterior} is for model.aggregation=varan, here it is "
+                f"{cfg.aggregation}: leave it out"
             )
         # Of a fine-tuned checkpoint, the caller loads the weights: nothing to read or check.
         fresh, adapter, checked = cfg.w2v_args is None, None, []
@@ -176,7 +193,7 @@ class LayerwiseModel(BaseFairseqModel):
         """fairseq calls this before it loads weights. Those of a posterior keep the meaning
         they were trained with, whatever this model's options say."""
         super().upgrade_state_dict_named(state_dict, name)
-        if self.cfg.aggregation != "varan":
+        if not isinstance(getattr(self.aggregation, "posterior", None), LayerPosterior):
             return
         prefix = "aggregation.posterior."
         as_released(state_dict, prefix)
