@@ -14,10 +14,10 @@ import os
 import statistics
 
 import torch
-from measure import in_fresh_process, interleaved_seconds, peak_megabytes
+from measure import in_fresh_process, interleaved_seconds, keep_freed_memory, peak_megabytes
 from models import CUDA, build, training_step
 
-BATCH, SECONDS, POSITIONS = (16, 15, 200) if CUDA else (2, 8, 100)
+BATCH, SECONDS, POSITIONS = (20, 10, 130) if CUDA else (2, 8, 100)
 CRITERIA = {"wav2vec_ctc": "ctc", "varan_ctc": "varan_ctc"}
 
 
@@ -31,7 +31,7 @@ def stepper(name: str):
 def main() -> None:
     logging.disable(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=20 if CUDA else 5)
+    parser.add_argument("--rounds", type=int, default=20 if CUDA else 12)
     parser.add_argument("--memory", metavar="MODEL", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
@@ -39,6 +39,7 @@ def main() -> None:
         step, _ = stepper(args.memory)
         print(peak_megabytes(lambda: (step(), step())))
         return
+    keep_freed_memory()
     names = tuple(CRITERIA)
     built = {name: stepper(name) for name in names}
     seconds = interleaved_seconds({name: built[name][0] for name in names}, args.rounds)

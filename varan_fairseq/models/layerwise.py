@@ -19,6 +19,7 @@ from ..ranks import on_first_rank
 from ..upstream import Encoder, load_encoder
 from .adapters import load_adapter
 from .finetune import FinetuneConfig, adapt_encoder, finetune_mode, log_parameters
+from .groups import check_groups, set_groups
 from .run import Checked, check_precision, check_resumed, check_short, keep_encoder
 
 logger = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ class LayerwiseModel(BaseFairseqModel):
         # Set by the criterion, which owns its kind, before the first forward pass; kept here
         # because the posterior is centred on it, and so that checkpoints carry it.
         self.prior = LayerPrior(self.num_predictions)
+        set_groups(self)
 
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "LayerwiseModel":
@@ -171,6 +173,8 @@ class LayerwiseModel(BaseFairseqModel):
                 keep_encoder(whole, cfg, task)
         adapt_encoder(encoder, cfg)
         model = cls.on_encoder(cfg, encoder, task)
+        if fresh and whole is not None:
+            check_groups(whole, model)
         if adapter is not None:
             load_adapter(model, adapter, task.target_dictionary)
             logger.info("starting from adapter %s", cfg.adapter)
