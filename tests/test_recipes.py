@@ -89,7 +89,7 @@ def test_recipes_that_the_docs_name_are_there():
     names = {os.path.basename(path)[: -len(".yaml")] for path in RECIPES}
     for path in [os.path.join(REPO, "README.md"), *glob.glob(os.path.join(REPO, "docs", "*.md"))]:
         with open(path) as file:
-            found = re.findall(r"--config-name (\w+)", file.read())
+            found = re.findall(r"--config-name ([a-z]\w+)", file.read())
         assert set(found) <= names, path
 
 
