@@ -76,6 +76,7 @@ def table(rows):
         for row in mine:
             cells = " | ".join(f"{row[key]:.2f}" for key in titles)
             yield f"| {row['corpus']} | {row['reading']} | {cells} |"
+        yield ""
 
 
 def main() -> None:

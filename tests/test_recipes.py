@@ -85,14 +85,6 @@ def test_recipe(tmp_path, data, path):
     assert sum("lora_A" in key for key in state["model"]) == (8 if "_lora" in name else 0)
 
 
-def test_recipes_that_the_docs_name_are_there():
-    names = {os.path.basename(path)[: -len(".yaml")] for path in RECIPES}
-    for path in [os.path.join(REPO, "README.md"), *glob.glob(os.path.join(REPO, "docs", "*.md"))]:
-        with open(path) as file:
-            found = re.findall(r"--config-name ([a-z]\w+)", file.read())
-        assert set(found) <= names, path
-
-
 def test_lora_recipes_have_the_methods_settings():
     """method.md, "Release settings"."""
     recipes = [OmegaConf.load(path) for path in RECIPES if path.endswith("_lora.yaml")]

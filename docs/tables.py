@@ -1,0 +1,87 @@
+"""Puts what the committed results say into the tables of README and docs.
+
+    python docs/tables.py
+
+A page has `<!-- table: NAME -->` before a table and `<!-- end -->` after it; NAME is that of a file in
+docs/results/, `NAME 2` its second table alone.
+"""
+
+import glob
+import json
+import os
+import re
+import sys
+
+DOCS = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(DOCS)
+sys.path += [os.path.join(ROOT, "benchmarks"), os.path.join(ROOT, "examples", "demo")]
+
+import beams  # noqa: E402 (they lie in the folders above)
+import compare  # noqa: E402
+import depth  # noqa: E402
+import emotion  # noqa: E402
+import first_hour  # noqa: E402
+import posterior  # noqa: E402
+import rules  # noqa: E402
+from measure import markdown  # noqa: E402
+
+from varan_fairseq.files import write_lines  # noqa: E402
+
+TABLES = {
+    "demo": compare.table,
+    "demo-emotion": emotion.table,
+    "lora-digits": compare.table,
+    "lora-human": compare.table,
+    "posterior": posterior.table,
+    "combine": rules.table,
+    "beams": beams.table,
+    "decoding": markdown,
+    "word-times": markdown,
+    "long-audio": markdown,
+    "confidence-exit": markdown,
+    "depth": depth.table,
+    "corpora": markdown,
+    "first-hour": first_hour.table,
+}
+MARKED = re.compile(r"<!-- table: ([\w-]+)( \d+)? -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def pages():
+    return [os.path.join(ROOT, "README.md"), *sorted(glob.glob(os.path.join(DOCS, "*.md")))]
+
+
+def results(name):
+    """What a file in docs/results/ holds: `command` and `rows`."""
+    with open(os.path.join(DOCS, "results", f"{name}.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def filled(text):
+    """A page with its tables as the results are."""
+
+    def table(found):
+        name, number = found.groups()
+        lines = "\n".join(TABLES[name](results(name)["rows"])).strip("\n")
+        if number:
+            lines = lines.split("\n\n")[int(number) - 1]
+        return f"<!-- table: {name}{number or ''} -->\n{lines}\n<!-- end -->"
+
+    return MARKED.sub(table, text)
+
+
+def main():
+    for path in pages():
+        before = read(path)
+        after = filled(before)
+        if after != before:
+            write_lines(path, after.rstrip("\n").split("\n"))
+            print(os.path.relpath(path, ROOT))
+
+
+if __name__ == "__main__":
+    main()
