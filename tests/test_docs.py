@@ -34,7 +34,10 @@ def test_links(path):
         assert not anchor or anchor in anchors(read(target)), link
 
 
-@pytest.mark.parametrize("path", PAGES, ids=os.path.basename)
+OVERLAYS = sorted(glob.glob(os.path.join(REPO, "examples", "cluster", "*.yaml")))
+
+
+@pytest.mark.parametrize("path", PAGES + OVERLAYS, ids=os.path.basename)
 def test_recipes(path):
     recipes = glob.glob(os.path.join(REPO, "examples", "**", "*.yaml"), recursive=True)
     names = {os.path.basename(recipe)[: -len(".yaml")] for recipe in recipes}

@@ -1,100 +1,34 @@
 """What our fine-tuning models share: a pre-trained encoder, read by an aggregation."""
 
 import logging
-from dataclasses import dataclass, field
 from typing import Any, Dict, Optional, Sequence
 
 import torch
 from fairseq.models import BaseFairseqModel
-from omegaconf import II
 from torch import Tensor
 
 from ..adapter import read_adapter
 from ..compat import forget_last_run, whole_config
-from ..method.aggregation import AGGREGATIONS, POSTERIORS, build_aggregation
-from ..method.combine import RULES, check_rule, combine, pick_layer
+from ..method.aggregation import build_aggregation
+from ..method.combine import RULES, combine, pick_layer
 from ..method.posterior import LayerPosterior, as_released
 from ..method.prior import LayerPrior
 from ..ranks import on_first_rank
 from ..upstream import Encoder, load_encoder
 from .adapters import load_adapter
-from .finetune import FinetuneConfig, adapt_encoder, finetune_mode, log_parameters
+from .finetune import adapt_encoder, finetune_mode, log_parameters
 from .groups import check_groups, set_groups
+from .options import check_options, layer_norm
 from .run import Checked, check_precision, check_resumed, check_short, keep_encoder
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class LayerwiseConfig(FinetuneConfig):
-    """Keys of any model that reads an encoder's layers; a model adds fairseq's own
-    fine-tuning keys, with their names and meaning."""
-
-    aggregation: str = field(
-        default="varan",
-        metadata={"help": f"how the layers are read: {', '.join(AGGREGATIONS)}"},
-    )
-    posterior: str = field(
-        default="input",
-        metadata={
-            "help": "what varan's weights of the layers depend on: input, static (learned, the "
-            "same for every input) or prior (nothing)"
-        },
-    )
-    posterior_heads: int = field(
-        default=16,
-        metadata={"help": "attention heads of the layer posterior; must divide the width"},
-    )
-    layer_embedding: bool = field(
-        default=False, metadata={"help": "tell the posterior which layer is which"}
-    )
-    posterior_lr_multiplier: float = field(
-        default=0.1,
-        metadata={"help": "step of the posterior, as a multiple of the learning rate"},
-    )
-    posterior_centred: bool = field(
-        default=True,
-        metadata={"help": "a posterior that has learned nothing is the prior, not uniform"},
-    )
-    keep_layers: int = field(
-        default=0,
-        metadata={"help": "train the lowest so many blocks, without those above; 0 for all"},
-    )
-    head_dim: int = field(
-        default=0, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
-    )
-    shared_head: bool = field(default=False, metadata={"help": "one probing head for all layers"})
-    layer_norm: str = field(
-        default="auto",
-        metadata={
-            "help": "a LayerNorm a layer before pooling and heads: true, false, or auto, "
-            "which means true for encoders whose blocks return the raw residual stream"
-        },
-    )
-    mask_group_norm: bool = field(
-        default=True,
-        metadata={
-            "help": "leave padding out of the statistics of the feature encoder's group norm, as "
-            "no padding was in pre-training (false: as fairseq fine-tunes)"
-        },
-    )
-    combine: str = field(
-        default="mixture",
-        metadata={"help": f"how predictions of the layers become one: {', '.join(RULES)}"},
-    )
-    decode_layer: int = field(
-        default=0,
-        metadata={"help": "predict from this layer alone, 1 (lowest) .. L; 0 combines all"},
-    )
-    train_subset: str = II("dataset.train_subset")
-    valid_subset: str = II("dataset.valid_subset")
-
-
 class LayerwiseModel(BaseFairseqModel):
     """An `upstream.Encoder`, a `method.aggregation` and the prior they were trained with.
 
-    cfg: extends `LayerwiseConfig` and fairseq's `Wav2Vec2AsrConfig`. num_classes: outputs of a
-    head. pooled: one prediction an utterance instead of one a frame.
+    cfg: extends `options.LayerwiseConfig` and fairseq's `Wav2Vec2AsrConfig`. num_classes: outputs
+    of a head. pooled: one prediction an utterance instead of one a frame.
     """
 
     rules = RULES  # what `cfg.combine` may be
@@ -113,7 +47,7 @@ class LayerwiseModel(BaseFairseqModel):
             shared_head=cfg.shared_head,
             head_dim=cfg.head_dim,
             dropout=cfg.final_dropout,
-            layer_norm=_layer_norm(cfg.layer_norm, encoder),
+            layer_norm=layer_norm(cfg.layer_norm, encoder),
             posterior=cfg.posterior,
             posterior_heads=cfg.posterior_heads,
             layer_embedding=cfg.layer_embedding,
@@ -137,21 +71,7 @@ class LayerwiseModel(BaseFairseqModel):
     def build_model(cls, cfg: Any, task: Any) -> "LayerwiseModel":
         """Checks options and data, then reads the encoder and adapts it. Raises ValueError
         or FileNotFoundError with one line that names what is wrong."""
-        check_rule(cfg.combine, cls.rules)
-        finetune_mode(cfg)
-        if cfg.aggregation not in AGGREGATIONS:
-            raise ValueError(
-                f"model.aggregation={cfg.aggregation}: choose one of {', '.join(AGGREGATIONS)}"
-            )
-        if cfg.posterior not in POSTERIORS:
-            raise ValueError(
-                f"model.posterior={cfg.posterior}: choose one of {', '.join(POSTERIORS)}"
-            )
-        if cfg.posterior != "input" and cfg.aggregation != "varan":
-            raise ValueError(
-                f"model.posterior={cfg.posterior} is for model.aggregation=varan, here it is "
-                f"{cfg.aggregation}: leave it out"
-            )
+        check_options(cfg, cls.rules)
         # Of a fine-tuned checkpoint, the caller loads the weights: nothing to read or check.
         fresh, adapter, checked = cfg.w2v_args is None, None, []
         if fresh:
@@ -264,10 +184,3 @@ class LayerwiseModel(BaseFairseqModel):
                 self.cfg.combine,
                 self.cfg._name,
             )
-
-
-def _layer_norm(option: str, encoder: Encoder) -> bool:
-    choices = {"auto": encoder.raw_states, "true": True, "false": False}
-    if option.lower() not in choices:
-        raise ValueError(f"model.layer_norm={option}: choose one of {', '.join(choices)}")
-    return choices[option.lower()]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..tasks.utterance_classification import UtteranceClassificationTask
 from ..upstream import Encoder
-from .layerwise import LayerwiseConfig, LayerwiseModel
+from .layerwise import LayerwiseModel
+from .options import LayerwiseConfig
 from .run import Checked, CheckedSplit
 
 

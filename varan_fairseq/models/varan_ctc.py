@@ -16,7 +16,8 @@ from ..method.combine import CTC_RULES, pick_layer
 from ..method.consensus import consensus_layer
 from ..ranks import on_first_rank
 from ..upstream import Encoder
-from .layerwise import LayerwiseConfig, LayerwiseModel
+from .layerwise import LayerwiseModel
+from .options import LayerwiseConfig
 from .run import Checked, CheckedSplit
 
 logger = logging.getLogger(__name__)
