@@ -147,3 +147,13 @@ def test_every_option_of_ours_needs_no_plus(path):
             options = own_options(section, name)
             assert len(options) >= 4
             assert not options - set(cfg[section]), section
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[os.path.basename(path) for path in RECIPES])
+def test_every_key_has_a_comment(path):
+    with open(path) as file:
+        lines = file.read().split("\n")
+    keys = [line for line in lines if re.match(r"^ +\w+: *[^ #]", line)]
+    assert len(keys) > 60
+    assert not [line for line in keys if "  # " not in line and "  _name: " not in line]
+    assert max(map(len, keys)) <= 100
