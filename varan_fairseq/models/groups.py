@@ -28,7 +28,11 @@ def check_groups(whole: Any, model: nn.Module) -> None:
     """Raises ValueError if a run's `composite` optimizer has other groups than the model, which
     fairseq would find out later and say less clearly. whole: fairseq's configuration."""
     optimizer = whole.optimizer
-    if optimizer is None or optimizer._name != "composite" or optimizer.get("dynamic_groups"):
+    if (
+        optimizer is None
+        or optimizer._name != "composite"
+        or getattr(optimizer, "dynamic_groups", False)
+    ):
         return
     ours = {group_of(name) for name, p in model.named_parameters() if p.requires_grad}
     theirs = set(optimizer.groups)
