@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""A corpus under four conditions, a quarter of each split in each: clean, telephone band,
+reverberant, noise at 5 dB. The same transcripts; `{split}.condition` says which, a line an utterance.
+
+    python manifests/conditions.py DATA OUT [--seed 1]
+
+DATA: a folder with fairseq's manifests, `.ltr` and `dict.ltr.txt`, as digits.py writes. What is
+random is drawn anew for each utterance, the same for the same seed.
+"""
+
+import argparse
+import os
+import shutil
+from typing import Callable, Dict, List
+
+import numpy as np
+import soundfile
+from scipy import signal
+from tqdm import tqdm
+
+from varan_fairseq.data.audio import read_audio
+from varan_fairseq.data.manifest import manifest_rows, read_lines, read_manifest, split_names
+from varan_fairseq.files import write_lines, written_whole
+
+RATE = 16000
+BAND = (300, 3400)  # Hz, of a telephone
+REVERBERATION = 0.6  # seconds until an echo has lost 60 dB
+DIRECT_TO_ECHOES = 0.0  # dB: as loud as each other
+NOISE = 5.0  # dB below the speech
+
+
+def clean(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return wave
+
+
+def telephone(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    filters = signal.butter(8, BAND, "bandpass", fs=RATE, output="sos")
+    return signal.sosfilt(filters, wave)
+
+
+def reverberant(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Echoes as of a room: noise that dies away (Polack's model), after the direct sound."""
+    seconds = np.arange(int(REVERBERATION * RATE)) / RATE
+    echoes = rng.normal(size=len(seconds)) * 10 ** (-3 * seconds / REVERBERATION)
+    echoes[0] = 0
+    echoes *= 10 ** (-DIRECT_TO_ECHOES / 20) / np.sqrt(np.square(echoes).sum())
+    return wave + signal.fftconvolve(wave, echoes)[: len(wave)]
+
+
+def noisy(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pink noise, whose power falls with the frequency as that of speech about does."""
+    spectrum = np.fft.rfft(rng.normal(size=len(wave)))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    spectrum[0] = 0
+    noise = np.fft.irfft(spectrum, len(wave))
+    power = np.square(wave).mean() / 10 ** (NOISE / 10)
+    return wave + noise * np.sqrt(power / max(np.square(noise).mean(), 1e-20))
+
+
+CONDITIONS: Dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "clean": clean,
+    "telephone": telephone,
+    "reverberant": reverberant,
+    "noisy": noisy,
+}
+
+
+def assign(count: int, rng: np.random.Generator) -> List[str]:
+    """As many of each as can be, in random order."""
+    names = list(CONDITIONS)
+    return [names[index % len(names)] for index in rng.permutation(count)]
+
+
+def make_split(source: str, out: str, data: str, split: str, seed: int) -> int:
+    """Writes the audio of a split into `out` and its files into `data`; returns its size."""
+    manifest = read_manifest(os.path.join(source, f"{split}.tsv"))
+    root = os.path.join(os.path.abspath(out), split)
+    os.makedirs(root, exist_ok=True)
+    key = sum(ord(char) << (8 * place) for place, char in enumerate(split[:8]))
+    conditions = assign(len(manifest.entries), np.random.default_rng([seed, key]))
+    entries = []
+    for row, condition in enumerate(tqdm(conditions, desc=split, leave=False)):
+        wave = read_audio(os.path.join(manifest.root, manifest.entries[row][0]), RATE)
+        wave = wave.astype(np.float64)
+        changed = CONDITIONS[condition](wave, np.random.default_rng([seed, key, row]))
+        # as loud as before, but never clipped
+        changed *= np.sqrt(np.square(wave).mean() / max(np.square(changed).mean(), 1e-20))
+        changed /= max(1.0, np.abs(changed).max() / 0.999)
+        name = f"{row:06d}-{condition}.wav"
+        soundfile.write(os.path.join(root, name), changed, RATE, subtype="PCM_16")
+        entries.append((name, len(changed)))
+    write_lines(os.path.join(data, f"{split}.condition"), conditions)
+    for ending in ("ltr", "wrd", "spk"):
+        path = os.path.join(source, f"{split}.{ending}")
+        if os.path.isfile(path):
+            shutil.copyfile(path, os.path.join(data, f"{split}.{ending}"))
+    write_lines(os.path.join(data, f"{split}.tsv"), manifest_rows(root, entries))
+    return len(entries)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("data", help="folder with manifests and labels")
+    parser.add_argument("out", help="folder for the audio and the manifests")
+    parser.add_argument("--splits", nargs="+", default=["train", "valid", "test"], metavar="NAME")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    if os.path.realpath(args.data) == os.path.realpath(args.out):
+        parser.error(f"{args.out} is the corpus itself: give another folder")
+    for split in args.splits:
+        for path in (f"{args.data}/{split}.tsv", f"{args.data}/{split}.ltr"):
+            if not os.path.isfile(path):
+                parser.error(f"no {path}: wanted a corpus with manifests and .ltr")
+        rows = len(read_lines(f"{args.data}/{split}.ltr"))
+        files = len(read_manifest(f"{args.data}/{split}.tsv").entries)
+        if rows != files:
+            parser.error(f"{args.data}/{split}.ltr has {rows} lines, its manifest {files} files")
+    os.makedirs(args.out, exist_ok=True)
+    names = split_names(args.splits, ["condition", "wrd", "ltr"], "dict.ltr.txt")
+    with written_whole(args.out, names) as data:
+        counts = [make_split(args.data, args.out, data, name, args.seed) for name in args.splits]
+        shutil.copyfile(f"{args.data}/dict.ltr.txt", f"{data}/dict.ltr.txt")
+    shown = ", ".join(f"{count} {name}" for count, name in zip(counts, args.splits))
+    print(f"{args.out}: {shown}; conditions {', '.join(CONDITIONS)}")
+
+
+if __name__ == "__main__":
+    main()
