@@ -1,0 +1,71 @@
+"""Several runs of the same training, with other seeds: their rate, and how two ways differ.
+
+Intervals hold for new seeds and for new utterances: a resample draws both, the seeds of each way
+apart, the utterances for both ways alike, since they heard the same ones.
+"""
+
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+_RESAMPLES = 10000
+
+
+class Estimate(NamedTuple):
+    """In percent, or points of it. low, high: the 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_rate(errors: Sequence[Sequence[int]], lengths: Sequence[int]) -> Estimate:
+    """errors: [S, N], of S runs in N utterances. lengths: [N]. The mean of the runs' rates. Raises
+    ValueError for shapes that do not fit, or if there is nothing to have a rate of."""
+    errors, lengths = _checked(errors, lengths)
+    draws = _draws(lengths)
+    return _estimate(100 * errors.sum(1).mean() / lengths.sum(), _rates(errors, lengths, draws, 1))
+
+
+def difference(
+    ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]], lengths: Sequence[int]
+) -> Estimate:
+    """Mean rate of theirs minus that of ours, in points: above 0 where ours makes fewer errors. ours:
+    [S, N], theirs: [S', N], in the same utterances of `lengths` [N]. Raises as `mean_rate`."""
+    ours, lengths = _checked(ours, lengths)
+    theirs, _ = _checked(theirs, lengths)
+    draws = _draws(lengths)
+    value = 100 * (theirs.sum(1).mean() - ours.sum(1).mean()) / lengths.sum()
+    return _estimate(value, _rates(theirs, lengths, draws, 2) - _rates(ours, lengths, draws, 1))
+
+
+def _checked(errors, lengths):
+    errors, lengths = np.asarray(errors, np.float64), np.asarray(lengths, np.float64)
+    if errors.ndim != 2 or not len(errors) or errors.shape[1:] != lengths.shape:
+        raise ValueError(
+            f"errors of shape {errors.shape} and lengths of shape {lengths.shape}: wanted [runs, N] "
+            "and [N]"
+        )
+    if not lengths.sum():
+        raise ValueError("the transcripts are empty, so there is no rate")
+    return errors, lengths
+
+
+def _draws(lengths: np.ndarray) -> np.ndarray:
+    """[resamples, N]: how often each utterance is drawn, the same for the same N."""
+    count = len(lengths)
+    draws = np.random.default_rng(1).multinomial(count, np.full(count, 1 / count), _RESAMPLES)
+    return draws[draws @ lengths > 0]  # of empty transcripts alone there is no rate
+
+
+def _rates(errors, lengths, draws, seed: int) -> np.ndarray:
+    """Of every resample."""
+    runs = len(errors)
+    chosen = np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), len(draws))
+    wrong = ((draws @ errors.T) * chosen).sum(1) / runs
+    return 100 * wrong / (draws @ lengths)
+
+
+def _estimate(value: float, resampled: np.ndarray) -> Estimate:
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Estimate(float(value), float(low), float(high))
