@@ -14,7 +14,7 @@ import os
 import statistics
 
 import torch
-from measure import in_fresh_process, interleaved_seconds, peak_megabytes
+from measure import in_fresh_process, interleaved_seconds, peak_megabytes, report
 from torch import nn
 from torch.nn import functional as F
 
@@ -71,27 +71,33 @@ def workloads(size: str):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", nargs=2, metavar=("SIZE", "WORK"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     if args.memory:
         print(peak_megabytes(workloads(args.memory[0])[args.memory[1]]))
         return
-    print(f"{DEVICE}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    rows = []
     for size in SIZES:
         seconds = interleaved_seconds(workloads(size), args.rounds)
         memory = {
             work: statistics.median(in_fresh_process(__file__, size, work) for _ in range(3))
             for work in ("varan", "heads")
         }
-        layers = SIZES[size][0]
-        print(
-            f"{size}: varan {seconds['varan']:.3f} s, {layers} heads {seconds['heads']:.3f} s, "
-            f"ratio {seconds['varan'] / seconds['heads']:.2f} (wanted {1.2 if SIZES[size][-1] else 1.1:.2f}"
-            f" on CPU); memory beyond the "
-            f"states' gradients: varan {memory['varan']:.0f} MB (wanted 130 on CPU), "
-            f"one head at a time {memory['heads']:.0f} MB"
+        rows.append(
+            {
+                "size": size,
+                "varan_seconds": round(seconds["varan"], 3),
+                "heads_seconds": round(seconds["heads"], 3),
+                "time": round(seconds["varan"] / seconds["heads"], 2),
+                "time_wanted": 1.2 if SIZES[size][-1] else 1.1,
+                "varan_megabytes": round(memory["varan"]),
+                "megabytes_wanted": 130,
+                "one_head_megabytes": round(memory["heads"]),
+            }
         )
+    report(rows, args.json, half=False)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch
 
@@ -74,10 +74,27 @@ def _status(key: str) -> float:
         return next(int(line.split()[1]) / 2**10 for line in file if line.startswith(key))
 
 
-def write_figures(path: str, rows: List[Dict[str, Any]]) -> None:
-    """Rows as JSON, with the command that made them."""
+def machine(half: bool = True) -> str:
+    """What the figures are of. half: whether the benchmark uses fp16 on a GPU."""
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name() + (", fp16" if half else "")
+    else:
+        device = f"{os.cpu_count()} CPU cores, float32"
+    return f"{device}, torch {torch.__version__}"
+
+
+def write_figures(path: str, rows: List[Dict[str, Any]], half: bool = True) -> None:
+    """Rows as JSON, with the command that made them and the machine (see `machine`)."""
     command = " ".join(["python", *sys.argv])
-    write_lines(path, [json.dumps({"command": command, "rows": rows}, indent=1)])
+    about = {"command": command, "machine": machine(half), "rows": rows}
+    write_lines(path, [json.dumps(about, indent=1)])
+
+
+def report(rows: List[Dict[str, Any]], path: Optional[str], half: bool = True) -> None:
+    """Prints a benchmark's rows as a table, and writes them if there is a path."""
+    print(machine(half), *markdown(rows), sep="\n")
+    if path:
+        write_figures(path, rows, half)
 
 
 def markdown(rows: List[Dict[str, Any]]) -> Iterator[str]:

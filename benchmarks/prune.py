@@ -14,7 +14,7 @@ import os
 
 import torch
 from consensus import SECONDS, UTTERANCES, Spiky, batches
-from measure import interleaved_seconds, keep_freed_memory
+from measure import interleaved_seconds, keep_freed_memory, report
 from models import CUDA, ENCODERS, build
 
 BLOCKS = 8
@@ -24,6 +24,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=10 if CUDA else 3)
+    parser.add_argument("--json", help="file for the figures")
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     keep_freed_memory()
@@ -54,13 +55,13 @@ def main() -> None:
     work = {name: emissions(*pair) for name, pair in models.items()}
     work["feature encoder"] = features(models["12 blocks"][1])
     seconds = interleaved_seconds(work, args.rounds)
-    print(
-        f"{torch.cuda.get_device_name() + ', fp16' if CUDA else 'CPU, float32'}, torch "
-        f"{torch.__version__}; {UTTERANCES} utterances of {SECONDS} s"
-    )
-    print(", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))
-    ratio = seconds[f"{BLOCKS} blocks"] / seconds["12 blocks"]
-    print(f"ratio {ratio:.3f} (wanted 0.75)")
+    whole = seconds["12 blocks"]
+    rows = [
+        {"what": name, "seconds": round(value, 2), "time": round(value / whole, 3)}
+        for name, value in seconds.items()
+    ]
+    report(rows, args.json)
+    print(f"{UTTERANCES} utterances of {SECONDS} s; wanted for {BLOCKS} blocks: 0.75")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,13 @@ import os
 import statistics
 
 import torch
-from measure import in_fresh_process, interleaved_seconds, keep_freed_memory, peak_megabytes
+from measure import (
+    in_fresh_process,
+    interleaved_seconds,
+    keep_freed_memory,
+    peak_megabytes,
+    report,
+)
 from models import CUDA, build, training_step
 
 BATCH, SECONDS, POSITIONS = (20, 10, 130) if CUDA else (2, 8, 100)
@@ -32,6 +38,7 @@ def main() -> None:
     logging.disable(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=20 if CUDA else 12)
+    parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", metavar="MODEL", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
@@ -47,19 +54,19 @@ def main() -> None:
         name: statistics.median(in_fresh_process(__file__, name) for _ in range(3))
         for name in names
     }
-    print(
-        f"{torch.cuda.get_device_name() + ', fp16' if CUDA else 'CPU, float32'}, torch "
-        f"{torch.__version__}; {BATCH} utterances of {SECONDS} s"
-    )
-    for name in names:
-        print(
-            f"{name}: {seconds[name]:.3f} s, {memory[name]:.0f} MB, "
-            f"{built[name][1]:.1f} M parameters"
-        )
-    print(
-        f"ratio: time {seconds[names[1]] / seconds[names[0]]:.3f} (wanted 1.05), "
-        f"memory {memory[names[1]] / memory[names[0]]:.3f} (wanted 1.10)"
-    )
+    rows = [
+        {
+            "model": name,
+            "seconds": round(seconds[name], 3),
+            "megabytes": round(memory[name]),
+            "million_parameters": round(built[name][1], 1),
+            "time": round(seconds[name] / seconds[names[0]], 3),
+            "memory": round(memory[name] / memory[names[0]], 3),
+        }
+        for name in names
+    ]
+    report(rows, args.json)
+    print(f"{BATCH} utterances of {SECONDS} s; wanted: time 1.05, memory 1.10")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import argparse
 import json
 
 import torch
-from measure import in_fresh_process, peak_megabytes
+from measure import in_fresh_process, peak_megabytes, report
 
 from varan_fairseq.method.combine import CTC_RULES
 from varan_fairseq.models.varan_ctc import VaranCtc
@@ -61,17 +61,25 @@ def work(rule: str):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", metavar="RULE", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory:
         print(json.dumps(peak_megabytes(work(args.memory))))
         return
-    one = FRAMES * BATCH * LABELS * 4 / 1e6
-    print(f"one layer's log-probabilities: {one:.0f} MB")
+    one, rows = FRAMES * BATCH * LABELS * 4 / 1e6, []
     for rule in (*CTC_RULES, f"layer {LAYERS}"):
         found = in_fresh_process(__file__, rule)
-        wanted = WANTED.get(rule, 1.5 * LAYERS)
-        print(f"{rule}: {found:.0f} MB, {found / one:.1f} layers (wanted {wanted:g})", flush=True)
+        rows.append(
+            {
+                "prediction": rule,
+                "megabytes": round(found),
+                "layers": round(found / one, 1),
+                "layers_wanted": WANTED.get(rule, 1.5 * LAYERS),
+            }
+        )
+    report(rows, args.json, half=False)
+    print(f"one layer's log-probabilities: {one:.0f} MB")
 
 
 if __name__ == "__main__":

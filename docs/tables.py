@@ -42,6 +42,10 @@ TABLES = {
     "depth": depth.table,
     "corpora": markdown,
     "first-hour": first_hour.table,
+    "step": markdown,
+    "heads": markdown,
+    "vocabulary": markdown,
+    "prune": markdown,
 }
 MARKED = re.compile(r"<!-- table: ([\w-]+)( \d+)? -->\n.*?<!-- end -->", re.DOTALL)
 
