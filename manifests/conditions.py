@@ -76,13 +76,13 @@ def make_split(source: str, out: str, data: str, split: str, seed: int) -> int:
     manifest = read_manifest(os.path.join(source, f"{split}.tsv"))
     root = os.path.join(os.path.abspath(out), split)
     os.makedirs(root, exist_ok=True)
-    key = sum(ord(char) << (8 * place) for place, char in enumerate(split[:8]))
-    conditions = assign(len(manifest.entries), np.random.default_rng([seed, key]))
+    key = [seed, *split.encode()]
+    conditions = assign(len(manifest.entries), np.random.default_rng(key))
     entries = []
     for row, condition in enumerate(tqdm(conditions, desc=split, leave=False)):
         wave = read_audio(os.path.join(manifest.root, manifest.entries[row][0]), RATE)
         wave = wave.astype(np.float64)
-        changed = CONDITIONS[condition](wave, np.random.default_rng([seed, key, row]))
+        changed = CONDITIONS[condition](wave, np.random.default_rng([*key, row]))
         # as loud as before, but never clipped
         changed *= np.sqrt(np.square(wave).mean() / max(np.square(changed).mean(), 1e-20))
         changed /= max(1.0, np.abs(changed).max() / 0.999)

@@ -3,16 +3,15 @@
 import glob
 import os
 import re
+import sys
 
 import pytest
 from conftest import REPO
 
-PAGES = [os.path.join(REPO, "README.md"), *sorted(glob.glob(os.path.join(REPO, "docs", "*.md")))]
+sys.path.insert(0, os.path.join(REPO, "docs"))
+from tables import pages, read  # noqa: E402 (a script of docs)
 
-
-def read(path):
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+PAGES = pages()
 
 
 def anchors(text):
