@@ -69,13 +69,14 @@ def _follow(process, log, updates):
                 bar.update(int(steps[-1]) - bar.n)
 
 
-def train(name, config, overrides, threads=None):
-    """fairseq-hydra-train unless its checkpoint is there; returns the checkpoint."""
+def train(name, config, overrides, threads=None, folder="examples/demo"):
+    """fairseq-hydra-train of a config in `folder` unless its checkpoint is there; returns the
+    checkpoint."""
     checkpoint = os.path.join(name, "checkpoint_last.pt")
     if not os.path.exists(os.path.join(name, "done")):
         os.makedirs(name, exist_ok=True)
-        command = ["fairseq-hydra-train", "--config-dir", "examples/demo", "--config-name", config]
-        recipe = OmegaConf.load(f"examples/demo/{config}.yaml")
+        command = ["fairseq-hydra-train", "--config-dir", folder, "--config-name", config]
+        recipe = OmegaConf.load(f"{folder}/{config}.yaml")
         given = OmegaConf.from_dotlist([item.lstrip("+") for item in overrides])
         call(
             command + [f"checkpoint.save_dir={name}", *overrides],

@@ -1,0 +1,244 @@
+"""One run of an experiment: trained by stock fairseq, its splits decoded, and a record of both beside
+its checkpoints. What is recorded is not done again."""
+
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from typing import Any, Dict, List, NamedTuple
+
+from omegaconf import OmegaConf
+from plan import METHODS, Run
+
+from varan_fairseq.data.manifest import read_lines, read_manifest
+from varan_fairseq.files import write_lines
+from varan_fairseq.pickles import peek
+from varan_fairseq.scoring.transcripts import distance
+
+BIN = os.path.dirname(sys.executable)
+# Unless set otherwise: one thread a run (`--jobs` are as many runs), and glibc keeps the large
+# buffers that every update needs again.
+CPU = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+}
+_NUMBERED = re.compile(r"(.*) \(None-\d+\)")
+
+
+class Failed(Exception):
+    """A command that ended with an error; its text names the log."""
+
+
+class Setting(NamedTuple):
+    """preset: see plan.py. data: folder, with fold1, .. if the preset has folds. encoder: the
+    pre-trained checkpoint. out: folder of the runs. launch: more arguments of fairseq-hydra-train,
+    for a cluster. prefix: before the commands that decode, as srun."""
+
+    preset: Dict[str, Any]
+    data: str
+    encoder: str
+    out: str
+    launch: List[str]
+    prefix: List[str]
+
+    def folder(self, run: Run) -> str:
+        return os.path.join(self.out, "runs", run.name)
+
+    def data_of(self, fold: int) -> str:
+        return os.path.join(self.data, f"fold{fold}") if fold else self.data
+
+
+def training(setting: Setting, run: Run) -> List[str]:
+    """The command that trains a run."""
+    preset, folder = setting.preset, setting.folder(run)
+    way = preset["ways"][run.way]
+    path = recipe_of(preset, run.way)
+    config_dir, config_name = os.path.split(path)
+    overrides = {
+        "task.data": setting.data_of(run.fold),
+        "model.w2v_path": setting.encoder,
+        "checkpoint.save_dir": folder,
+        "common.seed": run.seed,
+    }
+    for item in [*preset["overrides"], *way["overrides"], *METHODS[run.method]]:
+        key, value = item.split("=", 1)
+        overrides[key] = value
+    overrides["optimization.lr"] = f"[{run.lr!r}]"
+    if run.beta is not None:
+        overrides["criterion.beta"] = run.beta
+    recipe = OmegaConf.load(f"{path}.yaml")
+    if "tensorboard_logdir" in recipe.common:
+        overrides["common.tensorboard_logdir"] = f"{folder}/tensorboard"
+    command = ["fairseq-hydra-train", *(["--multirun"] if setting.launch else [])]
+    command += ["--config-dir", config_dir, "--config-name", config_name, *setting.launch]
+    for key, value in overrides.items():
+        section, name = key.split(".", 1)
+        known = section in recipe and name in list(recipe[section].keys())  # ??? among them
+        plus = "" if known else "+"
+        command.append(f"{plus}{key}={value}")
+    return command
+
+
+def recipe_of(preset: Dict[str, Any], way: str) -> str:
+    """Its path, without .yaml."""
+    return preset["ways"][way]["recipe"].replace("BASE", preset["base"])
+
+
+def decoding(setting: Setting, run: Run, split: str, reading: str) -> List[str]:
+    """The command that decodes a split; reading: a rule, or as-trained."""
+    folder, data = setting.folder(run), setting.data_of(run.fold)
+    checkpoint, out = f"{folder}/checkpoint_best.pt", results(setting, run, split, reading)
+    rule = [] if reading == "as-trained" else ["--combine", reading]
+    if setting.preset["kind"] == "classification":
+        return [*setting.prefix, "varan-classify", checkpoint, data, split, "--out", out, *rule]
+    command = ["varan-infer", f"common_eval.path={checkpoint}", f"task.data={data}"]
+    command += [f"dataset.gen_subset={split}", f"decoding.results_path={out}", *rule]
+    return [*setting.prefix, *command]
+
+
+def results(setting: Setting, run: Run, split: str, reading: str) -> str:
+    return os.path.join(setting.folder(run), f"{split}-{reading}")
+
+
+def record(setting: Setting, run: Run) -> Dict[str, Any]:
+    """What is known of a run: `score` when it is trained, `errors` when it is tested."""
+    path = os.path.join(setting.folder(run), "record.json")
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def train(setting: Setting, run: Run) -> Dict[str, Any]:
+    """Trains a run, from its last checkpoint if there is one; returns its record."""
+    folder = setting.folder(run)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "lock"), "w") as lock:
+        # The command inherits it: what a killed experiment left training is waited for.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = record(setting, run)
+        if known:
+            return known
+        _call(training(setting, run), os.path.join(folder, "train.log"), lock)
+        known = {**run._asdict(), **_trained(folder)}
+        _keep(folder, known)
+    return known
+
+
+def test(setting: Setting, run: Run) -> Dict[str, Any]:
+    """Decodes the splits; returns the run's record, errors of each utterance in it."""
+    folder = setting.folder(run)
+    with open(os.path.join(folder, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = record(setting, run)
+        if "errors" in known:
+            return known
+        known["errors"] = {}
+        for split in setting.preset["splits"]:
+            known["errors"][split] = {}
+            for reading in _readings(setting.preset, run):
+                log = f"{results(setting, run, split, reading)}.log"
+                _call(decoding(setting, run, split, reading), log, lock)
+                found = _errors(setting, run, split, reading)
+                known["errors"][split][reading] = " ".join(map(str, found))
+        _keep(folder, known)
+    return known
+
+
+def _readings(preset: Dict[str, Any], run: Run) -> List[str]:
+    return ["as-trained", *(preset["readings"] if run.method == "varan" else [])]
+
+
+def _keep(folder: str, known: Dict[str, Any]) -> None:
+    write_lines(os.path.join(folder, "record.json"), [json.dumps(known, indent=1)])
+
+
+def _call(command: List[str], log: str, lock: Any) -> None:
+    program = os.path.join(BIN, command[0])
+    environment = {**CPU, **os.environ}
+    with open(log, "a", encoding="utf-8") as file:
+        file.write("$ " + " ".join(shlex.quote(part) for part in command) + "\n")
+        file.flush()
+        done = subprocess.run(
+            [program if os.path.exists(program) else command[0], *command[1:]],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=[lock.fileno()],
+        )
+    if done.returncode:
+        with open(log, encoding="utf-8", errors="replace") as file:
+            raise Failed(f"{file.read()[-1500:]}\nfailed, see {log}")
+
+
+def _trained(folder: str) -> Dict[str, Any]:
+    """Of the checkpoints: score on validation data, updates, seconds an update (validation and
+    loading among them), trained parameters."""
+    best = peek(os.path.join(folder, "checkpoint_best.pt"))
+    last = peek(os.path.join(folder, "checkpoint_last.pt"))
+    extra = best["extra_state"]
+    options = OmegaConf.create(best["cfg"]["checkpoint"])
+    updates = int(last["optimizer_history"][-1]["num_updates"])
+    moments = last["last_optimizer_state"]["state"].values()
+    return {
+        "metric": options.best_checkpoint_metric,
+        "maximize": bool(options.maximize_best_checkpoint_metric),
+        "score": float(extra["best"]),
+        "updates": updates,
+        "seconds_per_update": last["extra_state"]["previous_training_time"] / updates,
+        "trained_parameters": sum(moment["exp_avg"].numel() for moment in moments),
+    }
+
+
+def _errors(setting: Setting, run: Run, split: str, reading: str) -> List[int]:
+    """Of each utterance: words wrong, or 1 for a wrong class."""
+    folder = results(setting, run, split, reading)
+    if setting.preset["kind"] == "classification":
+        with open(f"{folder}/utterances.tsv", encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            return [int(row["label"] != row["predicted"]) for row in rows]
+    said, heard = (
+        [_NUMBERED.fullmatch(line)[1].split() for line in read_lines(f"{folder}/{name}.word")]
+        for name in ("ref", "hypo")
+    )
+    return [distance(*pair) for pair in zip(said, heard)]
+
+
+def lengths(setting: Setting, split: str, fold: int) -> List[int]:
+    """Words of each utterance of a split, or 1 each."""
+    data = setting.data_of(fold)
+    files = len(read_manifest(os.path.join(data, f"{split}.tsv")).entries)
+    if setting.preset["kind"] == "classification":
+        return [1] * files
+    words = [len(line.replace(" ", "").split("|")) - 1 for line in read_lines(f"{data}/{split}.ltr")]
+    if len(words) != files:
+        raise ValueError(f"{data}/{split}.ltr has {len(words)} lines, its manifest {files} files")
+    return words
+
+
+def encoder_digest(path: str) -> str:
+    """Of the weights, whatever else the file holds."""
+    digest, weights = hashlib.sha256(), peek(path)["model"]
+    for name in sorted(weights):
+        if hasattr(weights[name], "numpy"):
+            digest.update(name.encode())
+            digest.update(weights[name].contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def data_digest(setting: Setting) -> str:
+    """Of the manifests and labels, wherever the audio lies."""
+    digest = hashlib.sha256()
+    for fold in range(1, setting.preset["folds"] + 1) or [0]:
+        data = setting.data_of(fold)
+        for name in sorted(os.listdir(data)):
+            if name.endswith((".tsv", ".ltr", ".emo")):
+                lines = read_lines(os.path.join(data, name))
+                digest.update("\n".join([name, *lines[name.endswith(".tsv") :]]).encode())
+    return digest.hexdigest()

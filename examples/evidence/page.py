@@ -1,0 +1,152 @@
+"""The tables of an experiment, from what its runs recorded."""
+
+import itertools
+import statistics
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from varan_fairseq.scoring.runs import Estimate, difference, mean_rate
+
+RIVAL = "weighted_sum"  # whom every line is compared with
+
+
+def lines(rows: Dict[str, Any]) -> Iterator[str]:
+    """Markdown: for each way of fine-tuning a table of its aggregations, then what VARAN gains over
+    each. rows: as run.py writes them; only cells with all seeds and folds are shown."""
+    found = Found(rows)
+    for way in found.ways:
+        yield from _way(found, way)
+        yield ""
+    if any("varan" in found.methods(way) for way in found.ways):
+        yield from _gains(found)
+        yield ""
+    yield from published(rows)
+
+
+def published(rows: Dict[str, Any]) -> Iterator[str]:
+    """What others report on the same test sets."""
+    if rows["published"]:
+        yield "| published | " + " | ".join(f"{split} {_unit(rows)}" for split in rows["splits"]) + " |"
+        yield "| --- " * (1 + len(rows["splits"])) + "|"
+        for name, values in rows["published"].items():
+            yield f"| {name} | " + " | ".join(str(value) for value in values) + " |"
+
+
+class Found:
+    """Complete cells by (way, method): the tested runs of all seeds and folds."""
+
+    def __init__(self, rows: Dict[str, Any]):
+        self.rows = rows
+        self.folds = sorted(rows["lengths"], key=int)
+        tested = [run for run in rows["runs"] if run["chosen"]]
+        self._cells: Dict[Tuple[str, str], List[Dict[str, Any]]] = {}
+        key = lambda run: (rows["ways"].index(run["way"]), rows["methods"].index(run["method"]))  # noqa: E731
+        for _, group in itertools.groupby(sorted(tested, key=key), key):
+            runs = list(group)
+            wanted = {(seed, int(fold)) for seed in rows["seeds"] for fold in self.folds}
+            if wanted <= {(run["seed"], run["fold"]) for run in runs}:
+                self._cells[runs[0]["way"], runs[0]["method"]] = runs
+        self.ways = list(dict.fromkeys(way for way, _ in self._cells))
+
+    def methods(self, way: str) -> List[str]:
+        return [method for each, method in self._cells if each == way]
+
+    def runs(self, way: str, method: str) -> List[Dict[str, Any]]:
+        return self._cells[way, method]
+
+    def errors(self, way: str, method: str, split: str, reading: str) -> np.ndarray:
+        """[seeds, utterances of all folds]."""
+        runs = {(run["seed"], run["fold"]): run for run in self.runs(way, method)}
+        return np.array(
+            [
+                [
+                    int(count)
+                    for fold in self.folds
+                    for count in runs[seed, int(fold)]["errors"][split][reading].split()
+                ]
+                for seed in self.rows["seeds"]
+            ]
+        )
+
+    def lengths(self, split: str) -> np.ndarray:
+        counts = (self.rows["lengths"][fold][split].split() for fold in self.folds)
+        return np.array([int(count) for each in counts for count in each])
+
+
+def _unit(rows: Dict[str, Any]) -> str:
+    return "accuracy %" if rows["kind"] == "classification" else "WER %"
+
+
+def _rate(found: Found, estimate: Estimate) -> str:
+    value, low, high = estimate
+    if found.rows["kind"] == "classification":
+        value, low, high = 100 - value, 100 - high, 100 - low
+    return f"{value:.2f} ({low:.2f} - {high:.2f})"
+
+
+def _gain(found: Found, way: str, split: str, ours: Tuple[str, str], theirs: str) -> str:
+    """Points fewer errors than `theirs`, with its interval; bold where that is beyond 0."""
+    value, low, high = difference(
+        found.errors(way, ours[0], split, ours[1]),
+        found.errors(way, theirs, split, "as-trained"),
+        found.lengths(split),
+    )
+    text = f"{value:+.2f} ({low:+.2f} - {high:+.2f})"
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def _way(found: Found, way: str) -> Iterator[str]:
+    splits, methods = found.rows["splits"], found.methods(way)
+    heads = [f"{split} {_unit(found.rows)}, gain over {RIVAL}" for split in splits]
+    heads = [part for head in heads for part in head.split(", ")]
+    yield f"| {way} | {' | '.join(heads)} | valid | lr | beta | trained | s/update |"
+    yield "| --- " * (6 + len(heads)) + "|"
+    for method in methods:
+        runs = found.runs(way, method)
+        readings = list(runs[0]["errors"][splits[0]])
+        for reading in readings:
+            cells = []
+            for split in splits:
+                errors = found.errors(way, method, split, reading)
+                cells.append(_rate(found, mean_rate(errors, found.lengths(split))))
+                same = (method, reading) == (RIVAL, "as-trained") or RIVAL not in methods
+                cells.append("" if same else _gain(found, way, split, (method, reading), RIVAL))
+            first = reading == readings[0]
+            about = _about(runs) if first else [""] * 5
+            name = method if first else f"{method}, {reading}"
+            yield f"| {name} | " + " | ".join([*cells, *about]) + " |"
+
+
+def _about(runs: List[Dict[str, Any]]) -> List[str]:
+    """Mean score on validation, settings chosen, size, time."""
+    mean = statistics.mean
+    return [
+        f"{mean(run['score'] for run in runs):.2f}",
+        _values(f"{run['lr']:g}" for run in runs),
+        _values("" if run["beta"] is None else f"{run['beta']:g}" for run in runs),
+        f"{runs[0]['trained_parameters']:,}",
+        f"{mean(run['seconds_per_update'] for run in runs):.2f}",
+    ]
+
+
+def _values(texts: Iterator[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _gains(found: Found) -> Iterator[str]:
+    for split in found.rows["splits"]:
+        ways = [way for way in found.ways if "varan" in found.methods(way)]
+        others = [name for name in found.rows["methods"] if name != "varan"]
+        yield f"| {split}: points that varan gains over | " + " | ".join(ways) + " |"
+        yield "| --- " * (1 + len(ways)) + "|"
+        for other in others:
+            cells = [_over(found, way, split, other) for way in ways]
+            if any(cells):
+                yield f"| {other} | " + " | ".join(cell or "" for cell in cells) + " |"
+
+
+def _over(found: Found, way: str, split: str, other: str) -> Optional[str]:
+    if other not in found.methods(way):
+        return None
+    return _gain(found, way, split, ("varan", "as-trained"), other)

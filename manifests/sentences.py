@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""English prose read by espeak-ng in many voices, as a fairseq corpus: audio to pre-train on where
+no speech is to be had. The sentences are those of Python's own documentation (`pydoc_data`).
+
+    python manifests/sentences.py OUT [--train 3000] [--valid 60]
+
+Each sentence is in one split; voices, rate and pitch are drawn for each recording. Its test
+voices are those of digits.py and never occur here.
+"""
+
+import argparse
+import os
+import random
+import re
+from pydoc_data.topics import topics
+from typing import List
+
+import numpy as np
+import soundfile
+import soxr
+from digits import ACCENTS, RATE, VOICES
+from espeak import Espeak
+from labelled import at_least_1
+from tqdm import tqdm
+
+from varan_fairseq.data.manifest import split_names, write_dictionary, write_split
+from varan_fairseq.files import written_whole
+
+WORDS = (3, 14)  # of a sentence
+VALID = 0.02  # share of the sentences that are in validation
+
+
+def sentences() -> List[str]:
+    """Those of plain words alone, in capitals, sorted."""
+    found = set()
+    for paragraph in re.split(r"\n\s*\n", "\n\n".join(topics.values())):
+        for sentence in re.split(r"(?<=[.!?;:])\s+", " ".join(paragraph.split())):
+            words = re.sub(r"[\"*`']{1,2}(\w+)[\"*`']{1,2}", r"\1", sentence.strip(".!?;: "))
+            words = words.replace(",", "").replace("-", " ")
+            plain = re.fullmatch(r"[A-Za-z][A-Za-z' ]+", words)
+            if plain and WORDS[0] <= len(words.split()) <= WORDS[1]:
+                found.add(" ".join(words.upper().split()))
+    return sorted(found)
+
+
+def make_split(espeak: Espeak, out: str, data: str, split: str, texts: List[str], count: int, rng):
+    """Writes `count` recordings into `out` and the split's files into `data`; returns the
+    transcripts. texts: each is read as often as the others, or once more."""
+    root = os.path.join(os.path.abspath(out), split)
+    os.makedirs(root, exist_ok=True)
+    noise = np.random.default_rng(rng.randrange(2**32))
+    entries, transcripts = [], []
+    for index in tqdm(range(count), desc=split, leave=False):
+        text = texts[index % len(texts)]
+        voice = f"{rng.choice(ACCENTS)}+{rng.choice(VOICES[split])}"
+        wave = espeak.speak(
+            text.lower(), voice, rate=rng.randint(130, 200), pitch=rng.randint(25, 75)
+        )
+        wave = soxr.resample(wave.astype(np.float32) / 2**15, espeak.sample_rate, RATE)
+        wave = np.clip(wave + noise.normal(0, 0.003, len(wave)), -1, 1)
+        name = f"{index:05d}.wav"
+        soundfile.write(os.path.join(root, name), wave, RATE, subtype="PCM_16")
+        entries.append((name, len(wave)))
+        transcripts.append(text)
+    write_split(data, split, root, entries, transcripts)
+    return transcripts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("out", help="folder for the audio and the manifests")
+    parser.add_argument("--train", type=at_least_1, default=3000, help="training recordings")
+    parser.add_argument("--valid", type=at_least_1, default=60, help="validation recordings")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+
+    os.makedirs(args.out, exist_ok=True)
+    espeak, rng, texts = Espeak(), random.Random(args.seed), sentences()
+    rng.shuffle(texts)
+    held_out = max(1, round(VALID * len(texts)))
+    parts = {"train": texts[held_out:], "valid": texts[:held_out]}
+    transcripts = []
+    with written_whole(args.out, split_names(parts, ["wrd", "ltr"], "dict.ltr.txt")) as data:
+        for split, part in parts.items():
+            count = getattr(args, split)
+            transcripts += make_split(espeak, args.out, data, split, part, count, rng)
+        write_dictionary(data, transcripts)
+    print(f"{args.out}: {args.train} train, {args.valid} valid of {len(texts)} sentences")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,385 @@
+"""The kit of examples/evidence: what it runs, that it goes on after kill -9, and its tables."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import REPO, shell
+
+FOLDER = os.path.join(REPO, "examples", "evidence")
+sys.path.insert(0, FOLDER)
+import experiment  # noqa: E402 (scripts of that folder)
+import page  # noqa: E402
+import plan  # noqa: E402
+import run as kit  # noqa: E402
+
+TINY = """
+kind: recognition
+base: demo
+overrides: [optimization.max_update=3, dataset.max_tokens=40000, model.mask_channel_prob=0]
+splits: [test]
+folds: 0
+ways:
+  lora: {recipe: examples/demo/finetune, overrides: [model.lora_rank=2], lr: [0.01], more_lr: []}
+beta: [0.05]
+seeds: [1, 2]
+readings: [best_layer]
+published: {somebody: [12.3]}
+"""
+
+
+@pytest.fixture
+def preset():
+    return plan.load("digits")
+
+
+def finish(preset, cell, score):
+    """The jobs of a cell in the order in which they can be done, all that can begin at once."""
+    scores, tested, rounds = {}, set(), []
+    while True:
+        waiting = plan.jobs(preset, cell, scores, tested)
+        if not waiting:
+            return rounds, scores, tested
+        rounds.append(waiting)
+        for job in waiting:
+            if job.test:
+                tested.add(job.run)
+            else:
+                scores[job.run] = score(job.run)
+
+
+@pytest.mark.parametrize("method", plan.METHODS)
+def test_a_cell_tries_chooses_and_tests(preset, method):
+    way = preset["ways"]["lora"]
+
+    def score(run):  # the second learning rate, and of betas the second
+        return -abs(run.lr - way["lr"][1]) - (run.beta or 0)
+
+    rounds, scores, tested = finish(preset, ("lora", method, 0), score)
+    assert sum(map(len, rounds)) == plan.count(preset)
+    trials = [run for run in scores if run.seed == 1]
+    assert len(trials) == 3 == len(set(trials))
+    betas = {run.beta for run in trials}
+    assert betas == ({0.05, 0.005} if method in plan.WITH_BETA else {None})
+    assert {run.seed for run in tested} == {1, 2, 3} and len(tested) == 3
+    assert {run.lr for run in tested} == {way["lr"][1]}
+    assert {run.beta for run in tested} == {0.005 if method in plan.WITH_BETA else None}
+    best = plan.chosen(preset, ("lora", method, 0), scores)
+    assert best == next(run for run in tested if run.seed == 1)
+    assert best.name == "lora-%s-lr0.005%s-seed1" % (method, "-beta0.005" if best.beta else "")
+
+
+def test_nothing_is_chosen_before_every_trial_has_a_score(preset):
+    rounds, scores, _ = finish(preset, ("lora", "varan", 0), lambda run: 0)
+    missing = next(iter(scores))
+    del scores[missing]
+    assert plan.chosen(preset, ("lora", "varan", 0), scores) is None
+    assert plan.jobs(preset, ("lora", "varan", 0), scores, set())[0] == plan.Job(missing, False)
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("more_lr: []", "more_lr: [0.1]", "1 lr and 1 more_lr, wanted 1 or more and 0"),
+        ("kind: recognition", "kind: asr", "kind is 'asr'"),
+        ("folds: 0\n", "", "has ["),
+        ("seeds: [1, 2]", "seeds: []", "need one value or more"),
+        ("lr: [0.01]", "lr: 0.01", "lr is 0.01"),
+    ],
+)
+def test_a_wrong_preset(tmp_path, old, new, said):
+    assert old in TINY
+    (tmp_path / "mine.yaml").write_text(TINY.replace(old, new, 1))
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        plan.load(str(tmp_path / "mine.yaml"))
+    assert "mine.yaml" in str(error.value)
+
+
+def composed(command):
+    """The configuration that fairseq would make of a training's command."""
+    from fairseq.dataclass.initialize import add_defaults
+    from hydra.core.global_hydra import GlobalHydra
+
+    try:
+        from hydra import compose, initialize_config_dir
+    except ImportError:
+        from hydra.experimental import compose, initialize_config_dir
+    folder = os.path.join(REPO, command[command.index("--config-dir") + 1])
+    name = command.index("--config-name") + 1
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=folder):
+        cfg = compose(command[name], overrides=command[name + 1 :])
+    add_defaults(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize("name", plan.presets())
+def test_presets(name, monkeypatch):
+    import varan_fairseq  # noqa: F401 (registers the models)
+
+    monkeypatch.chdir(REPO)
+    preset = plan.load(name)
+    with open(f"{FOLDER}/presets/{name}.yaml") as file:
+        assert file.read().startswith(f"# python examples/evidence/run.py {name} ")
+    assert all(len(values) == len(preset["splits"]) for values in preset["published"].values())
+    assert len(preset["seeds"]) >= 3 and len(preset["beta"]) == 2
+    setting = experiment.Setting(preset, "data", "encoder.pt", "out", [], [])
+    for way in preset["ways"]:
+        for method in plan.METHODS:
+            beta = 0.005 if method in plan.WITH_BETA else None
+            run = plan.Run(way, method, 1 if preset["folds"] else 0, 0.02, beta, 7)
+            cfg = composed(experiment.training(setting, run))
+            rank = 16 if way in ("lora", "dora") else 0
+            assert cfg.model.lora_rank == rank and cfg.common.seed == 7
+            assert list(cfg.optimization.lr) == [0.02] and cfg.checkpoint.save_dir.endswith(run.name)
+            assert f"model.aggregation={cfg.model.aggregation}" == plan.METHODS[method][0]
+            assert cfg.task.data == ("data/fold1" if preset["folds"] else "data")
+            assert beta in (None, cfg.criterion.beta)
+            assert cfg.checkpoint.best_checkpoint_metric in ("wer", "accuracy")
+            events = getattr(cfg.common, "tensorboard_logdir", f"{run.name}/")
+            assert run.name in events and "{" not in events
+
+
+def test_a_cluster_is_told(monkeypatch):
+    monkeypatch.chdir(REPO)
+    launch = ["+cluster=one_node", "hydra/launcher=submitit_slurm"]
+    setting = experiment.Setting(plan.load("libri_100h"), "d", "e.pt", "o", launch, ["srun", "-n1"])
+    run = plan.Run("lora", "hconv", 0, 0.001, None, 1)
+    assert experiment.training(setting, run)[:7] == [
+        "fairseq-hydra-train",
+        "--multirun",
+        "--config-dir",
+        "examples",
+        "--config-name",
+        "hubert_base_libri_100h_lora",
+        "+cluster=one_node",
+    ]
+    assert experiment.decoding(setting, run, "test_clean", "as-trained")[:3] == [
+        "srun",
+        "-n1",
+        "varan-infer",
+    ]
+
+
+def rows(kind="recognition"):
+    """Two seeds of two folds; varan is never wrong in the first utterance of each."""
+    lengths = {"1": {"test": "2 3"}, "2": {"test": "5"}}
+    errors = {("weighted_sum", 1): "1 1", ("weighted_sum", 2): "2"}
+    errors.update({("varan", 1): "0 1", ("varan", 2): "0", ("hconv", 1): "1 1"})
+    runs = [
+        {
+            **plan.Run("lora", method, fold, 0.01, None, seed)._asdict(),
+            "errors": {"test": {"as-trained": text}},
+            "chosen": True,
+            "score": 50.0,
+            "trained_parameters": 1234,
+            "seconds_per_update": 0.5,
+        }
+        for (method, fold), text in errors.items()
+        for seed in (1, 2)
+    ]
+    return {
+        "kind": kind,
+        "splits": ["test"],
+        "seeds": [1, 2],
+        "ways": ["full", "lora"],
+        "methods": list(plan.METHODS),
+        "published": {"somebody": [6.1]},
+        "lengths": lengths,
+        "runs": runs,
+    }
+
+
+def test_the_page():
+    text = "\n".join(page.lines(rows()))
+    assert "hconv" not in text, "a fold of it is missing"
+    lines = text.split("\n")
+    assert lines[0].startswith("| lora | test WER % | gain over weighted_sum | valid | lr |")
+    weighted, varan = lines[2].split(" | "), lines[3].split(" | ")
+    assert weighted[0] == "| weighted_sum" and weighted[1].startswith("40.00 (") and not weighted[2]
+    assert varan[0] == "| varan" and varan[1].startswith("10.00 (")
+    assert varan[2].startswith("+30.00 (+0.00 - +") and varan[3:6] == ["50.00", "0.01", ""]
+    assert lines[5] == "| test: points that varan gains over | lora |"
+    assert lines[7].startswith("| weighted_sum | +30.00 (")
+    assert lines[-1] == "| somebody | 6.1 |"
+
+
+def test_the_page_of_a_classifier():
+    found = rows("classification")
+    found["lengths"] = {"1": {"test": "1 1"}, "2": {"test": "1"}}
+    for run in found["runs"]:
+        run["errors"]["test"]["as-trained"] = "0 1" if run["fold"] == 1 else "0"
+    found["runs"][0]["errors"]["test"]["as-trained"] = "1 1"  # one seed of the weighted sum
+    lines = list(page.lines(found))
+    assert "| lora | test accuracy % |" in lines[0] and "| 50.00 (" in lines[2]
+    assert "| 66.67 (" in lines[3] and "+16.67" in lines[3]
+
+
+def kit_command(tmp_path, *options):
+    return [
+        sys.executable,
+        os.path.join(FOLDER, "run.py"),
+        str(tmp_path / "tiny.yaml"),
+        "--out",
+        str(tmp_path / "out"),
+        *options,
+    ]
+
+
+def records(tmp_path):
+    runs = tmp_path / "out" / "runs"
+    if not runs.exists():
+        return {}
+    paths = [path / "record.json" for path in runs.iterdir()]
+    return {path.parent.name: path.stat().st_mtime_ns for path in paths if path.exists()}
+
+
+def alive(folder):
+    """Processes that write into it."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if folder.encode() in file.read():
+                    found.append(int(pid))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def test_after_kill_9_it_goes_on(tmp_path, corpus, wav2vec2):
+    """Killed while its second run trains: what trains is waited for, what is done stays."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    options = ["--data", corpus, "--encoder", wav2vec2, "--methods", "weighted_sum", "varan"]
+    command = kit_command(tmp_path, *options, "--jobs", "2")
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(command, cwd=REPO, stdout=log, stderr=log)
+        while process.poll() is None and not records(tmp_path):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = records(tmp_path)
+    orphans = alive(str(tmp_path / "out"))
+    assert before, (tmp_path / "log").read_text()
+    assert orphans, "killed too late: nothing was under way"
+
+    shell(*command)
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    after = records(tmp_path)
+    assert len(after) == 4
+    runs = found["rows"]["runs"]
+    assert len(runs) == 4 and all(run["chosen"] and run["updates"] == 3 for run in runs)
+    readings = {run["method"]: sorted(run["errors"]["test"]) for run in runs}
+    assert readings == {"varan": ["as-trained", "best_layer"], "weighted_sum": ["as-trained"]}
+    assert all(run["trained_parameters"] > 0 and run["metric"] == "wer" for run in runs)
+    said = (tmp_path / "out" / "page.md").read_text()
+    assert "| weighted_sum | " in said and "| varan, best_layer | " in said and "12.3" in said
+    with open(os.path.join(corpus, "test.wrd")) as file:
+        words = [len(line.split()) for line in file]
+    assert list(map(int, found["rows"]["lengths"]["0"]["test"].split())) == words
+    # the WER is that of varan-infer
+    scored = next((tmp_path / "out" / "runs").glob("lora-weighted_sum*seed1"))
+    asr = json.loads((scored / "test-as-trained" / "asr.json").read_text())
+    run = next(run for run in runs if run["method"] == "weighted_sum" and run["seed"] == 1)
+    errors = list(map(int, run["errors"]["test"]["as-trained"].split()))
+    assert 100 * sum(errors) / sum(words) == pytest.approx(asr["wer"])
+    for log in (tmp_path / "out" / "runs").glob("*/train.log"):
+        assert "Traceback" not in log.read_text()
+
+    shell(*command)  # nothing is left to do
+    assert records(tmp_path) == after
+    other = kit_command(tmp_path, "--data", corpus, "--encoder", str(tmp_path / "none.pt"))
+    assert f"no {tmp_path}/none.pt" in shell(*other, check=False)
+
+
+class Known:
+    """Stands for the runs: what they record, without training."""
+
+    def __init__(self, monkeypatch, fails=()):
+        self.fails, self.trained, self.tested = fails, [], []
+        monkeypatch.setattr(experiment, "train", self.train)
+        monkeypatch.setattr(experiment, "test", self.test)
+        monkeypatch.setattr(experiment, "encoder_digest", lambda path: path)
+        monkeypatch.setattr(experiment, "data_digest", lambda setting: "d")
+        monkeypatch.setattr(experiment, "lengths", lambda *_: [3, 4])
+
+    def train(self, setting, run):
+        if run.method in self.fails:
+            raise experiment.Failed("no memory")
+        if run not in self.trained:
+            self.trained.append(run)
+        figures = {"updates": 3, "seconds_per_update": 1.0, "trained_parameters": 10}
+        return {**run._asdict(), "maximize": False, "score": 100 * run.lr, **figures}
+
+    def test(self, setting, run):
+        self.tested.append(run)
+        readings = ["as-trained", "best_layer"] if run.method == "varan" else ["as-trained"]
+        errors = {"test": dict.fromkeys(readings, "1 0")}
+        return {**self.train(setting, run), "errors": errors}
+
+
+def start(tmp_path, monkeypatch, *methods, **settings):
+    preset = {**plan.load("digits"), **settings}
+    os.makedirs(tmp_path / "runs", exist_ok=True)
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    setting = experiment.Setting(preset, "data", "encoder.pt", str(tmp_path), [], [])
+    return kit.Experiment(setting, list(plan.cells(preset, ["lora"], list(methods))))
+
+
+def test_a_run_that_fails_leaves_the_others_alone(tmp_path, monkeypatch):
+    known = Known(monkeypatch, fails=("hconv",))
+    found = start(tmp_path, monkeypatch, "hconv", "varan")
+    failed = kit.work(found, 2)
+    assert {run.method for run in failed} == {"hconv"} and len(failed) == 3
+    assert len(known.tested) == 3 and {run.method for run in known.tested} == {"varan"}
+    assert {run.lr for run in known.tested} == {0.005}, "the lowest WER on validation"
+    text = (tmp_path / "page.md").read_text()
+    assert "| varan | " in text and "hconv" not in text
+
+
+def test_results_alone_are_enough_to_go_on(tmp_path, monkeypatch):
+    """Those of another machine, whose folders are not here."""
+    known = Known(monkeypatch)
+    kit.work(start(tmp_path, monkeypatch, "hconv"), 1)
+    found = start(tmp_path, monkeypatch, "hconv", "varan", seeds=[1, 2, 3, 4])
+    before = len(known.trained)
+    assert found.done() == 5 + 3, "trainings and tests"
+    assert kit.work(found, 1) == {}
+    new = [run for run in known.trained[before:] if run.method == "hconv"]
+    assert [run.seed for run in new] == [4]
+    with open(tmp_path / "results.json") as file:
+        runs = json.load(file)["rows"]["runs"]
+    assert sum(run["chosen"] for run in runs) == 8
+
+
+def test_results_of_another_encoder_are_refused(tmp_path, monkeypatch):
+    Known(monkeypatch)
+    start(tmp_path, monkeypatch, "hconv").write()
+    monkeypatch.setattr(experiment, "encoder_digest", lambda path: "other")
+    with pytest.raises(ValueError, match="results of another encoder .*encoder.pt.* other"):
+        start(tmp_path, monkeypatch, "hconv")
+
+
+def test_digests(tmp_path, corpus, wav2vec2):
+    import torch
+
+    state = torch.load(wav2vec2)
+    state["more"] = "a date"
+    torch.save(state, tmp_path / "same.pt")
+    name = next(iter(state["model"]))
+    state["model"][name] = state["model"][name] + 1
+    torch.save(state, tmp_path / "other.pt")
+    digests = [
+        experiment.encoder_digest(str(path))
+        for path in (wav2vec2, tmp_path / "same.pt", tmp_path / "other.pt")
+    ]
+    assert digests[0] == digests[1] != digests[2]
+    setting = experiment.Setting(plan.load("digits"), corpus, wav2vec2, str(tmp_path), [], [])
+    assert len(experiment.data_digest(setting)) == 64
+    assert np.sum(experiment.lengths(setting, "test", 0)) > 0
