@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup-demo demo demo-emotion first-hour depth human lora pre-norm test test-stock faults bench bench-gpu gpu setup clean
+.PHONY: setup-demo demo demo-emotion first-hour depth human lora pre-norm evidence test test-stock faults bench bench-gpu gpu setup clean
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
@@ -43,6 +43,10 @@ lora: setup-demo
 # what layer_norm=auto changes for a pre-norm encoder: half an hour on 2 cores
 pre-norm: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/pre_norm.py --seeds 1 2 3
+
+# docs/results.md from nothing: an encoder, its corpora, every table (about 12 hours on 2 cores)
+evidence: setup-demo
+	PYTHON=$(VENV)/bin/python bash examples/evidence/all.sh
 
 test: setup
 	$(VENV)/bin/python -m pytest -q -n auto --dist loadscope tests

@@ -200,14 +200,22 @@ def test_the_page():
     text = "\n".join(page.lines(rows()))
     assert "hconv" not in text, "a fold of it is missing"
     lines = text.split("\n")
-    assert lines[0].startswith("| lora | test WER % | gain over weighted_sum | valid | lr |")
+    assert lines[0].startswith("| lora | test WER % | gain over weighted_sum | valid | seeds | lr |")
     weighted, varan = lines[2].split(" | "), lines[3].split(" | ")
     assert weighted[0] == "| weighted_sum" and weighted[1].startswith("40.00 (") and not weighted[2]
     assert varan[0] == "| varan" and varan[1].startswith("10.00 (")
-    assert varan[2].startswith("+30.00 (+0.00 - +") and varan[3:6] == ["50.00", "0.01", ""]
+    assert varan[2].startswith("+30.00 (+0.00 - +") and varan[3:6] == ["50.00", "2", "0.01"]
     assert lines[5] == "| test: points that varan gains over | lora |"
     assert lines[7].startswith("| weighted_sum | +30.00 (")
     assert lines[-1] == "| somebody | 6.1 |"
+
+
+def test_more_seeds_than_asked_for():
+    found = rows()
+    extra = [{**run, "seed": 3} for run in found["runs"] if run["seed"] == 1]
+    found["runs"] += [run for run in extra if (run["method"], run["fold"]) != ("varan", 2)]
+    lines = list(page.lines(found))
+    assert " | 50.00 | 3 | " in lines[2] and " | 50.00 | 2 | " in lines[3]
 
 
 def test_the_page_of_a_classifier():
@@ -353,9 +361,10 @@ def test_results_alone_are_enough_to_go_on(tmp_path, monkeypatch):
     assert kit.work(found, 1) == {}
     new = [run for run in known.trained[before:] if run.method == "hconv"]
     assert [run.seed for run in new] == [4]
+    kit.work(start(tmp_path, monkeypatch, "hconv"), 1)
     with open(tmp_path / "results.json") as file:
         runs = json.load(file)["rows"]["runs"]
-    assert sum(run["chosen"] for run in runs) == 8
+    assert sum(run["chosen"] for run in runs) == 8, "what was not asked for now stays"
 
 
 def test_results_of_another_encoder_are_refused(tmp_path, monkeypatch):
@@ -383,3 +392,53 @@ def test_digests(tmp_path, corpus, wav2vec2):
     setting = experiment.Setting(plan.load("digits"), corpus, wav2vec2, str(tmp_path), [], [])
     assert len(experiment.data_digest(setting)) == 64
     assert np.sum(experiment.lengths(setting, "test", 0)) > 0
+
+
+def test_what_the_layers_say():
+    """Layer 1 reads the first kind best, layer 2 the second; q follows half of the time."""
+    import layers
+
+    losses = np.array([[1.0, 2.0], [1.0, 2.0], [4.0, 2.0], [4.0, 2.0]])
+    right = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
+    kinds = ["clean", "clean", "noisy", "noisy"]
+    found = layers.describe(losses, right, kinds)
+    assert found["correlation"] == pytest.approx(-1)
+    assert layers.describe(losses, right[::-1], kinds)["correlation"] == pytest.approx(1)
+    assert layers.describe(losses, right[:1].repeat(4, 0), kinds)["correlation"] is None
+    assert found["loss"]["clean"] == [1, 2] and found["loss"]["all"] == [2.5, 2]
+    assert found["best_alone"] == 2 and found["best_of_each_condition"] == 1.5
+    assert found["best_of_each_utterance"] == 1.5
+    text = "\n".join(layers.lines([found, found]))
+    assert "| all | 2.500 | **2.000** |" in text and "| noisy | 4.000 | **2.000** |" in text
+    assert "-1.000 (-1.000 - -1.000)" in text
+
+
+def test_layers_of_a_model(tmp_path, corpus, wav2vec2):
+    """Its losses are torch's own, of each utterance alone and in float64."""
+    import layers
+    import torch
+    from build import batch, setup_task, train
+
+    from varan_fairseq.decoding.finetuned import load_model
+
+    recipe = os.path.join(REPO, "examples", "demo", "finetune.yaml")
+    out = train(recipe, corpus, tmp_path / "out", wav2vec2, model={"mask_channel_prob": 0.0})
+    losses, posterior = layers.measure(str(out), corpus, "test", 40000)
+    model, _, _ = load_model(str(out), {}, corpus)
+    task = setup_task(corpus)
+    for row in range(len(losses)):
+        sample = batch(task, "test", [row])
+        with torch.no_grad():
+            found = model(**sample["net_input"])
+        target = sample["target"][0][: sample["target_lengths"][0]]
+        for layer, logits in enumerate(found["layer_logits"]):
+            nll = torch.nn.functional.ctc_loss(
+                logits.double().log_softmax(-1)[:, 0],
+                target,
+                torch.tensor(len(logits)),
+                torch.tensor(len(target)),
+                blank=model.blank,
+                reduction="sum",
+            )
+            assert losses[row, layer] == pytest.approx(float(nll) / len(target), rel=1e-4)
+        assert posterior[row] == pytest.approx(found["log_q"].exp()[0].numpy(), rel=1e-4)

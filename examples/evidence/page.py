@@ -34,38 +34,39 @@ def published(rows: Dict[str, Any]) -> Iterator[str]:
 
 
 class Found:
-    """Complete cells by (way, method): the tested runs of all seeds and folds."""
+    """Complete cells by (way, method): those with the seeds asked for, or more, in every fold."""
 
     def __init__(self, rows: Dict[str, Any]):
         self.rows = rows
         self.folds = sorted(rows["lengths"], key=int)
         tested = [run for run in rows["runs"] if run["chosen"]]
-        self._cells: Dict[Tuple[str, str], List[Dict[str, Any]]] = {}
+        self._cells: Dict[Tuple[str, str], Dict[int, Dict[int, Dict[str, Any]]]] = {}
         key = lambda run: (rows["ways"].index(run["way"]), rows["methods"].index(run["method"]))  # noqa: E731
         for _, group in itertools.groupby(sorted(tested, key=key), key):
-            runs = list(group)
-            wanted = {(seed, int(fold)) for seed in rows["seeds"] for fold in self.folds}
-            if wanted <= {(run["seed"], run["fold"]) for run in runs}:
-                self._cells[runs[0]["way"], runs[0]["method"]] = runs
+            seeds: Dict[int, Dict[int, Dict[str, Any]]] = {}
+            for run in group:
+                seeds.setdefault(run["seed"], {})[run["fold"]] = run
+            seeds = {seed: seeds[seed] for seed in sorted(seeds) if len(seeds[seed]) == len(self.folds)}
+            if set(rows["seeds"]) <= set(seeds):
+                self._cells[run["way"], run["method"]] = seeds
         self.ways = list(dict.fromkeys(way for way, _ in self._cells))
 
     def methods(self, way: str) -> List[str]:
         return [method for each, method in self._cells if each == way]
 
     def runs(self, way: str, method: str) -> List[Dict[str, Any]]:
-        return self._cells[way, method]
+        return [run for folds in self._cells[way, method].values() for run in folds.values()]
 
     def errors(self, way: str, method: str, split: str, reading: str) -> np.ndarray:
         """[seeds, utterances of all folds]."""
-        runs = {(run["seed"], run["fold"]): run for run in self.runs(way, method)}
         return np.array(
             [
                 [
                     int(count)
                     for fold in self.folds
-                    for count in runs[seed, int(fold)]["errors"][split][reading].split()
+                    for count in runs[int(fold)]["errors"][split][reading].split()
                 ]
-                for seed in self.rows["seeds"]
+                for runs in self._cells[way, method].values()
             ]
         )
 
@@ -100,8 +101,8 @@ def _way(found: Found, way: str) -> Iterator[str]:
     splits, methods = found.rows["splits"], found.methods(way)
     heads = [f"{split} {_unit(found.rows)}, gain over {RIVAL}" for split in splits]
     heads = [part for head in heads for part in head.split(", ")]
-    yield f"| {way} | {' | '.join(heads)} | valid | lr | beta | trained | s/update |"
-    yield "| --- " * (6 + len(heads)) + "|"
+    yield f"| {way} | {' | '.join(heads)} | valid | seeds | lr | beta | trained | s/update |"
+    yield "| --- " * (7 + len(heads)) + "|"
     for method in methods:
         runs = found.runs(way, method)
         readings = list(runs[0]["errors"][splits[0]])
@@ -113,7 +114,7 @@ def _way(found: Found, way: str) -> Iterator[str]:
                 same = (method, reading) == (RIVAL, "as-trained") or RIVAL not in methods
                 cells.append("" if same else _gain(found, way, split, (method, reading), RIVAL))
             first = reading == readings[0]
-            about = _about(runs) if first else [""] * 5
+            about = _about(runs) if first else [""] * 6
             name = method if first else f"{method}, {reading}"
             yield f"| {name} | " + " | ".join([*cells, *about]) + " |"
 
@@ -123,6 +124,7 @@ def _about(runs: List[Dict[str, Any]]) -> List[str]:
     mean = statistics.mean
     return [
         f"{mean(run['score'] for run in runs):.2f}",
+        str(len({run["seed"] for run in runs})),
         _values(f"{run['lr']:g}" for run in runs),
         _values("" if run["beta"] is None else f"{run['beta']:g}" for run in runs),
         f"{runs[0]['trained_parameters']:,}",

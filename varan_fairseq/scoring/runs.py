@@ -4,7 +4,8 @@ Intervals hold for new seeds and for new utterances: a resample draws both, the 
 apart, the utterances for both ways alike, since they heard the same ones.
 """
 
-from typing import NamedTuple, Sequence
+import functools
+from typing import NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def mean_rate(errors: Sequence[Sequence[int]], lengths: Sequence[int]) -> Estima
     """errors: [S, N], of S runs in N utterances. lengths: [N]. The mean of the runs' rates. Raises
     ValueError for shapes that do not fit, or if there is nothing to have a rate of."""
     errors, lengths = _checked(errors, lengths)
-    draws = _draws(lengths)
+    draws = _draws(tuple(lengths))
     return _estimate(100 * errors.sum(1).mean() / lengths.sum(), _rates(errors, lengths, draws, 1))
 
 
@@ -34,7 +35,7 @@ def difference(
     [S, N], theirs: [S', N], in the same utterances of `lengths` [N]. Raises as `mean_rate`."""
     ours, lengths = _checked(ours, lengths)
     theirs, _ = _checked(theirs, lengths)
-    draws = _draws(lengths)
+    draws = _draws(tuple(lengths))
     value = 100 * (theirs.sum(1).mean() - ours.sum(1).mean()) / lengths.sum()
     return _estimate(value, _rates(theirs, lengths, draws, 2) - _rates(ours, lengths, draws, 1))
 
@@ -51,7 +52,8 @@ def _checked(errors, lengths):
     return errors, lengths
 
 
-def _draws(lengths: np.ndarray) -> np.ndarray:
+@functools.lru_cache(maxsize=1)  # a table asks for the same ones in every cell
+def _draws(lengths: Tuple[float, ...]) -> np.ndarray:
     """[resamples, N]: how often each utterance is drawn, the same for the same N."""
     count = len(lengths)
     draws = np.random.default_rng(1).multinomial(count, np.full(count, 1 / count), _RESAMPLES)

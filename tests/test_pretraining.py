@@ -1,0 +1,88 @@
+"""The encoder of examples/evidence: what it hears, and its two rounds by stock fairseq."""
+
+import filecmp
+import os
+import re
+import sys
+
+import pytest
+import torch
+from build import build_model, setup_task
+from conftest import CONV, REPO, command, shell, write_corpus
+
+from varan_fairseq.data.manifest import read_manifest
+
+sys.path.insert(0, os.path.join(REPO, "examples", "evidence"))
+import pretrain  # noqa: E402 (a script of that folder)
+
+
+@pytest.fixture(scope="module")
+def prose(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("prose"))
+    options = ["--train", "6", "--valid", "2"]
+    shell(sys.executable, "-W", "ignore", "manifests/sentences.py", folder, *options)
+    return folder
+
+
+def test_sentences(prose, tmp_path):
+    texts = {}
+    for split, count in (("train", 6), ("valid", 2)):
+        root, entries = read_manifest(os.path.join(prose, f"{split}.tsv"))
+        with open(os.path.join(prose, f"{split}.wrd")) as file:
+            texts[split] = file.read().splitlines()
+        assert len(entries) == len(texts[split]) == count
+        assert all(samples > 16000 for _, samples in entries)
+        assert all(re.fullmatch(r"[A-Z][A-Z' ]+", text) for text in texts[split])
+        assert all(3 <= len(text.split()) <= 14 for text in texts[split])
+    assert not set(texts["train"]) & set(texts["valid"])
+    options = ["--train", "6", "--valid", "2"]
+    shell(sys.executable, "-W", "ignore", "manifests/sentences.py", tmp_path, *options)
+    for name in ("train.wrd", "train/00003.wav"):
+        assert filecmp.cmp(f"{prose}/{name}", tmp_path / name, shallow=False)
+
+
+def test_all_speech_in_one_manifest(tmp_path):
+    """That of humans as often as it says."""
+    for name in pretrain.CORPORA:
+        write_corpus(tmp_path / name, splits=("train", "valid"), count=3)
+    pretrain.gather(str(tmp_path))
+    root, entries = read_manifest(str(tmp_path / "speech" / "train.tsv"))
+    assert len(entries) == 3 * (4 + 4 + 1 + 1 + 1) and len(set(entries)) == 3 * 5
+    assert all(os.path.isfile(os.path.join(root, path)) for path, _ in entries)
+    assert not any("test" in path or "valid" in path for path, _ in entries)
+
+
+def test_the_second_round(tmp_path, corpus, hubert):
+    """Clusters of a first one's states, one a frame, and stock fairseq's HuBERT on them."""
+    kmeans = [sys.executable, "examples/demo/kmeans.py", corpus, "--out", tmp_path / "states"]
+    shell(*kmeans, "--clusters", "5", "--checkpoint", hubert, "--layer", "2")
+    model = build_model(hubert, setup_task(corpus))
+    root, entries = read_manifest(os.path.join(corpus, "train.tsv"))
+    with open(tmp_path / "states" / "train.km") as file:
+        labels = [list(map(int, line.split())) for line in file]
+    for each, (_, samples) in zip(labels, entries):
+        frames = model.w2v_encoder.frames(torch.tensor([samples]))
+        assert len(each) == frames and set(each) <= set(range(5))
+    shell(
+        command("fairseq-hydra-train"),
+        "--config-dir",
+        "examples/evidence",
+        "--config-name",
+        "pretrain",
+        f"task.data={corpus}",
+        f"task.label_dir={tmp_path}/states",
+        "task.label_rate=50",
+        "model.label_rate=50",
+        f"checkpoint.save_dir={tmp_path}/round2",
+        "task.min_sample_size=1000",
+        "dataset.max_tokens=80000",
+        "optimization.max_update=3",
+        f"model.conv_feature_layers='{CONV}'",
+        "model.conv_pos=16",
+        "model.conv_pos_groups=4",
+        "model.encoder_layers=3",
+        "model.encoder_embed_dim=32",
+        "model.encoder_ffn_embed_dim=64",
+    )
+    state = torch.load(tmp_path / "round2" / "checkpoint_last.pt")
+    assert state["optimizer_history"][-1]["num_updates"] == 3
