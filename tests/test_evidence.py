@@ -142,7 +142,7 @@ def test_presets(name, monkeypatch):
             assert cfg.task.data == ("data/fold1" if preset["folds"] else "data")
             assert beta in (None, cfg.criterion.beta)
             assert cfg.checkpoint.best_checkpoint_metric in ("wer", "accuracy")
-            events = getattr(cfg.common, "tensorboard_logdir", f"{run.name}/")
+            events = getattr(cfg.common, "tensorboard_logdir", None) or run.name
             assert run.name in events and "{" not in events
 
 
