@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,12 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REPO, shell
+from conftest import REPO, shell, write_corpus
 
 FOLDER = os.path.join(REPO, "examples", "evidence")
 sys.path.insert(0, FOLDER)
 import experiment  # noqa: E402 (scripts of that folder)
+import outcome  # noqa: E402
 import page  # noqa: E402
 import plan  # noqa: E402
 import run as kit  # noqa: E402
@@ -72,7 +74,8 @@ def test_a_cell_tries_chooses_and_tests(preset, method):
     assert {run.beta for run in tested} == {0.005 if method in plan.WITH_BETA else None}
     best = plan.chosen(preset, ("lora", method, 0), scores)
     assert best == next(run for run in tested if run.seed == 1)
-    assert best.name == "lora-%s-lr0.005%s-seed1" % (method, "-beta0.005" if best.beta else "")
+    beta = "-beta0.005" if method in plan.WITH_BETA else ""
+    assert best.name == f"lora-{method}-lr{way['lr'][1]:g}{beta}-seed1"
 
 
 def test_nothing_is_chosen_before_every_trial_has_a_score(preset):
@@ -137,7 +140,9 @@ def test_presets(name, monkeypatch):
             cfg = composed(experiment.training(setting, run))
             rank = 16 if way in ("lora", "dora") else 0
             assert cfg.model.lora_rank == rank and cfg.common.seed == 7
-            assert list(cfg.optimization.lr) == [0.02] and cfg.checkpoint.save_dir.endswith(run.name)
+            assert list(cfg.optimization.lr) == [0.02] and cfg.checkpoint.save_dir.endswith(
+                run.name
+            )
             assert f"model.aggregation={cfg.model.aggregation}" == plan.METHODS[method][0]
             assert cfg.task.data == ("data/fold1" if preset["folds"] else "data")
             assert beta in (None, cfg.criterion.beta)
@@ -200,7 +205,9 @@ def test_the_page():
     text = "\n".join(page.lines(rows()))
     assert "hconv" not in text, "a fold of it is missing"
     lines = text.split("\n")
-    assert lines[0].startswith("| lora | test WER % | gain over weighted_sum | valid | seeds | lr |")
+    assert lines[0].startswith(
+        "| lora | test WER % | gain over weighted_sum | valid | seeds | lr |"
+    )
     weighted, varan = lines[2].split(" | "), lines[3].split(" | ")
     assert weighted[0] == "| weighted_sum" and weighted[1].startswith("40.00 (") and not weighted[2]
     assert varan[0] == "| varan" and varan[1].startswith("10.00 (")
@@ -314,9 +321,9 @@ class Known:
         self.fails, self.trained, self.tested = fails, [], []
         monkeypatch.setattr(experiment, "train", self.train)
         monkeypatch.setattr(experiment, "test", self.test)
-        monkeypatch.setattr(experiment, "encoder_digest", lambda path: path)
-        monkeypatch.setattr(experiment, "data_digest", lambda setting: "d")
-        monkeypatch.setattr(experiment, "lengths", lambda *_: [3, 4])
+        monkeypatch.setattr(outcome, "encoder_digest", lambda path: path)
+        monkeypatch.setattr(outcome, "data_digest", lambda setting: "d")
+        monkeypatch.setattr(outcome, "lengths", lambda *_: [3, 4])
 
     def train(self, setting, run):
         if run.method in self.fails:
@@ -371,7 +378,7 @@ def test_results_alone_are_enough_to_go_on(tmp_path, monkeypatch):
 def test_results_of_another_encoder_are_refused(tmp_path, monkeypatch):
     Known(monkeypatch)
     start(tmp_path, monkeypatch, "hconv").write()
-    monkeypatch.setattr(experiment, "encoder_digest", lambda path: "other")
+    monkeypatch.setattr(outcome, "encoder_digest", lambda path: "other")
     with pytest.raises(ValueError, match="results of another encoder .*encoder.pt.* other"):
         start(tmp_path, monkeypatch, "hconv")
 
@@ -386,13 +393,14 @@ def test_digests(tmp_path, corpus, wav2vec2):
     state["model"][name] = state["model"][name] + 1
     torch.save(state, tmp_path / "other.pt")
     digests = [
-        experiment.encoder_digest(str(path))
+        outcome.encoder_digest(str(path))
         for path in (wav2vec2, tmp_path / "same.pt", tmp_path / "other.pt")
     ]
     assert digests[0] == digests[1] != digests[2]
-    setting = experiment.Setting(plan.load("digits"), corpus, wav2vec2, str(tmp_path), [], [])
-    assert len(experiment.data_digest(setting)) == 64
-    assert np.sum(experiment.lengths(setting, "test", 0)) > 0
+    other = write_corpus(tmp_path / "corpus", seed=1)
+    same = shutil.copytree(corpus, tmp_path / "copy")
+    digests = [outcome.data_digest([str(folder)]) for folder in (corpus, same, other)]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_what_the_layers_say():

@@ -1,24 +1,19 @@
-"""One run of an experiment: trained by stock fairseq, its splits decoded, and a record of both beside
-its checkpoints. What is recorded is not done again."""
+"""One run of an experiment: trained by stock fairseq, its splits decoded, and a record of both
+beside its checkpoints. What is recorded is not done again."""
 
-import csv
 import fcntl
-import hashlib
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
 from typing import Any, Dict, List, NamedTuple
 
 from omegaconf import OmegaConf
+from outcome import errors, trained
 from plan import METHODS, Run
 
-from varan_fairseq.data.manifest import read_lines, read_manifest
 from varan_fairseq.files import write_lines
-from varan_fairseq.pickles import peek
-from varan_fairseq.scoring.transcripts import distance
 
 BIN = os.path.dirname(sys.executable)
 # Unless set otherwise: one thread a run (`--jobs` are as many runs), and glibc keeps the large
@@ -28,7 +23,6 @@ CPU = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
 }
-_NUMBERED = re.compile(r"(.*) \(None-\d+\)")
 
 
 class Failed(Exception):
@@ -126,7 +120,7 @@ def train(setting: Setting, run: Run) -> Dict[str, Any]:
         if known:
             return known
         _call(training(setting, run), os.path.join(folder, "train.log"), lock)
-        known = {**run._asdict(), **_trained(folder)}
+        known = {**run._asdict(), **trained(folder)}
         _keep(folder, known)
     return known
 
@@ -145,7 +139,7 @@ def test(setting: Setting, run: Run) -> Dict[str, Any]:
             for reading in _readings(setting.preset, run):
                 log = f"{results(setting, run, split, reading)}.log"
                 _call(decoding(setting, run, split, reading), log, lock)
-                found = _errors(setting, run, split, reading)
+                found = errors(results(setting, run, split, reading), setting.preset["kind"])
                 known["errors"][split][reading] = " ".join(map(str, found))
         _keep(folder, known)
     return known
@@ -175,70 +169,3 @@ def _call(command: List[str], log: str, lock: Any) -> None:
     if done.returncode:
         with open(log, encoding="utf-8", errors="replace") as file:
             raise Failed(f"{file.read()[-1500:]}\nfailed, see {log}")
-
-
-def _trained(folder: str) -> Dict[str, Any]:
-    """Of the checkpoints: score on validation data, updates, seconds an update (validation and
-    loading among them), trained parameters."""
-    best = peek(os.path.join(folder, "checkpoint_best.pt"))
-    last = peek(os.path.join(folder, "checkpoint_last.pt"))
-    extra = best["extra_state"]
-    options = OmegaConf.create(best["cfg"]["checkpoint"])
-    updates = int(last["optimizer_history"][-1]["num_updates"])
-    moments = last["last_optimizer_state"]["state"].values()
-    return {
-        "metric": options.best_checkpoint_metric,
-        "maximize": bool(options.maximize_best_checkpoint_metric),
-        "score": float(extra["best"]),
-        "updates": updates,
-        "seconds_per_update": last["extra_state"]["previous_training_time"] / updates,
-        "trained_parameters": sum(moment["exp_avg"].numel() for moment in moments),
-    }
-
-
-def _errors(setting: Setting, run: Run, split: str, reading: str) -> List[int]:
-    """Of each utterance: words wrong, or 1 for a wrong class."""
-    folder = results(setting, run, split, reading)
-    if setting.preset["kind"] == "classification":
-        with open(f"{folder}/utterances.tsv", encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            return [int(row["label"] != row["predicted"]) for row in rows]
-    said, heard = (
-        [_NUMBERED.fullmatch(line)[1].split() for line in read_lines(f"{folder}/{name}.word")]
-        for name in ("ref", "hypo")
-    )
-    return [distance(*pair) for pair in zip(said, heard)]
-
-
-def lengths(setting: Setting, split: str, fold: int) -> List[int]:
-    """Words of each utterance of a split, or 1 each."""
-    data = setting.data_of(fold)
-    files = len(read_manifest(os.path.join(data, f"{split}.tsv")).entries)
-    if setting.preset["kind"] == "classification":
-        return [1] * files
-    words = [len(line.replace(" ", "").split("|")) - 1 for line in read_lines(f"{data}/{split}.ltr")]
-    if len(words) != files:
-        raise ValueError(f"{data}/{split}.ltr has {len(words)} lines, its manifest {files} files")
-    return words
-
-
-def encoder_digest(path: str) -> str:
-    """Of the weights, whatever else the file holds."""
-    digest, weights = hashlib.sha256(), peek(path)["model"]
-    for name in sorted(weights):
-        if hasattr(weights[name], "numpy"):
-            digest.update(name.encode())
-            digest.update(weights[name].contiguous().view(-1).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def data_digest(setting: Setting) -> str:
-    """Of the manifests and labels, wherever the audio lies."""
-    digest = hashlib.sha256()
-    for fold in range(1, setting.preset["folds"] + 1) or [0]:
-        data = setting.data_of(fold)
-        for name in sorted(os.listdir(data)):
-            if name.endswith((".tsv", ".ltr", ".emo")):
-                lines = read_lines(os.path.join(data, name))
-                digest.update("\n".join([name, *lines[name.endswith(".tsv") :]]).encode())
-    return digest.hexdigest()

@@ -3,9 +3,9 @@
 
     python examples/evidence/layers.py DATA SPLIT --out layers.json CHECKPOINT ..
 
-Of recognizers that VARAN trained (several seeds of one setting, or probes of frozen layers): the loss
-of every layer in each condition (`SPLIT.condition`, one name a line, if there is one), and how q(l|x)
-goes with it. The loss is CTC's in nats a label. Checkpoints are pickles: your own.
+Of recognizers that VARAN trained (several seeds of one setting, or probes of frozen layers): the
+loss of every layer in each condition (`SPLIT.condition`, one name a line, if there is one), and how
+q(l|x) goes with it. The loss is CTC's in nats a label. Checkpoints are pickles: your own.
 """
 
 import argparse
@@ -96,7 +96,9 @@ def lines(rows):
         yield f"| {name} | " + " | ".join(f"{value:.3f}" for value in means) + " |"
     yield ""
     known = [row["correlation"] for row in rows if row["correlation"] is not None]
-    correlation = f"{_mean(known):+.3f} ({min(known):+.3f} - {max(known):+.3f})" if known else "none"
+    correlation = (
+        f"{_mean(known):+.3f} ({min(known):+.3f} - {max(known):+.3f})" if known else "none"
+    )
     yield "| | |"
     yield "| --- | --- |"
     for title, key in (

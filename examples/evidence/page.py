@@ -27,7 +27,9 @@ def lines(rows: Dict[str, Any]) -> Iterator[str]:
 def published(rows: Dict[str, Any]) -> Iterator[str]:
     """What others report on the same test sets."""
     if rows["published"]:
-        yield "| published | " + " | ".join(f"{split} {_unit(rows)}" for split in rows["splits"]) + " |"
+        yield "| published | " + " | ".join(
+            f"{split} {_unit(rows)}" for split in rows["splits"]
+        ) + " |"
         yield "| --- " * (1 + len(rows["splits"])) + "|"
         for name, values in rows["published"].items():
             yield f"| {name} | " + " | ".join(str(value) for value in values) + " |"
@@ -41,12 +43,17 @@ class Found:
         self.folds = sorted(rows["lengths"], key=int)
         tested = [run for run in rows["runs"] if run["chosen"]]
         self._cells: Dict[Tuple[str, str], Dict[int, Dict[int, Dict[str, Any]]]] = {}
-        key = lambda run: (rows["ways"].index(run["way"]), rows["methods"].index(run["method"]))  # noqa: E731
+        key = lambda run: (
+            rows["ways"].index(run["way"]),
+            rows["methods"].index(run["method"]),
+        )  # noqa: E731
         for _, group in itertools.groupby(sorted(tested, key=key), key):
             seeds: Dict[int, Dict[int, Dict[str, Any]]] = {}
             for run in group:
                 seeds.setdefault(run["seed"], {})[run["fold"]] = run
-            seeds = {seed: seeds[seed] for seed in sorted(seeds) if len(seeds[seed]) == len(self.folds)}
+            seeds = {
+                seed: seeds[seed] for seed in sorted(seeds) if len(seeds[seed]) == len(self.folds)
+            }
             if set(rows["seeds"]) <= set(seeds):
                 self._cells[run["way"], run["method"]] = seeds
         self.ways = list(dict.fromkeys(way for way, _ in self._cells))

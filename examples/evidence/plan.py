@@ -1,8 +1,8 @@
 """What an experiment consists of: its preset, and which runs are still to be made.
 
-A cell is a way of fine-tuning, an aggregation and a fold. Its first seed is trained with every learning
-rate of the preset's list, then with every other beta; the best of these on validation data is what
-its other seeds are trained with, and what is tested. An aggregation without a beta tries `more_lr`
+A cell is a way of fine-tuning, an aggregation and a fold. Its first seed is trained with every
+learning rate of the preset's list, then with every other beta; the best of these on validation data
+is what its other seeds are trained with, and what is tested. An aggregation without a beta tries `more_lr`
 instead: each has the same number of trials.
 """
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""An experiment from nothing to its tables: every way of fine-tuning with every aggregation, learning
-rate and beta chosen on validation data, several seeds, decoded and compared with intervals.
+"""An experiment from nothing to its tables: every way of fine-tuning with every aggregation,
+learning rate and beta chosen on validation data, several seeds, decoded and compared with intervals.
 
-    python examples/evidence/run.py digits --data DATA --encoder HUBERT.pt --out work/evidence/digits
+    python examples/evidence/run.py digits --data DATA --encoder HUBERT.pt --out results/digits
 
 PRESET: a name of examples/evidence/presets, or a YAML like them. Writes OUT/results.json and
-OUT/page.md after every run, so both can be looked at meanwhile. The same command again goes on where
-it was, also after kill -9. Checkpoints are pickles: your own, or of somebody you trust.
+OUT/page.md after every run, so both can be looked at meanwhile. The same command again goes on
+where it was, also after kill -9. Checkpoints are pickles: your own, or of somebody you trust.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import sys
 import time
 
 import experiment
+import outcome
 import page
 import plan
 import torch
@@ -44,7 +45,7 @@ def arguments():
         type=shlex.split,
         default=[],
         metavar="ARGUMENTS",
-        help="of each training, for a cluster: '+cluster=one_node hydra/launcher=submitit_slurm ..'",
+        help="of each training, for a cluster: '+cluster=one_node hydra/launcher=..'",
     )
     parser.add_argument(
         "--prefix", type=shlex.split, default=[], help="before what decodes: 'srun --gres=gpu:1'"
@@ -78,8 +79,8 @@ class Experiment:
         preset = setting.preset
         folds = range(1, preset["folds"] + 1) or [0]
         self.about = {
-            "encoder": experiment.encoder_digest(setting.encoder),
-            "data": experiment.data_digest(setting),
+            "encoder": outcome.encoder_digest(setting.encoder),
+            "data": outcome.data_digest(map(setting.data_of, folds)),
         }
         self.rows = {
             "kind": preset["kind"],
@@ -90,7 +91,9 @@ class Experiment:
             "published": preset["published"],
             "lengths": {
                 str(fold): {
-                    split: " ".join(map(str, experiment.lengths(setting, split, fold)))
+                    split: " ".join(
+                        map(str, outcome.lengths(setting.data_of(fold), split, preset["kind"]))
+                    )
                     for split in preset["splits"]
                 }
                 for fold in folds
@@ -222,7 +225,9 @@ def main():
     print("\n".join(page.lines(found.rows)))
     print(f"\n{setting.out}/page.md, {setting.out}/results.json")
     if failed:
-        sys.exit(f"run.py: {len(failed)} runs failed, see above: " + ", ".join(r.name for r in failed))
+        sys.exit(
+            f"run.py: {len(failed)} runs failed, see above: " + ", ".join(r.name for r in failed)
+        )
 
 
 if __name__ == "__main__":

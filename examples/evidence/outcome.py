@@ -1,0 +1,82 @@
+"""What a run left: figures of its checkpoints, errors of its decoding; and what tells data and
+encoders from others."""
+
+import csv
+import hashlib
+import os
+import re
+from typing import Any, Dict, Iterable, List
+
+from omegaconf import OmegaConf
+
+from varan_fairseq.data.manifest import read_lines, read_manifest
+from varan_fairseq.pickles import peek
+from varan_fairseq.scoring.transcripts import distance
+
+_NUMBERED = re.compile(r"(.*) \(None-\d+\)")
+
+
+def trained(folder: str) -> Dict[str, Any]:
+    """Of the checkpoints: score on validation data, updates, seconds an update (validation and
+    loading among them), trained parameters."""
+    best = peek(os.path.join(folder, "checkpoint_best.pt"))
+    last = peek(os.path.join(folder, "checkpoint_last.pt"))
+    extra = best["extra_state"]
+    options = OmegaConf.create(best["cfg"]["checkpoint"])
+    updates = int(last["optimizer_history"][-1]["num_updates"])
+    moments = last["last_optimizer_state"]["state"].values()
+    return {
+        "metric": options.best_checkpoint_metric,
+        "maximize": bool(options.maximize_best_checkpoint_metric),
+        "score": float(extra["best"]),
+        "updates": updates,
+        "seconds_per_update": last["extra_state"]["previous_training_time"] / updates,
+        "trained_parameters": sum(moment["exp_avg"].numel() for moment in moments),
+    }
+
+
+def errors(folder: str, kind: str) -> List[int]:
+    """Of each utterance that was decoded into a folder: words wrong, or 1 for a wrong class."""
+    if kind == "classification":
+        with open(f"{folder}/utterances.tsv", encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            return [int(row["label"] != row["predicted"]) for row in rows]
+    said, heard = (
+        [_NUMBERED.fullmatch(line)[1].split() for line in read_lines(f"{folder}/{name}.word")]
+        for name in ("ref", "hypo")
+    )
+    return [distance(*pair) for pair in zip(said, heard)]
+
+
+def lengths(data: str, split: str, kind: str) -> List[int]:
+    """Words of each utterance of a split, or 1 each. Raises ValueError if files do not agree."""
+    files = len(read_manifest(os.path.join(data, f"{split}.tsv")).entries)
+    if kind == "classification":
+        return [1] * files
+    words = [
+        len(line.replace(" ", "").split("|")) - 1 for line in read_lines(f"{data}/{split}.ltr")
+    ]
+    if len(words) != files:
+        raise ValueError(f"{data}/{split}.ltr has {len(words)} lines, its manifest {files} files")
+    return words
+
+
+def encoder_digest(path: str) -> str:
+    """Of the weights, whatever else the file holds."""
+    digest, weights = hashlib.sha256(), peek(path)["model"]
+    for name in sorted(weights):
+        if hasattr(weights[name], "numpy"):
+            digest.update(name.encode())
+            digest.update(weights[name].contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def data_digest(folders: Iterable[str]) -> str:
+    """Of the manifests and labels, wherever the audio lies."""
+    digest = hashlib.sha256()
+    for data in folders:
+        for name in sorted(os.listdir(data)):
+            if name.endswith((".tsv", ".ltr", ".emo")):
+                lines = read_lines(os.path.join(data, name))
+                digest.update("\n".join([name, *lines[name.endswith(".tsv") :]]).encode())
+    return digest.hexdigest()
