@@ -14,13 +14,16 @@ import sys
 
 DOCS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(DOCS)
-sys.path += [os.path.join(ROOT, "benchmarks"), os.path.join(ROOT, "examples", "demo")]
+sys.path += [os.path.join(ROOT, "benchmarks")]
+sys.path += [os.path.join(ROOT, "examples", name) for name in ("demo", "evidence")]
 
 import beams  # noqa: E402 (they lie in the folders above)
 import compare  # noqa: E402
 import depth  # noqa: E402
 import emotion  # noqa: E402
 import first_hour  # noqa: E402
+import layers  # noqa: E402
+import page  # noqa: E402
 import posterior  # noqa: E402
 import rules  # noqa: E402
 from measure import markdown  # noqa: E402
@@ -28,6 +31,8 @@ from measure import markdown  # noqa: E402
 from varan_fairseq.files import write_lines  # noqa: E402
 
 TABLES = {
+    "evidence-digits": page.lines,
+    "evidence-layers": layers.lines,
     "demo": compare.table,
     "demo-emotion": emotion.table,
     "lora-digits": compare.table,
