@@ -341,6 +341,7 @@ class Known:
 
 
 def start(tmp_path, monkeypatch, *methods, **settings):
+    monkeypatch.chdir(REPO)
     preset = {**plan.load("digits"), **settings}
     os.makedirs(tmp_path / "runs", exist_ok=True)
     monkeypatch.setattr(sys, "argv", ["run.py"])
@@ -381,6 +382,15 @@ def test_results_of_another_encoder_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(outcome, "encoder_digest", lambda path: "other")
     with pytest.raises(ValueError, match="results of another encoder .*encoder.pt.* other"):
         start(tmp_path, monkeypatch, "hconv")
+
+
+def test_results_of_another_training_are_refused(tmp_path, monkeypatch):
+    """But more learning rates, betas or seeds are more of the same."""
+    Known(monkeypatch)
+    start(tmp_path, monkeypatch, "hconv").write()
+    start(tmp_path, monkeypatch, "hconv", seeds=[1, 2, 3, 4], beta=[0.05])
+    with pytest.raises(ValueError, match="results of another training"):
+        start(tmp_path, monkeypatch, "hconv", overrides=["optimization.max_update=7"])
 
 
 def test_digests(tmp_path, corpus, wav2vec2):

@@ -2,6 +2,7 @@
 beside its checkpoints. What is recorded is not done again."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -82,6 +83,18 @@ def training(setting: Setting, run: Run) -> List[str]:
 def recipe_of(preset: Dict[str, Any], way: str) -> str:
     """Its path, without .yaml."""
     return preset["ways"][way]["recipe"].replace("BASE", preset["base"])
+
+
+def digest(preset: Dict[str, Any]) -> str:
+    """SHA-256 of all that a run's results depend on beside its own settings, data and encoder."""
+    recipes = {}
+    for way in preset["ways"]:
+        with open(f"{recipe_of(preset, way)}.yaml", encoding="utf-8") as file:
+            options = OmegaConf.to_container(OmegaConf.create(file.read()), resolve=False)
+        recipes[way] = [options, preset["ways"][way]["overrides"]]
+    parts = [preset[key] for key in ("kind", "overrides", "splits", "readings")]
+    text = json.dumps([recipes, METHODS, *parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def decoding(setting: Setting, run: Run, split: str, reading: str) -> List[str]:

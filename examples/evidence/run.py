@@ -81,6 +81,7 @@ class Experiment:
         self.about = {
             "encoder": outcome.encoder_digest(setting.encoder),
             "data": outcome.data_digest(map(setting.data_of, folds)),
+            "training": experiment.digest(preset),
         }
         self.rows = {
             "kind": preset["kind"],
@@ -220,6 +221,7 @@ def main():
         found = Experiment(setting, cells)
     except (ValueError, OSError) as error:
         sys.exit(f"run.py: {error}")
+    found.write()
     failed = work(found, args.jobs)
     found.write()
     print("\n".join(page.lines(found.rows)))
