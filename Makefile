@@ -44,7 +44,8 @@ lora: setup-demo
 pre-norm: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/pre_norm.py --seeds 1 2 3
 
-# docs/results.md from nothing: an encoder, its corpora, every table (about 12 hours on 2 cores)
+# the grids of docs/results.md from nothing: an encoder, its corpora, every cell (about 12 hours on 2
+# cores by the one that is measured)
 evidence: setup-demo
 	PYTHON=$(VENV)/bin/python bash examples/evidence/all.sh
 

@@ -8,7 +8,7 @@ in training.
 import argparse
 import os
 import random
-from typing import List, Sequence, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 import numpy as np
 import soundfile
@@ -54,21 +54,26 @@ def speak(
 
 
 def make_split(
-    espeak: Espeak, out: str, data: str, split: str, count: int, phrases: int, rng: random.Random
-):
-    """Writes `count` recordings into `out` and the split's manifest into
-    `data`; returns the transcripts."""
+    out: str,
+    data: str,
+    split: str,
+    count: int,
+    rng: random.Random,
+    speak_one: Callable[[int], Tuple[str, np.ndarray]],
+) -> List[str]:
+    """Writes `count` recordings with a little noise into `out` and the split's manifest into
+    `data`; returns the transcripts. speak_one: (transcript, samples at `RATE`) of each number."""
     root = os.path.join(os.path.abspath(out), split)
     os.makedirs(root, exist_ok=True)
     entries, transcripts = [], []
     noise = np.random.default_rng(rng.randrange(2**32))
     for index in tqdm(range(count), desc=split, leave=False):
-        words, wave = speak(espeak, rng, VOICES[split], phrases)
+        text, wave = speak_one(index)
         wave = np.clip(wave + noise.normal(0, 0.003, len(wave)), -1, 1)
         name = f"{index:05d}.wav"
         soundfile.write(os.path.join(root, name), wave, RATE, subtype="PCM_16")
         entries.append((name, len(wave)))
-        transcripts.append(" ".join(words))
+        transcripts.append(text)
     write_split(data, split, root, entries, transcripts)
     return transcripts
 
@@ -88,10 +93,15 @@ def main() -> None:
     os.makedirs(args.out, exist_ok=True)
     espeak, rng = Espeak(), random.Random(args.seed)
     transcripts = []
+
+    def speak_one(index):
+        words, wave = speak(espeak, rng, VOICES[split], args.phrases)
+        return " ".join(words), wave
+
     with written_whole(args.out, split_names(VOICES, ["wrd", "ltr"], "dict.ltr.txt")) as data:
         for split in VOICES:
             count = getattr(args, split)
-            transcripts += make_split(espeak, args.out, data, split, count, args.phrases, rng)
+            transcripts += make_split(args.out, data, split, count, rng, speak_one)
         write_dictionary(data, transcripts)
     print(f"{args.out}: {args.train} train, {args.valid} valid, {args.test} test strings")
 

@@ -13,17 +13,15 @@ import os
 import random
 import re
 from pydoc_data.topics import topics
-from typing import List
+from typing import List, Sequence, Tuple
 
 import numpy as np
-import soundfile
 import soxr
-from digits import ACCENTS, RATE, VOICES
+from digits import ACCENTS, RATE, VOICES, make_split
 from espeak import Espeak
 from labelled import at_least_1
-from tqdm import tqdm
 
-from varan_fairseq.data.manifest import split_names, write_dictionary, write_split
+from varan_fairseq.data.manifest import split_names, write_dictionary
 from varan_fairseq.files import written_whole
 
 WORDS = (3, 14)  # of a sentence
@@ -43,27 +41,13 @@ def sentences() -> List[str]:
     return sorted(found)
 
 
-def make_split(espeak: Espeak, out: str, data: str, split: str, texts: List[str], count: int, rng):
-    """Writes `count` recordings into `out` and the split's files into `data`; returns the
-    transcripts. texts: each is read as often as the others, or once more."""
-    root = os.path.join(os.path.abspath(out), split)
-    os.makedirs(root, exist_ok=True)
-    noise = np.random.default_rng(rng.randrange(2**32))
-    entries, transcripts = [], []
-    for index in tqdm(range(count), desc=split, leave=False):
-        text = texts[index % len(texts)]
-        voice = f"{rng.choice(ACCENTS)}+{rng.choice(VOICES[split])}"
-        wave = espeak.speak(
-            text.lower(), voice, rate=rng.randint(130, 200), pitch=rng.randint(25, 75)
-        )
-        wave = soxr.resample(wave.astype(np.float32) / 2**15, espeak.sample_rate, RATE)
-        wave = np.clip(wave + noise.normal(0, 0.003, len(wave)), -1, 1)
-        name = f"{index:05d}.wav"
-        soundfile.write(os.path.join(root, name), wave, RATE, subtype="PCM_16")
-        entries.append((name, len(wave)))
-        transcripts.append(text)
-    write_split(data, split, root, entries, transcripts)
-    return transcripts
+def read_aloud(
+    espeak: Espeak, rng: random.Random, voices: Sequence[str], text: str
+) -> Tuple[str, np.ndarray]:
+    """(text, its samples at `RATE`) by one of the voices."""
+    voice = f"{rng.choice(ACCENTS)}+{rng.choice(voices)}"
+    wave = espeak.speak(text.lower(), voice, rate=rng.randint(130, 200), pitch=rng.randint(25, 75))
+    return text, soxr.resample(wave.astype(np.float32) / 2**15, espeak.sample_rate, RATE)
 
 
 def main() -> None:
@@ -80,10 +64,13 @@ def main() -> None:
     held_out = max(1, round(VALID * len(texts)))
     parts = {"train": texts[held_out:], "valid": texts[:held_out]}
     transcripts = []
+
+    def speak_one(index):  # each sentence as often as the others, or once more
+        return read_aloud(espeak, rng, VOICES[split], part[index % len(part)])
+
     with written_whole(args.out, split_names(parts, ["wrd", "ltr"], "dict.ltr.txt")) as data:
         for split, part in parts.items():
-            count = getattr(args, split)
-            transcripts += make_split(espeak, args.out, data, split, part, count, rng)
+            transcripts += make_split(args.out, data, split, getattr(args, split), rng, speak_one)
         write_dictionary(data, transcripts)
     print(f"{args.out}: {args.train} train, {args.valid} valid of {len(texts)} sentences")
 

@@ -17,6 +17,15 @@ torch.set_num_threads(1)
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONV = "[(16,20,10)] + [(16,3,2)] * 3 + [(16,2,2)] * 2"  # 320 samples a frame
+# Overrides of a pre-training, for an encoder of no size.
+SMALL = [
+    f"model.conv_feature_layers='{CONV}'",
+    "model.conv_pos=16",
+    "model.conv_pos_groups=4",
+    "model.encoder_layers=3",
+    "model.encoder_embed_dim=32",
+    "model.encoder_ffn_embed_dim=64",
+]
 
 
 # Every kind of encoder that the fairseq of this environment has the code of.

@@ -10,7 +10,7 @@ import editdistance
 import pytest
 import torch
 from build import build_model, setup_task
-from conftest import CONV, REPO, command, shell, write_corpus
+from conftest import REPO, SMALL, command, shell, write_corpus
 from lm import write_lm
 
 import varan_fairseq
@@ -21,12 +21,7 @@ TINY = [
     "dataset.max_tokens=80000",
     "optimization.max_update=4",
     "common.log_interval=1",
-    f"model.conv_feature_layers='{CONV}'",
-    "model.conv_pos=16",
-    "model.conv_pos_groups=4",
-    "model.encoder_layers=3",
-    "model.encoder_embed_dim=32",
-    "model.encoder_ffn_embed_dim=64",
+    *SMALL,
 ]
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from build import build_model, setup_task
-from conftest import CONV, REPO, command, shell, write_corpus
+from conftest import REPO, SMALL, command, shell, write_corpus
 
 from varan_fairseq.data.manifest import read_manifest
 
@@ -77,12 +77,7 @@ def test_the_second_round(tmp_path, corpus, hubert):
         "task.min_sample_size=1000",
         "dataset.max_tokens=80000",
         "optimization.max_update=3",
-        f"model.conv_feature_layers='{CONV}'",
-        "model.conv_pos=16",
-        "model.conv_pos_groups=4",
-        "model.encoder_layers=3",
-        "model.encoder_embed_dim=32",
-        "model.encoder_ffn_embed_dim=64",
+        *SMALL,
     )
     state = torch.load(tmp_path / "round2" / "checkpoint_last.pt")
     assert state["optimizer_history"][-1]["num_updates"] == 3

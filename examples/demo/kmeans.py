@@ -51,9 +51,8 @@ def states(checkpoint, layer):
     @torch.no_grad()
     def of(path):
         samples, _ = soundfile.read(path, dtype="float32")
-        return model.extract_features(torch.from_numpy(samples)[None], output_layer=layer)[0][
-            0
-        ].numpy()
+        found, _ = model.extract_features(torch.from_numpy(samples)[None], output_layer=layer)
+        return found[0].numpy()
 
     return of
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# All of docs/results.md: the encoder, the corpora, the grids, which layer reads what. `make evidence`
-# calls this; it goes on where it was.
+# The encoder, the corpora and the grids of docs/results.md. `make evidence` calls this; it goes on where
+# it was.
 set -euo pipefail
 run() { echo "\$ $*"; "$@"; }
 python="${PYTHON:-python} -W ignore"

@@ -16,14 +16,8 @@ from plan import METHODS, Run
 
 from varan_fairseq.files import write_lines
 
-BIN = os.path.dirname(sys.executable)
-# Unless set otherwise: one thread a run (`--jobs` are as many runs), and glibc keeps the large
-# buffers that every update needs again.
-CPU = {
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": "4000000000",
-    "MALLOC_TRIM_THRESHOLD_": "8000000000",
-}
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "demo"))
+from runs import BIN, ENVIRONMENT  # noqa: E402
 
 
 class Failed(Exception):
@@ -89,9 +83,8 @@ def digest(preset: Dict[str, Any]) -> str:
     """SHA-256 of all that a run's results depend on beside its own settings, data and encoder."""
     recipes = {}
     for way in preset["ways"]:
-        with open(f"{recipe_of(preset, way)}.yaml", encoding="utf-8") as file:
-            options = OmegaConf.to_container(OmegaConf.create(file.read()), resolve=False)
-        recipes[way] = [options, preset["ways"][way]["overrides"]]
+        recipe = OmegaConf.load(f"{recipe_of(preset, way)}.yaml")
+        recipes[way] = [OmegaConf.to_container(recipe), preset["ways"][way]["overrides"]]
     parts = [preset[key] for key in ("kind", "overrides", "splits", "readings")]
     text = json.dumps([recipes, METHODS, *parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -150,9 +143,9 @@ def test(setting: Setting, run: Run) -> Dict[str, Any]:
         for split in setting.preset["splits"]:
             known["errors"][split] = {}
             for reading in _readings(setting.preset, run):
-                log = f"{results(setting, run, split, reading)}.log"
-                _call(decoding(setting, run, split, reading), log, lock)
-                found = errors(results(setting, run, split, reading), setting.preset["kind"])
+                out = results(setting, run, split, reading)
+                _call(decoding(setting, run, split, reading), f"{out}.log", lock)
+                found = errors(out, setting.preset["kind"])
                 known["errors"][split][reading] = " ".join(map(str, found))
         _keep(folder, known)
     return known
@@ -168,7 +161,7 @@ def _keep(folder: str, known: Dict[str, Any]) -> None:
 
 def _call(command: List[str], log: str, lock: Any) -> None:
     program = os.path.join(BIN, command[0])
-    environment = {**CPU, **os.environ}
+    environment = {**ENVIRONMENT, **os.environ}  # what is set, as for a GPU, stays
     with open(log, "a", encoding="utf-8") as file:
         file.write("$ " + " ".join(shlex.quote(part) for part in command) + "\n")
         file.flush()

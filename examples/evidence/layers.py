@@ -11,6 +11,7 @@ q(l|x) goes with it. The loss is CTC's in nats a label. Checkpoints are pickles:
 import argparse
 import json
 import os
+import statistics
 import sys
 
 import numpy as np
@@ -73,31 +74,30 @@ def describe(losses, posterior, conditions):
     }
 
 
-def _mean(values):
-    return sum(values) / len(values)
+def _by_layer(title, rows, key):
+    """Markdown: a line a condition, means over the models; the lowest loss in bold."""
+    count = len(rows[0][key][ALL])
+    yield f"| {title} | " + " | ".join(f"{layer + 1}" for layer in range(count)) + " |"
+    yield "| --- " * (count + 1) + "|"
+    for name in rows[0][key]:
+        means = np.mean([row[key][name] for row in rows], axis=0)
+        cells = [f"{value:.3f}" for value in means]
+        if key == "loss":
+            cells[means.argmin()] = f"**{cells[means.argmin()]}**"
+        yield f"| {name} | " + " | ".join(cells) + " |"
+    yield ""
 
 
 def lines(rows):
     """Markdown: loss of every layer by condition, the best in bold, mean over the models; then what
     choosing could gain, and what q does."""
-    names, count = list(rows[0]["loss"]), len(rows[0]["loss"][ALL])
-    yield "| loss, nats a label | " + " | ".join(f"{layer + 1}" for layer in range(count)) + " |"
-    yield "| --- " * (count + 1) + "|"
-    for name in names:
-        means = np.mean([row["loss"][name] for row in rows], axis=0)
-        cells = [f"{value:.3f}" for value in means]
-        cells[means.argmin()] = f"**{cells[means.argmin()]}**"
-        yield f"| {name} | " + " | ".join(cells) + " |"
-    yield ""
-    yield "| mean q(l given x) | " + " | ".join(f"{layer + 1}" for layer in range(count)) + " |"
-    yield "| --- " * (count + 1) + "|"
-    for name in names:
-        means = np.mean([row["posterior"][name] for row in rows], axis=0)
-        yield f"| {name} | " + " | ".join(f"{value:.3f}" for value in means) + " |"
-    yield ""
+    yield from _by_layer("loss, nats a label", rows, "loss")
+    yield from _by_layer("mean q(l given x)", rows, "posterior")
     known = [row["correlation"] for row in rows if row["correlation"] is not None]
     correlation = (
-        f"{_mean(known):+.3f} ({min(known):+.3f} - {max(known):+.3f})" if known else "none"
+        f"{statistics.mean(known):+.3f} ({min(known):+.3f} - {max(known):+.3f})"
+        if known
+        else "none"
     )
     yield "| | |"
     yield "| --- | --- |"
@@ -107,7 +107,7 @@ def lines(rows):
         ("of the best layer of each utterance", "best_of_each_utterance"),
         ("largest deviation of a q over utterances", "posterior_deviation"),
     ):
-        yield f"| {title} | {_mean([row[key] for row in rows]):.4f} |"
+        yield f"| {title} | {statistics.mean(row[key] for row in rows):.4f} |"
     yield f"| correlation of q with the loss | {correlation} |"
 
 

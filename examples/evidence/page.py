@@ -27,9 +27,8 @@ def lines(rows: Dict[str, Any]) -> Iterator[str]:
 def published(rows: Dict[str, Any]) -> Iterator[str]:
     """What others report on the same test sets."""
     if rows["published"]:
-        yield "| published | " + " | ".join(
-            f"{split} {_unit(rows)}" for split in rows["splits"]
-        ) + " |"
+        heads = " | ".join(f"{split} {_unit(rows)}" for split in rows["splits"])
+        yield f"| published | {heads} |"
         yield "| --- " * (1 + len(rows["splits"])) + "|"
         for name, values in rows["published"].items():
             yield f"| {name} | " + " | ".join(str(value) for value in values) + " |"
@@ -41,21 +40,20 @@ class Found:
     def __init__(self, rows: Dict[str, Any]):
         self.rows = rows
         self.folds = sorted(rows["lengths"], key=int)
-        tested = [run for run in rows["runs"] if run["chosen"]]
-        self._cells: Dict[Tuple[str, str], Dict[int, Dict[int, Dict[str, Any]]]] = {}
-        key = lambda run: (
-            rows["ways"].index(run["way"]),
-            rows["methods"].index(run["method"]),
-        )  # noqa: E731
-        for _, group in itertools.groupby(sorted(tested, key=key), key):
-            seeds: Dict[int, Dict[int, Dict[str, Any]]] = {}
-            for run in group:
-                seeds.setdefault(run["seed"], {})[run["fold"]] = run
-            seeds = {
-                seed: seeds[seed] for seed in sorted(seeds) if len(seeds[seed]) == len(self.folds)
+        tested: Dict[Tuple[str, str], Dict[int, Dict[int, Dict[str, Any]]]] = {}
+        for run in sorted(rows["runs"], key=lambda run: run["seed"]):
+            if run["chosen"]:
+                cell = tested.setdefault((run["way"], run["method"]), {})
+                cell.setdefault(run["seed"], {})[run["fold"]] = run
+        self._cells = {}
+        for cell in itertools.product(rows["ways"], rows["methods"]):
+            whole = {
+                seed: runs
+                for seed, runs in tested.get(cell, {}).items()
+                if len(runs) == len(self.folds)
             }
-            if set(rows["seeds"]) <= set(seeds):
-                self._cells[run["way"], run["method"]] = seeds
+            if set(rows["seeds"]) <= set(whole):
+                self._cells[cell] = whole
         self.ways = list(dict.fromkeys(way for way, _ in self._cells))
 
     def methods(self, way: str) -> List[str]:

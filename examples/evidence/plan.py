@@ -7,7 +7,7 @@ instead: each has the same number of trials.
 """
 
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from omegaconf import OmegaConf
 
@@ -96,29 +96,31 @@ def _check(where: str, found: Any, keys: Dict[str, Any]) -> None:
             raise ValueError(f"{where}: {key} is {found[key]!r}, wanted {kind}")
 
 
+def folds(preset: Dict[str, Any]) -> Sequence[int]:
+    """Their numbers; 0 alone where there are none."""
+    return range(1, preset["folds"] + 1) or [0]
+
+
 def cells(preset: Dict[str, Any], ways: List[str], methods: List[str]) -> Iterator[tuple]:
     """(way, method, fold) of all. The methods of a way follow each other."""
-    folds = range(1, preset["folds"] + 1) if preset["folds"] else [0]
     for way in ways:
         for method in methods:
-            for fold in folds:
+            for fold in folds(preset):
                 yield way, method, fold
 
 
 def chosen(preset: Dict[str, Any], cell: tuple, scores: Dict[Run, float]) -> Optional[Run]:
     """The best trial of a cell, None as long as one is missing. scores: of validation, the higher
     the better."""
-    if list(_missing(preset, cell, scores)):
-        return None
-    return max(_trials(preset, cell, scores), key=lambda run: scores[run])
+    trials = _trials(preset, cell, scores)
+    return max(trials, key=scores.get) if all(run in scores for run in trials) else None
 
 
 def jobs(preset: Dict[str, Any], cell: tuple, scores: Dict[Run, float], tested: set) -> List[Job]:
     """What a cell still needs and can begin with. tested: runs whose splits are decoded."""
-    missing = list(_missing(preset, cell, scores))
-    if missing:
-        return [Job(run, False) for run in missing]
-    best = max(_trials(preset, cell, scores), key=lambda run: scores[run])
+    best = chosen(preset, cell, scores)
+    if best is None:
+        return [Job(run, False) for run in _trials(preset, cell, scores) if run not in scores]
     runs = [best._replace(seed=seed) for seed in preset["seeds"]]
     return [Job(run, run in scores) for run in runs if run not in tested]
 
@@ -127,10 +129,6 @@ def count(preset: Dict[str, Any]) -> int:
     """Jobs of a cell in all."""
     way = next(iter(preset["ways"].values()))
     return len(way["lr"]) + len(way["more_lr"]) + 2 * len(preset["seeds"]) - 1
-
-
-def _missing(preset, cell, scores) -> Iterator[Run]:
-    return (run for run in _trials(preset, cell, scores) if run not in scores)
 
 
 def _trials(preset: Dict[str, Any], cell: tuple, scores: Dict[Run, float]) -> List[Run]:
@@ -142,6 +140,6 @@ def _trials(preset: Dict[str, Any], cell: tuple, scores: Dict[Run, float]) -> Li
         return [Run(way, method, fold, lr, None, seed) for lr in rates]
     runs = [Run(way, method, fold, lr, preset["beta"][0], seed) for lr in options["lr"]]
     if all(run in scores for run in runs):
-        best = max(runs, key=lambda run: scores[run])
+        best = max(runs, key=scores.get)
         runs += [best._replace(beta=beta) for beta in preset["beta"][1:]]
     return runs

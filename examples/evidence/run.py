@@ -77,7 +77,7 @@ class Experiment:
         self.setting, self.cells = setting, cells
         self.records, self.start = {}, time.time()
         preset = setting.preset
-        folds = range(1, preset["folds"] + 1) or [0]
+        folds = plan.folds(preset)
         self.about = {
             "encoder": outcome.encoder_digest(setting.encoder),
             "data": outcome.data_digest(map(setting.data_of, folds)),
@@ -151,15 +151,14 @@ class Experiment:
 
     def done(self):
         """Jobs that need not be done any more."""
-        runs = {run for run in self.records if (run.way, run.method, run.fold) in set(self.cells)}
+        cells = set(self.cells)
+        runs = {run for run in self.records if (run.way, run.method, run.fold) in cells}
         return len(runs) + sum("errors" in self.records[run] for run in runs)
 
     def do(self, job):
-        if job.test:
-            # of a run that another folder trained, results.json alone is here: train it anew
-            experiment.train(self.setting, job.run)
-            return experiment.test(self.setting, job.run)
-        return experiment.train(self.setting, job.run)
+        # also before a test: of a run of another machine, results.json alone may be here
+        known = experiment.train(self.setting, job.run)
+        return experiment.test(self.setting, job.run) if job.test else known
 
     def write(self):
         out = self.setting.out
