@@ -172,7 +172,7 @@ def test_a_cluster_is_told(monkeypatch):
     ]
 
 
-def rows(kind="recognition"):
+def rows(rate="WER"):
     """Two seeds of two folds; varan is never wrong in the first utterance of each."""
     lengths = {"1": {"test": "2 3"}, "2": {"test": "5"}}
     errors = {("weighted_sum", 1): "1 1", ("weighted_sum", 2): "2"}
@@ -190,13 +190,14 @@ def rows(kind="recognition"):
         for seed in (1, 2)
     ]
     return {
-        "kind": kind,
+        "rate": rate,
         "splits": ["test"],
         "seeds": [1, 2],
         "ways": ["full", "lora"],
         "methods": list(plan.METHODS),
         "published": {"somebody": [6.1]},
         "lengths": lengths,
+        "conditions": {"1": {"test": "clean\nin noise"}, "2": {"test": "clean"}},
         "runs": runs,
     }
 
@@ -212,8 +213,10 @@ def test_the_page():
     assert weighted[0] == "| weighted_sum" and weighted[1].startswith("40.00 (") and not weighted[2]
     assert varan[0] == "| varan" and varan[1].startswith("10.00 (")
     assert varan[2].startswith("+30.00 (+0.00 - +") and varan[3:6] == ["50.00", "2", "0.01"]
-    assert lines[5] == "| test: points that varan gains over | lora |"
-    assert lines[7].startswith("| weighted_sum | +30.00 (")
+    assert lines[5] == "| lora: test WER % | clean | in noise |"
+    assert lines[7] == "| weighted_sum | 42.86 | 33.33 |" and lines[8] == "| varan | 0.00 | 33.33 |"
+    assert lines[10] == "| test: points that varan gains over | lora |"
+    assert lines[12].startswith("| weighted_sum | +30.00 (")
     assert lines[-1] == "| somebody | 6.1 |"
 
 
@@ -225,8 +228,15 @@ def test_more_seeds_than_asked_for():
     assert " | 50.00 | 3 | " in lines[2] and " | 50.00 | 2 | " in lines[3]
 
 
+def test_what_is_counted(preset):
+    assert plan.rate(preset) == "WER" and plan.rate(plan.load("styles")) == "accuracy"
+    preset["overrides"].append("checkpoint.best_checkpoint_metric=uer")
+    assert plan.rate(preset) == "UER"
+    assert "| lora | test UER % |" in next(page.lines(rows("UER")))
+
+
 def test_the_page_of_a_classifier():
-    found = rows("classification")
+    found = rows("accuracy")
     found["lengths"] = {"1": {"test": "1 1"}, "2": {"test": "1"}}
     for run in found["runs"]:
         run["errors"]["test"]["as-trained"] = "0 1" if run["fold"] == 1 else "0"
@@ -305,6 +315,9 @@ def test_after_kill_9_it_goes_on(tmp_path, corpus, wav2vec2):
     run = next(run for run in runs if run["method"] == "weighted_sum" and run["seed"] == 1)
     errors = list(map(int, run["errors"]["test"]["as-trained"].split()))
     assert 100 * sum(errors) / sum(words) == pytest.approx(asr["wer"])
+    labels = outcome.lengths(corpus, "test", "UER")
+    wrong = outcome.errors(str(scored / "test-as-trained"), "UER")
+    assert 100 * sum(wrong) / sum(labels) == pytest.approx(asr["uer"])
     for log in (tmp_path / "out" / "runs").glob("*/train.log"):
         assert "Traceback" not in log.read_text()
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NamedTuple
 
 from omegaconf import OmegaConf
 from outcome import errors, trained
-from plan import METHODS, Run
+from plan import METHODS, Run, rate
 
 from varan_fairseq.files import write_lines
 
@@ -145,7 +145,7 @@ def test(setting: Setting, run: Run) -> Dict[str, Any]:
             for reading in _readings(setting.preset, run):
                 out = results(setting, run, split, reading)
                 _call(decoding(setting, run, split, reading), f"{out}.log", lock)
-                found = errors(out, setting.preset["kind"])
+                found = errors(out, rate(setting.preset))
                 known["errors"][split][reading] = " ".join(map(str, found))
         _keep(folder, known)
     return known

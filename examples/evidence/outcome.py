@@ -35,30 +35,44 @@ def trained(folder: str) -> Dict[str, Any]:
     }
 
 
-def errors(folder: str, kind: str) -> List[int]:
-    """Of each utterance that was decoded into a folder: words wrong, or 1 for a wrong class."""
-    if kind == "classification":
+def errors(folder: str, rate: str) -> List[int]:
+    """Of each utterance that was decoded into a folder: words (WER) or labels (UER) wrong, or 1 for
+    a wrong class (accuracy)."""
+    if rate == "accuracy":
         with open(f"{folder}/utterances.tsv", encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             return [int(row["label"] != row["predicted"]) for row in rows]
+    ending = "word" if rate == "WER" else "units"
     said, heard = (
-        [_NUMBERED.fullmatch(line)[1].split() for line in read_lines(f"{folder}/{name}.word")]
+        [_NUMBERED.fullmatch(line)[1].split() for line in read_lines(f"{folder}/{name}.{ending}")]
         for name in ("ref", "hypo")
     )
     return [distance(*pair) for pair in zip(said, heard)]
 
 
-def lengths(data: str, split: str, kind: str) -> List[int]:
-    """Words of each utterance of a split, or 1 each. Raises ValueError if files do not agree."""
+def lengths(data: str, split: str, rate: str) -> List[int]:
+    """Words or labels of each utterance of a split, or 1 each. Raises ValueError if files do not
+    agree."""
     files = len(read_manifest(os.path.join(data, f"{split}.tsv")).entries)
-    if kind == "classification":
+    if rate == "accuracy":
         return [1] * files
-    words = [
-        len(line.replace(" ", "").split("|")) - 1 for line in read_lines(f"{data}/{split}.ltr")
-    ]
-    if len(words) != files:
-        raise ValueError(f"{data}/{split}.ltr has {len(words)} lines, its manifest {files} files")
-    return words
+    labels = [line.split() for line in read_lines(f"{data}/{split}.ltr")]
+    if len(labels) != files:
+        raise ValueError(f"{data}/{split}.ltr has {len(labels)} lines, its manifest {files} files")
+    return [line.count("|") if rate == "WER" else len(line) for line in labels]
+
+
+def conditions(data: str, split: str) -> List[str]:
+    """Names in DATA/SPLIT.condition, one an utterance; none without that file. Raises ValueError if
+    the files do not agree."""
+    path = os.path.join(data, f"{split}.condition")
+    if not os.path.isfile(path):
+        return []
+    names = read_lines(path)
+    files = len(read_manifest(os.path.join(data, f"{split}.tsv")).entries)
+    if len(names) != files:
+        raise ValueError(f"{path} has {len(names)} lines, its manifest {files} files")
+    return names
 
 
 def encoder_digest(path: str) -> str:
@@ -76,7 +90,7 @@ def data_digest(folders: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for data in folders:
         for name in sorted(os.listdir(data)):
-            if name.endswith((".tsv", ".ltr", ".emo")):
+            if name.endswith((".tsv", ".ltr", ".emo", ".condition")):
                 lines = read_lines(os.path.join(data, name))
                 digest.update("\n".join([name, *lines[name.endswith(".tsv") :]]).encode())
     return digest.hexdigest()

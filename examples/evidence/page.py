@@ -18,6 +18,8 @@ def lines(rows: Dict[str, Any]) -> Iterator[str]:
     for way in found.ways:
         yield from _way(found, way)
         yield ""
+        for split in rows["splits"]:
+            yield from _by_condition(found, way, split)
     if any("varan" in found.methods(way) for way in found.ways):
         yield from _gains(found)
         yield ""
@@ -79,14 +81,19 @@ class Found:
         counts = (self.rows["lengths"][fold][split].split() for fold in self.folds)
         return np.array([int(count) for each in counts for count in each])
 
+    def conditions(self, split: str) -> np.ndarray:
+        """Name of each utterance of all folds; empty if the data have no such file."""
+        names = (self.rows["conditions"][fold].get(split, "") for fold in self.folds)
+        return np.array([name for each in names for name in each.splitlines()])
+
 
 def _unit(rows: Dict[str, Any]) -> str:
-    return "accuracy %" if rows["kind"] == "classification" else "WER %"
+    return f"{rows['rate']} %"
 
 
 def _rate(found: Found, estimate: Estimate) -> str:
     value, low, high = estimate
-    if found.rows["kind"] == "classification":
+    if found.rows["rate"] == "accuracy":
         value, low, high = 100 - value, 100 - high, 100 - low
     return f"{value:.2f} ({low:.2f} - {high:.2f})"
 
@@ -122,6 +129,24 @@ def _way(found: Found, way: str) -> Iterator[str]:
             about = _about(runs) if first else [""] * 6
             name = method if first else f"{method}, {reading}"
             yield f"| {name} | " + " | ".join([*cells, *about]) + " |"
+
+
+def _by_condition(found: Found, way: str, split: str) -> Iterator[str]:
+    """Rates of the utterances of each condition, means over seeds."""
+    conditions, lengths = found.conditions(split), found.lengths(split)
+    names = np.unique(conditions)
+    if not len(names):
+        return
+    yield f"| {way}: {split} {_unit(found.rows)} | " + " | ".join(names) + " |"
+    yield "| --- " * (1 + len(names)) + "|"
+    for method in found.methods(way):
+        errors = found.errors(way, method, split, "as-trained").mean(0)
+        wrong = [100 * errors[conditions == name].sum() for name in names]
+        rates = [each / lengths[conditions == name].sum() for each, name in zip(wrong, names)]
+        if found.rows["rate"] == "accuracy":
+            rates = [100 - rate for rate in rates]
+        yield f"| {method} | " + " | ".join(f"{rate:.2f}" for rate in rates) + " |"
+    yield ""
 
 
 def _about(runs: List[Dict[str, Any]]) -> List[str]:

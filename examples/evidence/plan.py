@@ -96,6 +96,13 @@ def _check(where: str, found: Any, keys: Dict[str, Any]) -> None:
             raise ValueError(f"{where}: {key} is {found[key]!r}, wanted {kind}")
 
 
+def rate(preset: Dict[str, Any]) -> str:
+    """What is counted: accuracy, or UER where that chooses the checkpoints, else WER."""
+    if preset["kind"] == "classification":
+        return "accuracy"
+    return "UER" if "checkpoint.best_checkpoint_metric=uer" in preset["overrides"] else "WER"
+
+
 def folds(preset: Dict[str, Any]) -> Sequence[int]:
     """Their numbers; 0 alone where there are none."""
     return range(1, preset["folds"] + 1) or [0]

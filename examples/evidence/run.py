@@ -77,14 +77,14 @@ class Experiment:
         self.setting, self.cells = setting, cells
         self.records, self.start = {}, time.time()
         preset = setting.preset
-        folds = plan.folds(preset)
+        folds, rate = plan.folds(preset), plan.rate(preset)
         self.about = {
             "encoder": outcome.encoder_digest(setting.encoder),
             "data": outcome.data_digest(map(setting.data_of, folds)),
             "training": experiment.digest(preset),
         }
         self.rows = {
-            "kind": preset["kind"],
+            "rate": rate,
             "splits": preset["splits"],
             "seeds": preset["seeds"],
             "ways": list(preset["ways"]),
@@ -92,9 +92,14 @@ class Experiment:
             "published": preset["published"],
             "lengths": {
                 str(fold): {
-                    split: " ".join(
-                        map(str, outcome.lengths(setting.data_of(fold), split, preset["kind"]))
-                    )
+                    split: " ".join(map(str, outcome.lengths(setting.data_of(fold), split, rate)))
+                    for split in preset["splits"]
+                }
+                for fold in folds
+            },
+            "conditions": {
+                str(fold): {
+                    split: "\n".join(outcome.conditions(setting.data_of(fold), split))
                     for split in preset["splits"]
                 }
                 for fold in folds
