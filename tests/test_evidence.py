@@ -146,7 +146,7 @@ def test_presets(name, monkeypatch):
             assert f"model.aggregation={cfg.model.aggregation}" == plan.METHODS[method][0]
             assert cfg.task.data == ("data/fold1" if preset["folds"] else "data")
             assert beta in (None, cfg.criterion.beta)
-            assert cfg.checkpoint.best_checkpoint_metric in ("wer", "accuracy")
+            assert cfg.checkpoint.best_checkpoint_metric == plan.rate(preset).lower()
             events = getattr(cfg.common, "tensorboard_logdir", None) or run.name
             assert run.name in events and "{" not in events
 
