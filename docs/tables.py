@@ -30,7 +30,9 @@ from measure import markdown  # noqa: E402
 
 from varan_fairseq.files import write_lines  # noqa: E402
 
+EXPERIMENTS = ["digits"]
 TABLES = {
+    "evidence": page.summary,
     "evidence-digits": page.lines,
     "evidence-layers": layers.lines,
     "demo": compare.table,
@@ -60,7 +62,12 @@ def pages():
 
 
 def results(name):
-    """What a file in docs/results/ holds: `command` and `rows`."""
+    """What a file in docs/results/ holds: `command` and `rows`; of the evidence, all experiments."""
+    if name == "evidence":
+        return {
+            "command": "make evidence",
+            "rows": {each: results(f"evidence-{each}")["rows"] for each in EXPERIMENTS},
+        }
     with open(os.path.join(DOCS, "results", f"{name}.json"), encoding="utf-8") as file:
         return json.load(file)
 

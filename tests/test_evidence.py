@@ -228,6 +228,15 @@ def test_more_seeds_than_asked_for():
     assert " | 50.00 | 3 | " in lines[2] and " | 50.00 | 2 | " in lines[3]
 
 
+def test_the_summary():
+    found = rows()
+    text = list(page.summary({"strings": found, "nothing": {**found, "runs": []}}))
+    assert text[0].startswith("| data, way | varan | over last_layer | over weighted_sum |")
+    cells = [cell.strip() for cell in text[2].split("|")[1:-1]]
+    assert cells[0] == "strings, lora" and cells[1].startswith("WER % 10.00 (")
+    assert cells[2] == "" and cells[3].startswith("+30.00 (") and len(text) == 3
+
+
 def test_what_is_counted(preset):
     assert plan.rate(preset) == "WER" and plan.rate(plan.load("styles")) == "accuracy"
     preset["overrides"].append("checkpoint.best_checkpoint_metric=uer")

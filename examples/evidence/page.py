@@ -9,6 +9,7 @@ import numpy as np
 from varan_fairseq.scoring.runs import Estimate, difference, mean_rate
 
 RIVAL = "weighted_sum"  # whom every line is compared with
+RIVALS = ("last_layer", "weighted_sum", "attentive", "hconv")
 
 
 def lines(rows: Dict[str, Any]) -> Iterator[str]:
@@ -176,6 +177,22 @@ def _gains(found: Found) -> Iterator[str]:
             cells = [_over(found, way, split, other) for way in ways]
             if any(cells):
                 yield f"| {other} | " + " | ".join(cell or "" for cell in cells) + " |"
+
+
+def summary(experiments: Dict[str, Dict[str, Any]]) -> Iterator[str]:
+    """Markdown: a line a way of fine-tuning of each experiment, a column a rival: the points that
+    VARAN gains, on the first split. experiments: rows by name."""
+    yield "| data, way | varan | " + " | ".join(f"over {name}" for name in RIVALS) + " |"
+    yield "| --- " * (2 + len(RIVALS)) + "|"
+    for name, rows in experiments.items():
+        found, split = Found(rows), rows["splits"][0]
+        for way in found.ways:
+            if "varan" in found.methods(way):
+                errors = found.errors(way, "varan", split, "as-trained")
+                rate = _rate(found, mean_rate(errors, found.lengths(split)))
+                gains = [_over(found, way, split, other) or "" for other in RIVALS]
+                cells = " | ".join([f"{_unit(rows)} {rate}", *gains])
+                yield f"| {name}, {way} | {cells} |"
 
 
 def _over(found: Found, way: str, split: str, other: str) -> Optional[str]:
