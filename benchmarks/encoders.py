@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What VARAN costs on each kind of encoder, and WavLM against transformers' own.
 
-    python benchmarks/encoders.py            # base sizes, a few minutes
-    python benchmarks/encoders.py --sizes    # one training step of each released size
+    python benchmarks/encoders.py [--json encoders.json]    # base sizes, a few minutes
+    python benchmarks/encoders.py --sizes [--json ..]       # one training step of each size
 
 Random weights; fp16 on a GPU, float32 on a CPU. Time: medians, interleaved in one process.
 Memory: peak that the first two steps add to the model, each in a fresh process (with --sizes:
@@ -14,7 +14,13 @@ import logging
 import os
 
 import torch
-from measure import in_fresh_process, interleaved_seconds, keep_freed_memory, peak_megabytes
+from measure import (
+    in_fresh_process,
+    interleaved_seconds,
+    keep_freed_memory,
+    peak_megabytes,
+    report,
+)
 from models import CUDA, DEVICE, ENCODERS, build, pretraining, training_step, waveforms
 from wavlm_transformers import our_names, transformers_wavlm
 
@@ -46,21 +52,26 @@ def size_of(encoder: str) -> float:
     return peak_megabytes(work)
 
 
-def compare_readings(rounds: int) -> None:
-    print("| encoder | last_layer | varan | time | memory |\n| --- | --- | --- | --- | --- |")
+def compare_readings(rounds: int):
+    """A row a kind: seconds and megabytes of varan over those of last_layer."""
     for encoder in (name for name in ENCODERS if name.endswith("base")):
         steps = {name: stepper(encoder, name) for name in READINGS}
         seconds = interleaved_seconds(steps, rounds)
         del steps
         memory = {name: in_fresh_process(__file__, encoder, name) for name in READINGS}
-        cells = [f"{seconds[name]:.3f} s, {memory[name]:.0f} MB" for name in READINGS]
-        ratios = [f"{values['varan'] / values['last_layer']:.3f}" for values in (seconds, memory)]
-        print("| " + " | ".join([encoder, *cells, *ratios]) + " |", flush=True)
-    print("wanted: time 1.05, memory 1.10")
+        yield {
+            "encoder": encoder,
+            **{f"{name}_seconds": round(seconds[name], 3) for name in READINGS},
+            **{f"{name}_megabytes": round(memory[name]) for name in READINGS},
+            "time": round(seconds["varan"] / seconds["last_layer"], 3),
+            "time_wanted": 1.05,
+            "memory": round(memory["varan"] / memory["last_layer"], 3),
+            "memory_wanted": 1.10,
+        }
 
 
-def compare_wavlm(rounds: int) -> None:
-    """Forward and backward, the same weights and input, no dropout."""
+def compare_wavlm(rounds: int):
+    """A row: forward and backward, the same weights and input, no dropout."""
     cfg = pretraining("wavlm_base").model
     for key in ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"):
         cfg[key] = 0.0
@@ -83,21 +94,26 @@ def compare_wavlm(rounds: int) -> None:
         output.float().square().mean().backward()
 
     seconds = interleaved_seconds({"transformers": run_theirs, "ours": run_ours}, rounds)
-    print(
-        f"WavLM Base, forward and backward: transformers {seconds['transformers']:.3f} s, ours "
-        f"{seconds['ours']:.3f} s, ratio {seconds['ours'] / seconds['transformers']:.3f} "
-        "(wanted 1)"
-    )
+    return {
+        "forward and backward": "WavLM Base, ours / transformers'",
+        "seconds": round(seconds["ours"], 3),
+        "their_seconds": round(seconds["transformers"], 3),
+        "time": round(seconds["ours"] / seconds["transformers"], 3),
+        "time_wanted": 1,
+    }
 
 
-def print_sizes() -> None:
-    print(f"one training step, {SECONDS} s of audio\n\n| encoder | parameters | MB |")
-    print("| --- | --- | --- |")
+def sizes():
+    """A row an encoder: one training step."""
     for encoder in ENCODERS:
         memory = in_fresh_process(__file__, encoder)
         _, model = build("varan_ctc", encoder)
         parameters = sum(parameter.numel() for parameter in model.w2v_encoder.parameters())
-        print(f"| {encoder} | {parameters / 1e6:.1f} M | {memory:.0f} |", flush=True)
+        yield {
+            "encoder": encoder,
+            "million_parameters": round(parameters / 1e6, 1),
+            "megabytes": round(memory),
+        }
 
 
 def main() -> None:
@@ -105,20 +121,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=20 if CUDA else 7)
     parser.add_argument("--sizes", action="store_true", help="one step of each released size")
+    parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     if args.memory:
         print((memory_of if len(args.memory) > 1 else size_of)(*args.memory))
         return
-    print(f"{torch.cuda.get_device_name() if CUDA else 'CPU, float32'}, torch {torch.__version__}")
     if args.sizes:
-        print_sizes()
+        print(f"one utterance of {SECONDS} s")
+        report(list(sizes()), args.json)
         return
     keep_freed_memory()
     print(f"{BATCH} utterances of {SECONDS} s")
-    compare_readings(args.rounds)
-    compare_wavlm(args.rounds)
+    report([list(compare_readings(args.rounds)), [compare_wavlm(args.rounds)]], args.json)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 """What LoRA, DoRA and probing save against full fine-tuning: `varan_ctc` on wav2vec 2.0
 Base, random weights, dropout as in the recipes.
 
-    python benchmarks/lora.py
+    python benchmarks/lora.py [--json lora.json]
 
 fp16 on a GPU, float32 on a CPU. Time of a training step (forward, backward, Adam): medians,
 interleaved in one process, four utterances of 8 s. Memory: peak of the first two steps,
@@ -18,7 +18,13 @@ import statistics
 from types import SimpleNamespace
 
 import torch
-from measure import in_fresh_process, interleaved_seconds, keep_freed_memory, peak_megabytes
+from measure import (
+    in_fresh_process,
+    interleaved_seconds,
+    keep_freed_memory,
+    peak_megabytes,
+    report,
+)
 from models import CUDA, build, training_step, waveforms
 
 from varan_fairseq.adapter import halve
@@ -33,7 +39,7 @@ MODES = {
     "dora": {"lora_rank": 16, "lora_magnitude": True},
     "probe": {"finetune": "probe"},
 }
-WANTED = {"lora": (0.8, 0.6), "probe": (0.4, 0.3)}
+WANTED = {"lora": (0.8, 0.6), "probe": (0.4, 0.3)}  # time, memory
 
 
 def stepper(mode: str, utterances: int):
@@ -78,44 +84,47 @@ def merged_inference(rounds: int) -> float:
 
 
 @torch.no_grad()
-def adapter_size() -> None:
-    """Bytes by part, and the effect of half precision on the emissions."""
+def adapter_size():
+    """Rows: megabytes by part, and the effect of half precision on the emissions."""
     _, model = build("varan_ctc", **MODES["lora"])
     model = model.float().eval()
     trained_by_chance(model)
     tensors = adapter_tensors(model)
     whole = sum(tensor.numel() for tensor in model.state_dict().values()) * 4
     total = sum(tensor.numel() for tensor in tensors.values()) * 4
-    print(f"adapter, rank 16 on ffn: {total / 1e6:.1f} MB, {100 * total / whole:.2f}% of the model")
+    sizes = {"adapter, rank 16 on ffn": total}
     for group, count in adapter_parts(model, tensors).items():
-        print(f"  {group}: {count:,} numbers, {4 * count / 1e6:.2f} MB")
+        sizes[f"of it: {group}"] = 4 * count
     half = halve(tensors)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in half.values())
+    sizes["in half precision"] = sum(
+        tensor.numel() * tensor.element_size() for tensor in half.values()
+    )
     source = waveforms(4, SECONDS).float()
     exact = model.get_logits(model(source=source))
     model.load_state_dict({name: tensor.float() for name, tensor in half.items()}, strict=False)
     rounded = model.get_logits(model(source=source))
     same = (exact.argmax(-1) == rounded.argmax(-1)).float().mean()
     print(
-        f"in half precision: {size / 1e6:.1f} MB, {100 * size / whole:.2f}%; emissions differ by at "
-        f"most {(exact - rounded).abs().max():.1e} nats, best label equal in {100 * same:.2f}% of frames"
+        f"in half precision emissions differ by at most {(exact - rounded).abs().max():.1e} nats, "
+        f"the best label is equal in {100 * same:.2f}% of frames"
     )
+    return [
+        {"what": name, "megabytes": round(size / 1e6, 2), "percent": round(100 * size / whole, 2)}
+        for name, size in sizes.items()
+    ]
 
 
 def main() -> None:
     logging.disable(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=20 if CUDA else 4)
+    parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", metavar="MODE", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     if args.memory:
         print(training_memory(args.memory))
         return
-    print(
-        f"{torch.cuda.get_device_name() + ', fp16' if CUDA else 'CPU, float32'}, torch "
-        f"{torch.__version__}"
-    )
     memory = {
         mode: statistics.median(in_fresh_process(__file__, mode) for _ in range(3))
         for mode in MODES
@@ -123,16 +132,27 @@ def main() -> None:
     keep_freed_memory()
     built = {mode: stepper(mode, 4) for mode in MODES}
     seconds = interleaved_seconds({mode: built[mode].step for mode in MODES}, args.rounds)
+    rows = []
     for mode in MODES:
-        ratios = seconds[mode] / seconds["full"], memory[mode] / memory["full"]
-        wanted = " (wanted {:.1f}, {:.1f})".format(*WANTED[mode]) if mode in WANTED else ""
-        print(
-            f"{mode}: time {ratios[0]:.3f}, memory {ratios[1]:.3f} of full{wanted}; "
-            f"{seconds[mode]:.2f} s, {memory[mode]:.0f} MB, {built[mode].trained:,} trained"
-        )
+        time_wanted, memory_wanted = WANTED.get(mode, ("", ""))
+        row = {
+            "training": mode,
+            "seconds": round(seconds[mode], 2),
+            "megabytes": round(memory[mode]),
+            "trained": built[mode].trained,
+            "time": round(seconds[mode] / seconds["full"], 3),
+            "time_wanted": time_wanted,
+            "memory": round(memory[mode] / memory["full"], 3),
+            "memory_wanted": memory_wanted,
+        }
+        rows.append(row)
     del built
-    print(f"merged inference: time {merged_inference(8 * args.rounds):.3f} (wanted 0.98 - 1.02)")
-    adapter_size()
+    merged = {
+        "inference": "merged / never adapted",
+        "time": round(merged_inference(8 * args.rounds), 3),
+        "time_wanted": "0.98 - 1.02",
+    }
+    report([rows, [merged], adapter_size()], args.json)
 
 
 if __name__ == "__main__":

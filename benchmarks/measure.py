@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Union
 
 import torch
 
@@ -83,22 +83,30 @@ def machine(half: bool = True) -> str:
     return f"{device}, torch {torch.__version__}"
 
 
-def write_figures(path: str, rows: List[Dict[str, Any]], half: bool = True) -> None:
-    """Rows as JSON, with the command that made them and the machine (see `machine`)."""
+Rows = Union[List[Dict[str, Any]], List[List[Dict[str, Any]]]]
+
+
+def write_figures(path: str, rows: Rows, half: bool = True) -> None:
+    """Rows, or the rows of several tables, as JSON, with the command that made them and the machine (see `machine`)."""
     command = " ".join(["python", *sys.argv])
     about = {"command": command, "machine": machine(half), "rows": rows}
     write_lines(path, [json.dumps(about, indent=1)])
 
 
-def report(rows: List[Dict[str, Any]], path: Optional[str], half: bool = True) -> None:
-    """Prints a benchmark's rows as a table, and writes them if there is a path."""
+def report(rows: Rows, path: Optional[str], half: bool = True) -> None:
+    """Prints a benchmark's rows as tables, and writes them if there is a path."""
     print(machine(half), *markdown(rows), sep="\n")
     if path:
         write_figures(path, rows, half)
 
 
-def markdown(rows: List[Dict[str, Any]]) -> Iterator[str]:
-    """Figures of `write_figures` as the lines of a table."""
+def markdown(rows: Rows) -> Iterator[str]:
+    """Figures of `write_figures` as the lines of a table, or of several."""
+    if isinstance(rows[0], list):
+        for table in rows:
+            yield from markdown(table)
+            yield ""
+        return
     names = list(rows[0])
     yield "| " + " | ".join(name.replace("_", " ") for name in names) + " |"
     yield "| --- " * len(names) + "|"

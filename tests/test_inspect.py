@@ -50,6 +50,7 @@ def test_a_run_of_ours_and_its_adapter(tmp_path, capsys, corpus, wav2vec2):
     for found in (whole, adapter):
         assert found["base"].startswith("wav2vec2.pt, SHA-256 ")
         assert found["model"] == said and found["objective"] == objective
+        assert found["posterior"] == "input"
         assert found["what"] == "trained   LoRA, rank 2, on ffn"
         assert sum(map(float, found["prior"].split())) == pytest.approx(1, abs=2e-3)
         assert found["labels"].startswith("9 (ltr): ") and " | " in found["labels"] + " "

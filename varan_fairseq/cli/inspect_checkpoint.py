@@ -4,6 +4,7 @@ For a pre-trained or fine-tuned checkpoint of any supported kind, or the folder 
 kind, layers, width, normalisation, sample rate, parameters; for models of ours also how the
 layers are read, the prior, what trained and the labels.
 """
+
 # A module named inspect would hide Python's where a tool of this folder runs as a script.
 
 import argparse
@@ -113,6 +114,7 @@ def _reading(model: Any, criterion: Any, prior: Sequence[float]) -> Lines:
         mode = f"{kind}, rank {model['lora_rank']}, on {model['lora_targets']}"
     yield "what trained", mode
     if model["aggregation"] == "varan":
+        yield "posterior", model.get("posterior", "input")  # files from before it had a name
         options = ("prior", "prior_df", "prior_nc", "prior_p", "beta")
         said = [f"{key} {criterion[key]}" for key in options if key in (criterion or {})]
         yield "objective", ", ".join(said) or "another criterion's"
