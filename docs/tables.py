@@ -30,11 +30,13 @@ from measure import markdown  # noqa: E402
 
 from varan_fairseq.files import write_lines  # noqa: E402
 
-EXPERIMENTS = ["digits"]
+EXPERIMENTS = ["digits", "conditions"]
 TABLES = {
     "evidence": page.summary,
     "evidence-digits": page.lines,
+    "evidence-conditions": page.lines,
     "evidence-layers": layers.lines,
+    "evidence-layers-conditions": layers.lines,
     "demo": compare.table,
     "demo-emotion": emotion.table,
     "lora-digits": compare.table,

@@ -203,7 +203,10 @@ def rows(rate="WER"):
 
 
 def test_the_page():
-    text = "\n".join(page.lines(rows()))
+    found = rows()
+    tried = {**found["runs"][-1], **plan.Run("lora", "varan", 1, 0.02, 0.5, 1)._asdict()}
+    found["runs"].insert(0, {**tried, "chosen": False, "score": 60.0})
+    text = "\n".join(page.lines(found))
     assert "hconv" not in text, "a fold of it is missing"
     lines = text.split("\n")
     assert lines[0].startswith(
@@ -215,8 +218,11 @@ def test_the_page():
     assert varan[2].startswith("+30.00 (+0.00 - +") and varan[3:6] == ["50.00", "2", "0.01"]
     assert lines[5] == "| lora: test WER % | clean | in noise |"
     assert lines[7] == "| weighted_sum | 42.86 | 33.33 |" and lines[8] == "| varan | 0.00 | 33.33 |"
-    assert lines[10] == "| test: points that varan gains over | lora |"
-    assert lines[12].startswith("| weighted_sum | +30.00 (")
+    assert lines[10] == "| lora: tried with the first seed | valid |"
+    assert lines[12] == "| weighted_sum | **lr 0.01: 50.00** |"
+    assert lines[13] == "| varan | lr 0.02, beta 0.5: 60.00; **lr 0.01: 50.00** |"
+    assert lines[15] == "| test: points that varan gains over | lora |"
+    assert lines[17].startswith("| weighted_sum | +30.00 (")
     assert lines[-1] == "| somebody | 6.1 |"
 
 

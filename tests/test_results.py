@@ -25,7 +25,7 @@ def test_every_result_is_shown():
     }
     assert shown == set(tables.TABLES)
     assert sorted(files) == sorted(f"{name}.json" for name in shown - {"evidence"})
-    evidence = {f"evidence-{name}" for name in [*tables.EXPERIMENTS, "layers"]}
+    evidence = {f"evidence-{name}" for name in [*tables.EXPERIMENTS, "layers", "layers-conditions"]}
     assert evidence == {name for name in shown if name.startswith("evidence-")}
 
 

@@ -21,6 +21,8 @@ def lines(rows: Dict[str, Any]) -> Iterator[str]:
         yield ""
         for split in rows["splits"]:
             yield from _by_condition(found, way, split)
+        yield from _tried(found, way)
+        yield ""
     if any("varan" in found.methods(way) for way in found.ways):
         yield from _gains(found)
         yield ""
@@ -148,6 +150,24 @@ def _by_condition(found: Found, way: str, split: str) -> Iterator[str]:
             rates = [100 - rate for rate in rates]
         yield f"| {method} | " + " | ".join(f"{rate:.2f}" for rate in rates) + " |"
     yield ""
+
+
+def _tried(found: Found, way: str) -> Iterator[str]:
+    """Scores on validation data of the first seed, mean over folds, by learning rate and beta; in bold
+    what was chosen."""
+    yield f"| {way}: tried with the first seed | valid |"
+    yield "| --- | --- |"
+    for method in found.methods(way):
+        trials: Dict[Tuple[float, Any], List[Dict[str, Any]]] = {}
+        for run in found.rows["runs"]:
+            if (run["way"], run["method"], run["seed"]) == (way, method, found.rows["seeds"][0]):
+                trials.setdefault((run["lr"], run["beta"]), []).append(run)
+        cells = []
+        for (lr, beta), runs in trials.items():
+            setting = f"lr {lr:g}" + ("" if beta is None else f", beta {beta:g}")
+            text = f"{setting}: {statistics.mean(run['score'] for run in runs):.2f}"
+            cells.append(f"**{text}**" if any(run["chosen"] for run in runs) else text)
+        yield f"| {method} | " + "; ".join(cells) + " |"
 
 
 def _about(runs: List[Dict[str, Any]]) -> List[str]:
