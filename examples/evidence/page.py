@@ -40,7 +40,7 @@ def published(rows: Dict[str, Any]) -> Iterator[str]:
 
 
 class Found:
-    """Complete cells by (way, method): those with the seeds asked for, or more, in every fold."""
+    """Complete cells by (way, method): those with `seeds`, or more, in every fold."""
 
     def __init__(self, rows: Dict[str, Any]):
         self.rows = rows

@@ -108,6 +108,12 @@ def folds(preset: Dict[str, Any]) -> Sequence[int]:
     return range(1, preset["folds"] + 1) or [0]
 
 
+def least_seeds(own: List[int], asked: List[int]) -> List[int]:
+    """Those without which a cell is not shown: of the seeds asked for the first, which settings are chosen
+    with, and those that are the preset's own, so that some cells may have more than others."""
+    return [seed for seed in asked if seed == asked[0] or seed in own]
+
+
 def cells(preset: Dict[str, Any], ways: List[str], methods: List[str]) -> Iterator[tuple]:
     """(way, method, fold) of all. The methods of a way follow each other."""
     for way in ways:

@@ -58,7 +58,9 @@ def setting_of(args):
     """Checked. Raises ValueError or FileNotFoundError."""
     preset = plan.load(args.preset)
     preset["base"] = args.base or preset["base"]
-    preset["seeds"] = args.seeds or preset["seeds"]
+    seeds = args.seeds or preset["seeds"]
+    preset["least_seeds"] = plan.least_seeds(preset["seeds"], seeds)
+    preset["seeds"] = seeds
     unknown = set(args.ways or []) - set(preset["ways"])
     if unknown:
         raise ValueError(f"--ways {' '.join(unknown)}: wanted some of {' '.join(preset['ways'])}")
@@ -86,7 +88,7 @@ class Experiment:
         self.rows = {
             "rate": rate,
             "splits": preset["splits"],
-            "seeds": preset["seeds"],
+            "seeds": preset["least_seeds"],
             "ways": list(preset["ways"]),
             "methods": list(plan.METHODS),
             "published": preset["published"],
