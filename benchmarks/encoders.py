@@ -22,6 +22,7 @@ from measure import (
     report,
 )
 from models import CUDA, DEVICE, ENCODERS, build, pretraining, training_step, waveforms
+from tqdm import tqdm
 from wavlm_transformers import our_names, transformers_wavlm
 
 from varan_fairseq.upstream.wavlm import WavLM
@@ -54,7 +55,7 @@ def size_of(encoder: str) -> float:
 
 def compare_readings(rounds: int):
     """A row a kind: seconds and megabytes of varan over those of last_layer."""
-    for encoder in (name for name in ENCODERS if name.endswith("base")):
+    for encoder in tqdm([name for name in ENCODERS if name.endswith("base")]):
         steps = {name: stepper(encoder, name) for name in READINGS}
         seconds = interleaved_seconds(steps, rounds)
         del steps
@@ -105,7 +106,7 @@ def compare_wavlm(rounds: int):
 
 def sizes():
     """A row an encoder: one training step."""
-    for encoder in ENCODERS:
+    for encoder in tqdm(ENCODERS):
         memory = in_fresh_process(__file__, encoder)
         _, model = build("varan_ctc", encoder)
         parameters = sum(parameter.numel() for parameter in model.w2v_encoder.parameters())

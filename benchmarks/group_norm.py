@@ -15,6 +15,7 @@ import os
 import torch
 from measure import interleaved_seconds, keep_freed_memory, report
 from models import CUDA, build, training_step
+from tqdm import tqdm
 
 BATCH, SECONDS, LABELS = (16, 15, 200) if CUDA else (2, 8, 100)
 
@@ -29,7 +30,7 @@ def main() -> None:
     keep_freed_memory()
     print(f"{BATCH} utterances of {SECONDS} s, the shortest 80% of that")
     rows = []
-    for name, grad_mult in (("frozen", 0.0), ("trained", 1.0)):
+    for name, grad_mult in tqdm([("frozen", 0.0), ("trained", 1.0)]):
         steps = {}
         for masked in (False, True):
             task, model = build("varan_ctc", mask_group_norm=masked, feature_grad_mult=grad_mult)

@@ -87,7 +87,8 @@ Rows = Union[List[Dict[str, Any]], List[List[Dict[str, Any]]]]
 
 
 def write_figures(path: str, rows: Rows, half: bool = True) -> None:
-    """Rows, or the rows of several tables, as JSON, with the command that made them and the machine (see `machine`)."""
+    """Rows, or the rows of several tables, as JSON, with the command that made them and the machine
+    (see `machine`)."""
     command = " ".join(["python", *sys.argv])
     about = {"command": command, "machine": machine(half), "rows": rows}
     write_lines(path, [json.dumps(about, indent=1)])

@@ -33,8 +33,7 @@ from varan_fairseq.files import write_lines  # noqa: E402
 EXPERIMENTS = ["digits", "conditions"]
 TABLES = {
     "evidence": page.summary,
-    "evidence-digits": page.lines,
-    "evidence-conditions": page.lines,
+    **{f"evidence-{name}": page.lines for name in EXPERIMENTS},
     "evidence-layers": layers.lines,
     "evidence-layers-conditions": layers.lines,
     "demo": compare.table,

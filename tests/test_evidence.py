@@ -376,7 +376,6 @@ class Known:
 def start(tmp_path, monkeypatch, *methods, **settings):
     monkeypatch.chdir(REPO)
     preset = {**plan.load("digits"), **settings}
-    preset["least_seeds"] = preset["seeds"]
     os.makedirs(tmp_path / "runs", exist_ok=True)
     monkeypatch.setattr(sys, "argv", ["run.py"])
     setting = experiment.Setting(preset, "data", "encoder.pt", str(tmp_path), [], [])

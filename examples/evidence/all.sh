@@ -19,11 +19,11 @@ grid() { # preset, data, options
     run $python examples/evidence/run.py "$1" --data "$work/$2" --encoder $encoder \
         --out "$work/results/$1" --jobs "$jobs" "${@:3}"
 }
-# ablations and five seeds with LoRA, then the rivals in every way of fine-tuning
+# the rivals in every way of fine-tuning; then, with LoRA, ablations and five seeds
 rivals="last_layer weighted_sum attentive hconv varan"
-grid digits digits-1000 --ways lora --seeds 1 2 3 4 5
-grid conditions conditions --ways lora --seeds 1 2 3 4 5
+grid prompts prompts --methods $rivals
 grid styles styles
 grid digits digits-1000 --methods $rivals
+grid digits digits-1000 --ways lora --seeds 1 2 3 4 5
 grid conditions conditions --methods $rivals
-grid prompts prompts --methods $rivals
+grid conditions conditions --ways lora --seeds 1 2 3 4 5

@@ -10,16 +10,15 @@ q(l|x) goes with it. The loss is CTC's in nats a label. Checkpoints are pickles:
 
 import argparse
 import json
-import os
 import statistics
 import sys
 
 import numpy as np
+import outcome
 import torch
 from tqdm import tqdm
 
 import varan_fairseq  # noqa: F401 (registers the models)
-from varan_fairseq.data.manifest import read_lines
 from varan_fairseq.decoding.finetuned import load_model
 from varan_fairseq.decoding.labelled import load_transcribed
 from varan_fairseq.decoding.split import STRICT, outputs
@@ -119,15 +118,12 @@ def main():
     parser.add_argument("--out", required=True, help="JSON to write")
     parser.add_argument("--max-tokens", type=int, default=1000000, help="samples a batch")
     args = parser.parse_args()
-    path = os.path.join(args.data, f"{args.split}.condition")
     rows = []
     try:
+        conditions = outcome.conditions(args.data, args.split)
         for checkpoint in args.checkpoints:
             losses, posterior = measure(checkpoint, args.data, args.split, args.max_tokens)
-            conditions = read_lines(path) if os.path.isfile(path) else [ALL] * len(losses)
-            if len(conditions) != len(losses):
-                raise ValueError(f"{path}: {len(conditions)} lines, wanted {len(losses)}")
-            rows.append(describe(losses, posterior, conditions))
+            rows.append(describe(losses, posterior, conditions or [ALL] * len(losses)))
     except (ValueError, OSError) as error:
         sys.exit(f"layers.py: {error}")
     about = {"command": " ".join(["python", *sys.argv]), "rows": rows}

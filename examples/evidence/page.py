@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
@@ -196,7 +196,7 @@ def _gains(found: Found) -> Iterator[str]:
         for other in others:
             cells = [_over(found, way, split, other) for way in ways]
             if any(cells):
-                yield f"| {other} | " + " | ".join(cell or "" for cell in cells) + " |"
+                yield f"| {other} | " + " | ".join(cells) + " |"
 
 
 def summary(experiments: Dict[str, Dict[str, Any]]) -> Iterator[str]:
@@ -210,12 +210,13 @@ def summary(experiments: Dict[str, Dict[str, Any]]) -> Iterator[str]:
             if "varan" in found.methods(way):
                 errors = found.errors(way, "varan", split, "as-trained")
                 rate = _rate(found, mean_rate(errors, found.lengths(split)))
-                gains = [_over(found, way, split, other) or "" for other in RIVALS]
+                gains = [_over(found, way, split, other) for other in RIVALS]
                 cells = " | ".join([f"{_unit(rows)} {rate}", *gains])
                 yield f"| {name}, {way} | {cells} |"
 
 
-def _over(found: Found, way: str, split: str, other: str) -> Optional[str]:
+def _over(found: Found, way: str, split: str, other: str) -> str:
+    """VARAN's gain over another; nothing where that is not there."""
     if other not in found.methods(way):
-        return None
+        return ""
     return _gain(found, way, split, ("varan", "as-trained"), other)

@@ -67,8 +67,8 @@ def presets() -> List[str]:
 
 
 def load(name: str) -> Dict[str, Any]:
-    """A preset, by name or by the path of a YAML. Raises ValueError naming a key that is missing,
-    unknown or of another kind, FileNotFoundError without the file."""
+    """A preset, by name or by the path of a YAML, and its `least_seeds`. Raises ValueError naming a key
+    that is missing, unknown or of another kind, FileNotFoundError without the file."""
     path = name if name.endswith(".yaml") else os.path.join(PRESETS, f"{name}.yaml")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no preset {path}; there are {', '.join(presets())}")
@@ -84,7 +84,7 @@ def load(name: str) -> Dict[str, Any]:
             )
     if not preset["seeds"] or not preset["splits"] or not preset["beta"]:
         raise ValueError(f"{path}: seeds, splits and beta need one value or more")
-    return preset
+    return {**preset, "least_seeds": preset["seeds"]}
 
 
 def _check(where: str, found: Any, keys: Dict[str, Any]) -> None:

@@ -58,9 +58,9 @@ def setting_of(args):
     """Checked. Raises ValueError or FileNotFoundError."""
     preset = plan.load(args.preset)
     preset["base"] = args.base or preset["base"]
-    seeds = args.seeds or preset["seeds"]
-    preset["least_seeds"] = plan.least_seeds(preset["seeds"], seeds)
-    preset["seeds"] = seeds
+    if args.seeds:
+        preset["least_seeds"] = plan.least_seeds(preset["seeds"], args.seeds)
+        preset["seeds"] = args.seeds
     unknown = set(args.ways or []) - set(preset["ways"])
     if unknown:
         raise ValueError(f"--ways {' '.join(unknown)}: wanted some of {' '.join(preset['ways'])}")
@@ -80,6 +80,14 @@ class Experiment:
         self.records, self.start = {}, time.time()
         preset = setting.preset
         folds, rate = plan.folds(preset), plan.rate(preset)
+
+        def of_each(read):
+            """Of each fold and split, what read(folder, split) says as text."""
+            return {
+                str(fold): {split: read(setting.data_of(fold), split) for split in preset["splits"]}
+                for fold in folds
+            }
+
         self.about = {
             "encoder": outcome.encoder_digest(setting.encoder),
             "data": outcome.data_digest(map(setting.data_of, folds)),
@@ -92,20 +100,10 @@ class Experiment:
             "ways": list(preset["ways"]),
             "methods": list(plan.METHODS),
             "published": preset["published"],
-            "lengths": {
-                str(fold): {
-                    split: " ".join(map(str, outcome.lengths(setting.data_of(fold), split, rate)))
-                    for split in preset["splits"]
-                }
-                for fold in folds
-            },
-            "conditions": {
-                str(fold): {
-                    split: "\n".join(outcome.conditions(setting.data_of(fold), split))
-                    for split in preset["splits"]
-                }
-                for fold in folds
-            },
+            "lengths": of_each(
+                lambda data, split: " ".join(map(str, outcome.lengths(data, split, rate)))
+            ),
+            "conditions": of_each(lambda data, split: "\n".join(outcome.conditions(data, split))),
         }
         self.seconds = self._earlier()
 

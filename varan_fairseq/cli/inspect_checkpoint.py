@@ -4,7 +4,6 @@ For a pre-trained or fine-tuned checkpoint of any supported kind, or the folder 
 kind, layers, width, normalisation, sample rate, parameters; for models of ours also how the
 layers are read, the prior, what trained and the labels.
 """
-
 # A module named inspect would hide Python's where a tool of this folder runs as a script.
 
 import argparse
