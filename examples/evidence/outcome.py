@@ -4,16 +4,12 @@ encoders from others."""
 import csv
 import hashlib
 import os
-import re
 from typing import Any, Dict, Iterable, List
 
 from omegaconf import OmegaConf
 
 from varan_fairseq.data.manifest import read_lines, read_manifest
 from varan_fairseq.pickles import peek
-from varan_fairseq.scoring.transcripts import distance
-
-_NUMBERED = re.compile(r"(.*) \(None-\d+\)")
 
 
 def trained(folder: str) -> Dict[str, Any]:
@@ -38,16 +34,13 @@ def trained(folder: str) -> Dict[str, Any]:
 def errors(folder: str, rate: str) -> List[int]:
     """Of each utterance that was decoded into a folder: words (WER) or labels (UER) wrong, or 1 for
     a wrong class (accuracy)."""
+    name = "utterances" if rate == "accuracy" else "errors"
+    with open(f"{folder}/{name}.tsv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     if rate == "accuracy":
-        with open(f"{folder}/utterances.tsv", encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            return [int(row["label"] != row["predicted"]) for row in rows]
-    ending = "word" if rate == "WER" else "units"
-    said, heard = (
-        [_NUMBERED.fullmatch(line)[1].split() for line in read_lines(f"{folder}/{name}.{ending}")]
-        for name in ("ref", "hypo")
-    )
-    return [distance(*pair) for pair in zip(said, heard)]
+        return [int(row["label"] != row["predicted"]) for row in rows]
+    column = "word_errors" if rate == "WER" else "unit_errors"
+    return [int(row[column]) for row in rows]
 
 
 def lengths(data: str, split: str, rate: str) -> List[int]:

@@ -19,7 +19,7 @@ from .emissions import Emissions
 from .search import Hypothesis, Search
 
 # The last one says that the others are of the same run.
-RESULTS = ("hypotheses.tsv", "alignment.txt", "nbest.tsv", "asr.json")
+RESULTS = ("hypotheses.tsv", "errors.tsv", "alignment.txt", "nbest.tsv", "asr.json")
 _CHUNK = 16  # utterances that a process searches at a time
 
 
@@ -33,11 +33,12 @@ class References(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """best: hypotheses of the N utterances. aligned: pairs of words of each. summary: see
-    `scoring.transcripts.summary`."""
+    """best: hypotheses of the N utterances. aligned: pairs of words of each. units: (errors, length)
+    of each. summary: see `scoring.transcripts.summary`."""
 
     best: List[Hypothesis]
     aligned: List[List[Tuple[str, str]]]
+    units: List[Tuple[int, int]]
     summary: Dict[str, Any]
 
 
@@ -95,7 +96,9 @@ def score(references: References, best: Sequence[Hypothesis]) -> Scored:
         for reference, hypothesis in zip(references.units, best)
     ]
     edits = [transcripts.edits(pairs) for pairs in aligned]
-    return Scored(list(best), aligned, transcripts.summary(edits, units, references.speakers))
+    return Scored(
+        list(best), aligned, units, transcripts.summary(edits, units, references.speakers)
+    )
 
 
 def rates(references: References, best: Sequence[Hypothesis]) -> Tuple[float, float]:
@@ -138,6 +141,12 @@ def write_results(
     numbered("asr_score", (each.score for each in best))
     rows = (f"{cell(name)}\t{cell(each.text)}" for name, each in zip(names, best))
     write("hypotheses.tsv", ["id\thypothesis", *rows])
+    words = map(transcripts.edits, scored.aligned)
+    rows = (
+        "\t".join(map(str, (cell(name), word.errors, word.length, *unit)))
+        for name, word, unit in zip(names, words, scored.units)
+    )
+    write("errors.tsv", ["id\tword_errors\twords\tunit_errors\tunits", *rows])
     aligned = sorted(zip(names, scored.aligned), key=lambda row: -transcripts.edits(row[1]).errors)
     lines = [line for row in aligned for line in [*transcripts.alignment_text(*row), ""]]
     write("alignment.txt", lines)
