@@ -20,7 +20,7 @@ import time
 import numpy as np
 import torch
 from consensus import BATCH, SECONDS, UTTERANCES, Spiky, batches
-from measure import interleaved_seconds, keep_freed_memory, write_figures
+from measure import cores, interleaved_seconds, keep_freed_memory, write_figures
 from models import CUDA, build
 
 from varan_fairseq.compat import import_decoder
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10 if CUDA else 3)
     parser.add_argument("--json", help="file for the figures")
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     keep_freed_memory()
     task, varan = build("varan_ctc", apply_mask=False)
     _, stock = build("wav2vec_ctc", apply_mask=False)
@@ -108,8 +108,7 @@ def main() -> None:
     assert len(grid) == SETTINGS
     emissions = encode(spiky, samples)
     took = {
-        len(each): search_split(search, emissions, os.cpu_count(), each)[1]
-        for each in (grid[:1], grid)
+        len(each): search_split(search, emissions, cores(), each)[1] for each in (grid[:1], grid)
     }
     one, twelve = (emissions.seconds + took[count] for count in (1, SETTINGS))
     rows.append({"what": "sweep of 12 settings / one", "ratio": round(twelve / one, 3)})

@@ -11,10 +11,10 @@ of one step, weights and optimizer included).
 
 import argparse
 import logging
-import os
 
 import torch
 from measure import (
+    cores,
     in_fresh_process,
     interleaved_seconds,
     keep_freed_memory,
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     if args.memory:
         print((memory_of if len(args.memory) > 1 else size_of)(*args.memory))
         return

@@ -10,10 +10,9 @@ fp16 on a GPU, float32 on a CPU. Medians, interleaved in one process.
 
 import argparse
 import logging
-import os
 
 import torch
-from measure import interleaved_seconds, keep_freed_memory, report
+from measure import cores, interleaved_seconds, keep_freed_memory, report
 from models import CUDA, build, training_step
 from tqdm import tqdm
 
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20 if CUDA else 7)
     parser.add_argument("--json", help="file for the figures")
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     keep_freed_memory()
     print(f"{BATCH} utterances of {SECONDS} s, the shortest 80% of that")
     rows = []

@@ -10,11 +10,10 @@ states, each in a fresh process.
 """
 
 import argparse
-import os
 import statistics
 
 import torch
-from measure import in_fresh_process, interleaved_seconds, peak_megabytes, report
+from measure import cores, in_fresh_process, interleaved_seconds, peak_megabytes, report
 from torch import nn
 from torch.nn import functional as F
 
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", nargs=2, metavar=("SIZE", "WORK"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     if args.memory:
         print(peak_megabytes(workloads(args.memory[0])[args.memory[1]]))
         return

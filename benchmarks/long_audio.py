@@ -26,7 +26,7 @@ import editdistance
 import numpy as np
 import soundfile
 import torch
-from measure import in_fresh_process, peak_megabytes, write_figures
+from measure import cores, in_fresh_process, peak_megabytes, write_figures
 from tqdm import tqdm
 
 import varan_fairseq
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     if args.memory:
         print(json.dumps(peak_megabytes(transcription(args.checkpoint, args.recording)[0])))
         return

@@ -13,12 +13,12 @@ storing it in half precision does to the emissions.
 
 import argparse
 import logging
-import os
 import statistics
 from types import SimpleNamespace
 
 import torch
 from measure import (
+    cores,
     in_fresh_process,
     interleaved_seconds,
     keep_freed_memory,
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", metavar="MODE", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     if args.memory:
         print(training_memory(args.memory))
         return

@@ -74,12 +74,17 @@ def _status(key: str) -> float:
         return next(int(line.split()[1]) / 2**10 for line in file if line.startswith(key))
 
 
+def cores() -> int:
+    """CPU cores that this process may use: all, or what `taskset` leaves."""
+    return len(os.sched_getaffinity(0))
+
+
 def machine(half: bool = True) -> str:
     """What the figures are of. half: whether the benchmark uses fp16 on a GPU."""
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name() + (", fp16" if half else "")
     else:
-        device = f"{os.cpu_count()} CPU cores, float32"
+        device = f"{cores()} CPU core{'s' * (cores() > 1)}, float32"
     return f"{device}, torch {torch.__version__}"
 
 

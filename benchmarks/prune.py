@@ -10,11 +10,10 @@ a GPU, float32 on a CPU. What feature encoder and blocks cost by themselves says
 
 import argparse
 import logging
-import os
 
 import torch
 from consensus import SECONDS, UTTERANCES, Spiky, batches
-from measure import interleaved_seconds, keep_freed_memory, report
+from measure import cores, interleaved_seconds, keep_freed_memory, report
 from models import CUDA, ENCODERS, build
 
 BLOCKS = 8
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10 if CUDA else 3)
     parser.add_argument("--json", help="file for the figures")
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     keep_freed_memory()
     models = {}
     for blocks in (12, BLOCKS):

@@ -10,11 +10,11 @@ that the first two steps add to the model, each in a fresh process.
 
 import argparse
 import logging
-import os
 import statistics
 
 import torch
 from measure import (
+    cores,
     in_fresh_process,
     interleaved_seconds,
     keep_freed_memory,
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--memory", metavar="MODEL", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     if args.memory:
         step, _ = stepper(args.memory)
         print(peak_megabytes(lambda: (step(), step())))
