@@ -1,8 +1,10 @@
 """Every recipe trains: a tiny encoder, three updates, CPU."""
 
 import glob
+import itertools
 import os
 import re
+import sys
 
 import pytest
 import torch
@@ -12,6 +14,11 @@ from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.models import MODEL_DATACLASS_REGISTRY
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
+
+sys.path.insert(0, os.path.join(REPO, "examples", "demo"))
+import compare  # noqa: E402 (scripts of a folder)
+import posterior  # noqa: E402
+import pre_norm  # noqa: E402
 
 RECIPES = sorted(glob.glob(os.path.join(REPO, "examples", "*.yaml")))
 # The demo's pre-training recipes are run by test_end_to_end.py.
@@ -34,6 +41,16 @@ def test_no_two_recipes_share_a_folder():
     loaded = [OmegaConf.to_container(OmegaConf.load(path)) for path in RECIPES]
     folders = [cfg["checkpoint"]["save_dir"].replace("/${task.data}", "") for cfg in loaded]
     assert len(folders) >= 34 and len(set(folders)) == len(folders)
+
+
+def test_the_demos_add_what_their_recipe_lacks():
+    recipe = OmegaConf.load(os.path.join(REPO, "examples", "demo", "finetune.yaml"))
+    budgets = [base["finetune"] for c in compare.CORPORA.values() for base in list(c.values())[1:]]
+    lists = [compare.HUBERT, *budgets, *compare.FINETUNE.values(), *posterior.VARIANTS.values()]
+    lists += [*pre_norm.READINGS.values(), *pre_norm.WAYS.values()]
+    for override in itertools.chain(*lists):
+        section, name = override.split("=")[0].lstrip("+").split(".")
+        assert (name in list(recipe[section])) != override.startswith("+"), override
 
 
 def encoder_of(name):

@@ -29,7 +29,7 @@ WORK = "work/digits"
 DATA = f"{WORK}/data"
 READINGS = {
     "auto": [],
-    "false": ["+model.layer_norm=false"],
+    "false": ["model.layer_norm=false"],
 }
 BUDGET = ["model.feature_grad_mult=0", "optimization.max_update=300"]
 WAYS = {
