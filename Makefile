@@ -66,6 +66,7 @@ bench: setup
 	$(VENV)/bin/python benchmarks/lora.py
 	$(VENV)/bin/python benchmarks/encoders.py
 	$(VENV)/bin/python benchmarks/encoders.py --sizes
+	$(VENV)/bin/python benchmarks/group_norm.py
 	$(VENV)/bin/python benchmarks/consensus.py
 	$(VENV)/bin/python benchmarks/decoding.py
 	$(VENV)/bin/python benchmarks/vocabulary.py
@@ -76,7 +77,6 @@ gpu: setup
 
 # the same in half precision where there is a GPU, and what waits for it
 bench-gpu: gpu bench
-	$(VENV)/bin/python benchmarks/group_norm.py
 	$(VENV)/bin/python -m pytest -q tests/test_synchronisation.py
 
 clean:

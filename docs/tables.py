@@ -31,6 +31,22 @@ from measure import markdown  # noqa: E402
 from varan_fairseq.files import write_lines  # noqa: E402
 
 EXPERIMENTS = ["digits", "conditions"]
+COSTS = ["step", "lora-cost", "decoding"]
+
+
+def costs(results):
+    """What matters of three benchmarks, on one page."""
+    step, (training, _, _), decoding = (results[name] for name in COSTS)
+    yield "| | time | memory |"
+    yield "| --- | --- | --- |"
+    ours = next(row for row in step if row["model"] == "varan_ctc")
+    yield f"| a training step, against `wav2vec_ctc` | {ours['time']} | {ours['memory']} |"
+    for name, row in ((row["training"], row) for row in training):
+        if name in ("lora", "probe"):
+            yield f"| {name}, against full fine-tuning | {row['time']} | {row['memory']} |"
+    yield f"| decoding, against `wav2vec_ctc` | {decoding[0]['ratio']} | |"
+
+
 TABLES = {
     "evidence": page.summary,
     **{f"evidence-{name}": page.lines for name in EXPERIMENTS},
@@ -50,10 +66,15 @@ TABLES = {
     "depth": depth.table,
     "corpora": markdown,
     "first-hour": first_hour.table,
+    "costs": costs,
     "step": markdown,
     "heads": markdown,
     "vocabulary": markdown,
     "prune": markdown,
+    "lora-cost": markdown,
+    "encoders-cost": markdown,
+    "encoders-sizes": markdown,
+    "group-norm": markdown,
 }
 MARKED = re.compile(r"<!-- table: ([\w-]+)( \d+)? -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -63,7 +84,12 @@ def pages():
 
 
 def results(name):
-    """What a file in docs/results/ holds: `command` and `rows`; of the evidence, all experiments."""
+    """What a file in docs/results/ holds: `command` and `rows`; for a table that has several, theirs."""
+    if name == "costs":
+        return {
+            "command": "make bench",
+            "rows": {each: results(each)["rows"] for each in COSTS},
+        }
     if name == "evidence":
         return {
             "command": "make evidence",
