@@ -7,7 +7,7 @@ HuBERT's paper (arXiv 2106.07447), on clusters of MFCC and then of the first rou
 Makes all speech that is to be had without an account (English and Spanish prompts, digit strings,
 speaking styles, prose; training parts alone), and leaves OUT/round2/checkpoint_last.pt. About
 an hour on one core; what is there already is not made again. One thread, so that the same machine
-makes the same weights.
+makes the same weights (other processors round otherwise: other weights, as good).
 """
 
 import argparse
