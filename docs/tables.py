@@ -41,9 +41,10 @@ def costs(results):
     yield "| --- | --- | --- |"
     ours = next(row for row in step if row["model"] == "varan_ctc")
     yield f"| a training step, against `wav2vec_ctc` | {ours['time']} | {ours['memory']} |"
-    for name, row in ((row["training"], row) for row in training):
-        if name in ("lora", "probe"):
-            yield f"| {name}, against full fine-tuning | {row['time']} | {row['memory']} |"
+    for row in training:
+        if row["training"] in ("lora", "probe"):
+            about = f"{row['training']}, against full fine-tuning"
+            yield f"| {about} | {row['time']} | {row['memory']} |"
     yield f"| decoding, against `wav2vec_ctc` | {decoding[0]['ratio']} | |"
 
 

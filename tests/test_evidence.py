@@ -131,7 +131,7 @@ def test_presets(name, monkeypatch):
     with open(f"{FOLDER}/presets/{name}.yaml") as file:
         assert file.read().startswith(f"# python examples/evidence/run.py {name} ")
     assert all(len(values) == len(preset["splits"]) for values in preset["published"].values())
-    assert len(preset["seeds"]) >= 3
+    assert len(preset["seeds"]) >= 3 and len(preset["beta"]) == 2
     setting = experiment.Setting(preset, "data", "encoder.pt", "out", [], [])
     for way in preset["ways"]:
         for method in plan.METHODS:
