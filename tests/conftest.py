@@ -1,12 +1,12 @@
 """Small things that tests share. Nothing here computes what a test checks."""
 
 import os
-import subprocess
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of parallel jobs fight each other
 
 import numpy as np
+import preloaded
 import pytest
 import soundfile
 import torch
@@ -265,14 +265,7 @@ def command(name):
 
 def shell(*arguments, cwd=REPO, check=True):
     """Runs a command; returns stdout and stderr together. Fails the test with them."""
-    done = subprocess.run(
-        [str(argument) for argument in arguments],
-        cwd=str(cwd),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        universal_newlines=True,
-        env={**os.environ, "HYDRA_FULL_ERROR": "1"},
-    )
+    done = preloaded.run(arguments, cwd, env={**os.environ, "HYDRA_FULL_ERROR": "1"})
     if check:
         assert done.returncode == 0, done.stdout[-6000:]
     else:

@@ -101,7 +101,7 @@ def test_a_sweep_with_a_run_that_is_queued_again(tmp_path):
     again = shell(*sweep(folder, "basic", lr="[0.001]", seed="1"), cwd=folder)
     assert "this run is finished" in again
     script = os.path.join(REPO, "examples", "cluster", "table.py")
-    lines = shell(sys.executable, script, "checkpoints/sweep", cwd=folder).strip().split("\n")
+    lines = shell(script, "checkpoints/sweep", cwd=folder).strip().split("\n")
     lines = lines[lines.index(next(line for line in lines if line.startswith("|"))) :]
     assert lines[0] == "| optimization.lr | seeds | wer | 95% interval |"
     assert len(lines) == 4 and all("| 1 2 |" in line for line in lines[2:])

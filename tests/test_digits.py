@@ -40,7 +40,7 @@ def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     sizes = ["--train", "500", "--valid", "40", "--test", "60"]
     data = str(folder / "data")
-    shell(sys.executable, "-W", "ignore", "manifests/digits.py", data, *sizes)
+    shell("manifests/digits.py", data, *sizes)
     base = save_pretrained(folder / "base.pt", **SHAPE)
     recipe = os.path.join(REPO, "examples", "demo", "finetune.yaml")
     checkpoint = train(

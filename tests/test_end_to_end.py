@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import subprocess
 import sys
 
 import editdistance
@@ -107,7 +108,7 @@ def test_what_training_logs(run):
 def test_the_tables_hubert(run, tmp_path):
     """The other base of the demo: labels by k-means, HuBERT, LoRA on it."""
     data = run[0]
-    shell(sys.executable, "examples/demo/kmeans.py", data, "--clusters", "5")
+    shell("examples/demo/kmeans.py", data, "--clusters", "5")
     with open(os.path.join(data, "train.km")) as lines:
         frames = [len(line.split()) for line in lines]
     samples = [size for _, size in read_manifest(os.path.join(data, "train.tsv")).entries]
@@ -188,9 +189,7 @@ def test_decoding_without_the_pretrained_file(run, tmp_path, capsys):
     data, checkpoint, _ = run
     base = os.path.dirname(os.path.dirname(checkpoint))
     text = shell(
-        sys.executable,
-        "-m",
-        "varan_fairseq.cli.infer",
+        command("varan-infer"),
         "task=audio_finetuning",
         "task.labels=ltr",
         "common_eval.path=finetuned/checkpoint_last.pt",
@@ -202,9 +201,9 @@ def test_decoding_without_the_pretrained_file(run, tmp_path, capsys):
         cwd=base,
     )
     assert "6 utterances, 12 words" in text
-    assert scores(os.path.join(base, "finetuned", "decode-test-viterbi-checkpoint_last-layer2"))["reading"] == {
-        "decode_layer": 2
-    }
+    assert scores(os.path.join(base, "finetuned", "decode-test-viterbi-checkpoint_last-layer2"))[
+        "reading"
+    ] == {"decode_layer": 2}
 
 
 def test_a_part_of_a_split_is_not_scored(run, tmp_path, capsys):
@@ -276,9 +275,7 @@ def test_stock_infer_script(run, tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "path").mkdir()
     os.symlink(os.path.join(path, "examples"), str(tmp_path / "path" / "examples"))
-    shell(
-        "env",
-        f"PYTHONPATH={tmp_path}/path",
+    arguments = [
         sys.executable,
         script,
         "task=audio_finetuning",
@@ -294,8 +291,9 @@ def test_stock_infer_script(run, tmp_path):
         "dataset.required_batch_size_multiple=1",
         "hydra.run.dir=.",
         "common_eval.model_overrides=\"{'combine':'log_linear'}\"",
-        cwd=tmp_path,
-    )
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}/path"}
+    subprocess.run(arguments, cwd=str(tmp_path), env=environment, check=True)
     found = (tmp_path / "results" / "wer").read_text().split()[1]
     ours = decode(run, tmp_path / "ours", "--combine", "log_linear")
     assert float(found) == pytest.approx(ours["wer"])

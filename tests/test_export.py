@@ -5,9 +5,8 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
+import preloaded
 import pytest
 import torch
 from build import batch, build_model, setup_task, train
@@ -358,7 +357,10 @@ def test_malformed_cards(run, copy, tmp_path):
         ({"base": {"file": "x"}}, "malformed: base.sha256 is missing"),
         ({"labels": [["A", "many"]]}, "malformed: a label is .'A', 'many'., wanted"),
         ({"config": {}}, "malformed: config.model is missing"),
-        ({"config": config_with(good, "task", labels="${env:HOME}")}, "config.task.labels is '..env:HOME.', "),
+        (
+            {"config": config_with(good, "task", labels="${env:HOME}")},
+            "config.task.labels is '..env:HOME.', ",
+        ),
         (
             {"config": config_with(good, "model", _name="wav2vec_ctc")},
             "made with model 'wav2vec_ctc'",
@@ -486,18 +488,20 @@ sys.exit(export.main(sys.argv[2:]))
 """
 
 
-def killed(after, *arguments):
+@pytest.fixture
+def killed(tmp_path):
     """Runs varan-export and kills it as it is about to rename its file number `after`."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KILL, str(after), *map(str, arguments)],
-        cwd=REPO,
-        stdout=subprocess.DEVNULL,
-    )
-    return done.returncode == -signal.SIGKILL
+    (tmp_path / "kill.py").write_text(KILL)
+
+    def run(after, *arguments):
+        done = preloaded.run([tmp_path / "kill.py", after, *arguments], REPO)
+        return done.returncode == -signal.SIGKILL
+
+    return run
 
 
 @pytest.mark.parametrize("after", [0, 1])
-def test_killed_while_exporting_an_adapter(run, copy, after):
+def test_killed_while_exporting_an_adapter(run, copy, killed, after):
     old = read_adapter(copy)
     assert killed(after, "adapter", run[3], copy, "--half")
     kept = read_adapter(copy)
@@ -509,7 +513,7 @@ def test_killed_while_exporting_an_adapter(run, copy, after):
 
 
 @pytest.mark.parametrize("command", ["merge", "restore"])
-def test_killed_while_writing_a_checkpoint(run, adapter, tmp_path, command):
+def test_killed_while_writing_a_checkpoint(run, adapter, killed, tmp_path, command):
     (tmp_path / "out.pt").write_text("old")
     source = [run[3]] if command == "merge" else [adapter, run[2]]
     assert killed(0, command, *source, tmp_path / "out.pt")

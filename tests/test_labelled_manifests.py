@@ -5,11 +5,11 @@ import itertools
 import os
 import re
 import runpy
-import subprocess
 import sys
 from unittest import mock
 
 import numpy as np
+import preloaded
 import pytest
 import soundfile
 from build import setup_classification
@@ -37,12 +37,8 @@ def plant(sound, root, names):
 
 def script(name, *arguments):
     """Output of a script of manifests/."""
-    done = subprocess.run(
-        [sys.executable, os.path.join(REPO, "manifests", f"{name}.py"), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    )
+    program = os.path.join(REPO, "manifests", f"{name}.py")
+    done = preloaded.run([program, *arguments], REPO, separate=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -3,10 +3,10 @@
 import gzip
 import importlib.util
 import os
-import subprocess
 import sys
 
 import numpy as np
+import preloaded
 import pytest
 import soundfile
 from conftest import REPO
@@ -27,13 +27,8 @@ def script(name):
 
 
 def run(name, *arguments):
-    return subprocess.run(
-        [sys.executable, os.path.join(REPO, "manifests", name + ".py"), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        cwd=REPO,
-    )
+    program = os.path.join(REPO, "manifests", name + ".py")
+    return preloaded.run([program, *arguments], REPO, separate=True)
 
 
 def test_letters():
@@ -150,7 +145,9 @@ def test_asterisk_corpus(asterisk, tmp_path, code):
         assert all(samples == 8000 for _, samples in manifest.entries)
     assert len(set(names)) == 20
     words = {"en": "MESSAGE NUMBER NINETEEN", "es": "MESSAGE NUMBER DIECINUEVE"}[code]
-    texts = [(tmp_path / "out" / f"{split}.wrd").read_text() for split in ("train", "valid", "test")]
+    texts = [
+        (tmp_path / "out" / f"{split}.wrd").read_text() for split in ("train", "valid", "test")
+    ]
     assert words in "".join(texts)
 
 

@@ -20,7 +20,7 @@ import pretrain  # noqa: E402 (a script of that folder)
 def prose(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("prose"))
     options = ["--train", "6", "--valid", "2"]
-    shell(sys.executable, "-W", "ignore", "manifests/sentences.py", folder, *options)
+    shell("manifests/sentences.py", folder, *options)
     return folder
 
 
@@ -36,7 +36,7 @@ def test_sentences(prose, tmp_path):
         assert all(3 <= len(text.split()) <= 14 for text in texts[split])
     assert not set(texts["train"]) & set(texts["valid"])
     options = ["--train", "6", "--valid", "2"]
-    shell(sys.executable, "-W", "ignore", "manifests/sentences.py", tmp_path, *options)
+    shell("manifests/sentences.py", tmp_path, *options)
     for name in ("train.wrd", "train/00003.wav"):
         assert filecmp.cmp(f"{prose}/{name}", tmp_path / name, shallow=False)
 
