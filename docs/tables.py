@@ -77,6 +77,10 @@ TABLES = {
     "encoders-sizes": markdown,
     "group-norm": markdown,
 }
+TOGETHER = {
+    "costs": ("make bench", {name: name for name in COSTS}),
+    "evidence": ("make evidence", {name: f"evidence-{name}" for name in EXPERIMENTS}),
+}
 MARKED = re.compile(r"<!-- table: ([\w-]+)( \d+)? -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -86,16 +90,9 @@ def pages():
 
 def results(name):
     """What a file in docs/results/ holds: `command` and `rows`; for a table that has several, theirs."""
-    if name == "costs":
-        return {
-            "command": "make bench",
-            "rows": {each: results(each)["rows"] for each in COSTS},
-        }
-    if name == "evidence":
-        return {
-            "command": "make evidence",
-            "rows": {each: results(f"evidence-{each}")["rows"] for each in EXPERIMENTS},
-        }
+    if name in TOGETHER:
+        command, files = TOGETHER[name]
+        return {"command": command, "rows": {key: results(files[key])["rows"] for key in files}}
     with open(os.path.join(DOCS, "results", f"{name}.json"), encoding="utf-8") as file:
         return json.load(file)
 

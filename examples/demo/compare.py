@@ -56,7 +56,7 @@ CORPORA = {
             finetune=[
                 "optimization.max_update=400",
                 "dataset.max_tokens=500000",
-                "+dataset.batch_size=8",
+                "dataset.batch_size=8",
             ],
         ),
     ),

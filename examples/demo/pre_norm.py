@@ -85,7 +85,7 @@ def main():
     os.makedirs(WORK, exist_ok=True)
     if not os.path.exists(f"{DATA}/dict.ltr.txt"):
         call(["python", "manifests/digits.py", DATA], f"{WORK}/data.log", bars=True)
-    large = ["+model.layer_norm_first=true", "+model.extractor_mode=layer_norm"]
+    large = ["model.layer_norm_first=true", "model.extractor_mode=layer_norm"]
     large += ["task.normalize=true"]
     pretrained = pretrain(f"{WORK}/pretrain_pre_norm", DATA, "hubert", large, args.jobs)
     runs = folder_of(f"{WORK}/pre_norm", args.set)

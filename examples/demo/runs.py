@@ -69,6 +69,16 @@ def _follow(process, log, updates):
                 bar.update(int(steps[-1]) - bar.n)
 
 
+def as_overrides(recipe, settings):
+    """KEY=VALUE of each setting as hydra wants it: with a plus where the recipe lacks the key."""
+    for setting in settings:
+        key, value = setting.lstrip("+").split("=", 1)
+        section, name = key.split(".", 1)
+        # `name in recipe[section]` is False for a value of ???
+        known = section in recipe and name in list(recipe[section])
+        yield f"{'' if known else '+'}{key}={value}"
+
+
 def train(name, config, overrides, threads=None, folder="examples/demo"):
     """fairseq-hydra-train of a config in `folder` unless its checkpoint is there; returns the
     checkpoint."""
@@ -79,7 +89,7 @@ def train(name, config, overrides, threads=None, folder="examples/demo"):
         recipe = OmegaConf.load(f"{folder}/{config}.yaml")
         given = OmegaConf.from_dotlist([item.lstrip("+") for item in overrides])
         call(
-            command + [f"checkpoint.save_dir={name}", *overrides],
+            command + list(as_overrides(recipe, [f"checkpoint.save_dir={name}", *overrides])),
             os.path.join(name, "train.log"),
             threads,
             updates=OmegaConf.merge(recipe, given).optimization.max_update,

@@ -17,7 +17,7 @@ from plan import METHODS, Run, rate
 from varan_fairseq.files import write_lines
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "demo"))
-from runs import BIN, ENVIRONMENT  # noqa: E402
+from runs import BIN, ENVIRONMENT, as_overrides  # noqa: E402
 
 
 class Failed(Exception):
@@ -66,12 +66,7 @@ def training(setting: Setting, run: Run) -> List[str]:
         overrides["common.tensorboard_logdir"] = f"{folder}/tensorboard"
     command = ["fairseq-hydra-train", *(["--multirun"] if setting.launch else [])]
     command += ["--config-dir", config_dir, "--config-name", config_name, *setting.launch]
-    for key, value in overrides.items():
-        section, name = key.split(".", 1)
-        known = section in recipe and name in list(recipe[section].keys())  # ??? among them
-        plus = "" if known else "+"
-        command.append(f"{plus}{key}={value}")
-    return command
+    return command + list(as_overrides(recipe, [f"{key}={overrides[key]}" for key in overrides]))
 
 
 def recipe_of(preset: Dict[str, Any], way: str) -> str:
