@@ -30,7 +30,7 @@ from measure import markdown  # noqa: E402
 
 from varan_fairseq.files import write_lines  # noqa: E402
 
-EXPERIMENTS = ["digits", "conditions"]
+EXPERIMENTS = ["digits", "digits_longer", "conditions"]
 COSTS = ["step", "lora-cost", "decoding"]
 
 
