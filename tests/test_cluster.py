@@ -25,10 +25,10 @@ SMALL = [
     "model.posterior_heads=4",
     "model.mask_channel_length=8",
 ]
-RUNS = [f"lr_{lr}-beta_0.05-seed_{seed}" for lr in ("0.001", "0.002") for seed in (1, 2)]
+RUNS = [f"lr_0.001-beta_0.05-seed_{seed}" for seed in (1, 2)]
 
 
-def sweep(folder, launcher, lr="[0.001],[0.002]", seed="1,2"):
+def sweep(folder, launcher, seed="1,2"):
     """The command, to be run in a folder."""
     return [
         command("fairseq-hydra-train"),
@@ -42,7 +42,7 @@ def sweep(folder, launcher, lr="[0.001],[0.002]", seed="1,2"):
         f"common.user_dir={REPO}/varan_fairseq",
         "task.data=../data",
         "model.w2v_path=../base.pt",
-        f"optimization.lr={lr}",
+        "optimization.lr=[0.001]",
         f"common.seed={seed}",
         *SMALL,
     ]
@@ -98,13 +98,13 @@ def test_a_sweep_with_a_run_that_is_queued_again(tmp_path):
         state = torch.load(os.path.join(folder, "checkpoints", "sweep", run, "checkpoint_last.pt"))
         assert state["optimizer_history"][-1]["num_updates"] == 20
         assert state["cfg"]["checkpoint"]["save_dir"].endswith(run)
-    again = shell(*sweep(folder, "basic", lr="[0.001]", seed="1"), cwd=folder)
+    again = shell(*sweep(folder, "basic", seed="1"), cwd=folder)
     assert "this run is finished" in again
     script = os.path.join(REPO, "examples", "cluster", "table.py")
     lines = shell(script, "checkpoints/sweep", cwd=folder).strip().split("\n")
     lines = lines[lines.index(next(line for line in lines if line.startswith("|"))) :]
-    assert lines[0] == "| optimization.lr | seeds | wer | 95% interval |"
-    assert len(lines) == 4 and all("| 1 2 |" in line for line in lines[2:])
+    assert lines[0] == "| seeds | wer | 95% interval |"
+    assert len(lines) == 3 and "| 1 2 |" in lines[2]
 
 
 @pytest.mark.parametrize("name", ["one_node", "two_nodes"])
