@@ -56,26 +56,27 @@ def finish(preset, cell, score):
                 scores[job.run] = score(job.run)
 
 
+@pytest.mark.parametrize("way, count", [("lora", 3), ("probe", 4)])
 @pytest.mark.parametrize("method", plan.METHODS)
-def test_a_cell_tries_chooses_and_tests(preset, method):
-    way = preset["ways"]["lora"]
+def test_a_cell_tries_chooses_and_tests(preset, method, way, count):
+    cell, way = (way, method, 0), preset["ways"][way]
 
     def score(run):  # the second learning rate, and of betas the second
         return -abs(run.lr - way["lr"][1]) - (run.beta or 0)
 
-    rounds, scores, tested = finish(preset, ("lora", method, 0), score)
-    assert sum(map(len, rounds)) == plan.count(preset)
+    rounds, scores, tested = finish(preset, cell, score)
+    assert sum(map(len, rounds)) == plan.count(preset, cell)
     trials = [run for run in scores if run.seed == 1]
-    assert len(trials) == 3 == len(set(trials))
+    assert len(trials) == count == len(set(trials))
     betas = {run.beta for run in trials}
     assert betas == ({0.05, 0.005} if method in plan.WITH_BETA else {None})
     assert {run.seed for run in tested} == {1, 2, 3} and len(tested) == 3
     assert {run.lr for run in tested} == {way["lr"][1]}
     assert {run.beta for run in tested} == {0.005 if method in plan.WITH_BETA else None}
-    best = plan.chosen(preset, ("lora", method, 0), scores)
+    best = plan.chosen(preset, cell, scores)
     assert best == next(run for run in tested if run.seed == 1)
     beta = "-beta0.005" if method in plan.WITH_BETA else ""
-    assert best.name == f"lora-{method}-lr{way['lr'][1]:g}{beta}-seed1"
+    assert best.name == f"{cell[0]}-{method}-lr{way['lr'][1]:g}{beta}-seed1"
 
 
 def test_nothing_is_chosen_before_every_trial_has_a_score(preset):

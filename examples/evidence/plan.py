@@ -138,9 +138,9 @@ def jobs(preset: Dict[str, Any], cell: tuple, scores: Dict[Run, float], tested: 
     return [Job(run, run in scores) for run in runs if run not in tested]
 
 
-def count(preset: Dict[str, Any]) -> int:
+def count(preset: Dict[str, Any], cell: tuple) -> int:
     """Jobs of a cell in all."""
-    way = next(iter(preset["ways"].values()))
+    way = preset["ways"][cell[0]]
     return len(way["lr"]) + len(way["more_lr"]) + 2 * len(preset["seeds"]) - 1
 
 

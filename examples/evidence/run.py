@@ -183,7 +183,7 @@ class Experiment:
 
 def work(found, jobs):
     """Does all jobs, `jobs` at a time; returns what failed: (run, why)."""
-    total = len(found.cells) * plan.count(found.setting.preset)
+    total = sum(plan.count(found.setting.preset, cell) for cell in found.cells)
     running, failed = {}, {}
     with futures.ThreadPoolExecutor(jobs) as pool, tqdm(
         total=total, initial=found.done(), unit="job", smoothing=0.05
