@@ -75,6 +75,7 @@ OPTIONS = [
     {},
     {"layer_norm": True},
     {"head_dim": 3},
+    {"head_dim": 3, "head_activation": "relu"},
     {"shared_head": True},
     {"layer_embedding": True},
     {"posterior": "static"},

@@ -394,6 +394,7 @@ def test_no_safetensors(run, copy, tmp_path):
         ({"lora_rank": 0, "lora_magnitude": False}, "model.lora_rank=0, made with 4"),
         ({"lora_alpha": 8.0}, "model.lora_alpha=8.0, made with 16.0"),
         ({"head_dim": 3}, "model.head_dim=3, made with 0"),
+        ({"head_dim": 3, "head_activation": "relu"}, "model.head_activation=relu, made with none"),
         ({"aggregation": "last_layer"}, "model.aggregation=last_layer, made with varan"),
         ({"adapter": "gone"}, "no adapter gone"),
     ],

@@ -26,5 +26,6 @@ grid styles styles
 grid digits digits-1000 --methods $rivals
 grid digits digits-1000 --ways lora --seeds 1 2 3 4 5
 grid digits_longer digits-1000 --methods last_layer weighted_sum varan
+grid digits_heads digits-1000 --methods $rivals
 grid conditions conditions --methods $rivals
 grid conditions conditions --ways lora --seeds 1 2 3 4 5

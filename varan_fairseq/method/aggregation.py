@@ -31,6 +31,7 @@ def build_aggregation(
     num_classes: int,
     shared_head: bool = False,
     head_dim: int = 0,
+    head_activation: str = "none",
     dropout: float = 0.0,
     layer_norm: bool = False,
     posterior: str = "input",
@@ -42,8 +43,8 @@ def build_aggregation(
 ) -> nn.Module:
     """An aggregation by name (one of `AGGREGATIONS`, else ValueError).
 
-    num_layers: L. dim: width D. num_classes: V. shared_head, head_dim, dropout: see
-    `heads`. layer_norm: give layers 1 .. L-1 a LayerNorm each before anything reads
+    num_layers: L. dim: width D. num_classes: V. shared_head, head_dim, head_activation,
+    dropout: see `heads`. layer_norm: give layers 1 .. L-1 a LayerNorm each before anything reads
     them; layer L has passed the encoder's own last norm already. posterior: one of `POSTERIORS`,
     what VARAN's q depends on. posterior_heads, layer_embedding, posterior_lr_multiplier,
     posterior_centred: see `LayerPosterior`. pooled: heads read the mean over valid frames, one
@@ -55,9 +56,8 @@ def build_aggregation(
         raise ValueError(f"unknown posterior {posterior!r}: choose one of {', '.join(POSTERIORS)}")
 
     def heads(layers: int = 1, width: int = dim, **shared) -> ProbingHeads:
-        return ProbingHeads(
-            width, num_classes, layers, head_dim=head_dim, dropout=dropout, **shared
-        )
+        maps = {"head_dim": head_dim, "activation": head_activation, "dropout": dropout}
+        return ProbingHeads(width, num_classes, layers, **maps, **shared)
 
     def network() -> LayerPosterior:
         return LayerPosterior(

@@ -2,25 +2,41 @@
 
 from torch import Tensor, nn
 
+ACTIVATIONS = ("none", "relu")
+
 
 def probing_head(
-    dim: int, num_classes: int, head_dim: int = 0, dropout: float = 0.0
+    dim: int, num_classes: int, head_dim: int = 0, dropout: float = 0.0, activation: str = "none"
 ) -> nn.Sequential:
     """[..., D] -> [..., V]: dropout and a linear map, or, with head_dim k > 0, two linear
-    maps D -> k -> V with no non-linearity between (method.md, "Speech recognition")."""
+    maps D -> k -> V (method.md, "Speech recognition"). activation: one of `ACTIVATIONS`, between
+    the two; the method has none."""
     widths = [dim, head_dim, num_classes] if head_dim else [dim, num_classes]
     linears = [nn.Linear(a, b) for a, b in zip(widths, widths[1:])]
     for linear in linears:
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)
-    return nn.Sequential(nn.Dropout(dropout), *linears)
+    between = [nn.ReLU()] if activation == "relu" else []
+    return nn.Sequential(nn.Dropout(dropout), linears[0], *between, *linears[1:])
+
+
+def check_head(head_dim: int, activation: str) -> None:
+    """Raises ValueError for what no `probing_head` can be."""
+    if head_dim < 0:
+        raise ValueError(f"head_dim must be 0 (no bottleneck) or more, got {head_dim}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"head_activation={activation}: choose one of {', '.join(ACTIVATIONS)}")
+    if activation != "none" and not head_dim:
+        raise ValueError(
+            f"head_activation={activation} lies between the two maps of a head: set head_dim, too"
+        )
 
 
 class ProbingHeads(nn.Module):
     """One probing head a layer, or one for all of them.
 
     dim: width D. num_classes: V. num_layers: L. shared: one head for all layers.
-    head_dim, dropout: see `probing_head`.
+    head_dim, dropout, activation: see `probing_head`.
     """
 
     def __init__(
@@ -32,12 +48,12 @@ class ProbingHeads(nn.Module):
         shared: bool = False,
         head_dim: int = 0,
         dropout: float = 0.0,
+        activation: str = "none",
     ):
         super().__init__()
-        if head_dim < 0:
-            raise ValueError(f"head_dim must be 0 (no bottleneck) or more, got {head_dim}")
+        check_head(head_dim, activation)
         self.heads = nn.ModuleList(
-            probing_head(dim, num_classes, head_dim, dropout)
+            probing_head(dim, num_classes, head_dim, dropout, activation)
             for _ in range(1 if shared else num_layers)
         )
 

@@ -11,8 +11,16 @@ from ..data.labels import class_dictionary, first_difference
 from .finetune import parameter_group
 
 # Options that decide what the weights beside the encoder are, and what those inside mean.
-_READING = ("aggregation", "posterior", "posterior_heads", "layer_embedding", "head_dim", "shared_head")
-_READING += ("layer_norm",)
+_READING = (
+    "aggregation",
+    "posterior",
+    "posterior_heads",
+    "layer_embedding",
+    "head_dim",
+    "head_activation",
+    "shared_head",
+    "layer_norm",
+)
 _LORA = ("lora_rank", "lora_alpha", "lora_targets", "lora_magnitude")
 
 
@@ -96,7 +104,8 @@ def _check_labels(adapter: Adapter, labels: Dictionary) -> None:
 
 
 def _check_options(adapter: Adapter, cfg: Any) -> None:
-    made = {"posterior": "input", **adapter.card["config"]["model"]}  # older ones do not say
+    older = {"posterior": "input", "head_activation": "none"}  # which do not say
+    made = {**older, **adapter.card["config"]["model"]}
     keys = _READING + (_LORA if made["lora_rank"] else ())
     differ = [
         f"model.{key}={cfg[key]}, made with {made[key]}" for key in keys if cfg[key] != made[key]

@@ -46,6 +46,7 @@ class LayerwiseModel(BaseFairseqModel):
             num_classes=num_classes,
             shared_head=cfg.shared_head,
             head_dim=cfg.head_dim,
+            head_activation=cfg.head_activation,
             dropout=cfg.final_dropout,
             layer_norm=layer_norm(cfg.layer_norm, encoder),
             posterior=cfg.posterior,

@@ -6,6 +6,7 @@ from typing import Any, Sequence
 from omegaconf import II
 
 from ..method.aggregation import AGGREGATIONS, POSTERIORS
+from ..method.heads import check_head
 from ..method.combine import RULES, check_rule
 from ..upstream import Encoder
 from .finetune import FinetuneConfig, finetune_mode
@@ -49,6 +50,10 @@ class LayerwiseConfig(FinetuneConfig):
     head_dim: int = field(
         default=0, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
     )
+    head_activation: str = field(
+        default="none",
+        metadata={"help": "between the two maps of a head with a head_dim: none or relu"},
+    )
     shared_head: bool = field(default=False, metadata={"help": "one probing head for all layers"})
     layer_norm: str = field(
         default="auto",
@@ -84,6 +89,7 @@ def check_options(cfg: Any, rules: Sequence[str]) -> None:
         raise ValueError(
             f"model.aggregation={cfg.aggregation}: choose one of {', '.join(AGGREGATIONS)}"
         )
+    check_head(cfg.head_dim, cfg.head_activation)
     if cfg.posterior not in POSTERIORS:
         raise ValueError(f"model.posterior={cfg.posterior}: choose one of {', '.join(POSTERIORS)}")
     if cfg.posterior != "input" and cfg.aggregation != "varan":
