@@ -30,7 +30,7 @@ from measure import markdown  # noqa: E402
 
 from varan_fairseq.files import write_lines  # noqa: E402
 
-EXPERIMENTS = ["digits", "digits_longer", "conditions"]
+EXPERIMENTS = ["digits", "digits_longer", "digits_second", "digits_heads", "conditions"]
 COSTS = ["step", "lora-cost", "decoding"]
 
 
@@ -53,6 +53,7 @@ TABLES = {
     **{f"evidence-{name}": page.lines for name in EXPERIMENTS},
     "evidence-layers": layers.lines,
     "evidence-layers-conditions": layers.lines,
+    "evidence-layers-probe": layers.lines,
     "demo": compare.table,
     "demo-emotion": emotion.table,
     "lora-digits": compare.table,

@@ -192,8 +192,9 @@ def test_half_precision(run, adapter, tmp_path):
         {"aggregation": "hconv"},
         {"posterior": "static"},
         {"posterior": "prior"},
+        {"head_dim": 5, "head_activation": "relu"},
     ],
-    ids=lambda reading: "-".join(reading.values()),
+    ids=lambda reading: "-".join(map(str, reading.values())),
 )
 def test_probe_adapter_of_a_baseline(run, tmp_path, reading):
     _, data, base, _ = run
