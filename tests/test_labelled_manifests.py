@@ -9,11 +9,11 @@ import sys
 from unittest import mock
 
 import numpy as np
-import preloaded
 import pytest
 import soundfile
 from build import setup_classification
 from conftest import REPO
+from test_manifests import run
 
 from varan_fairseq.data.manifest import read_manifest
 
@@ -37,8 +37,7 @@ def plant(sound, root, names):
 
 def script(name, *arguments):
     """Output of a script of manifests/."""
-    program = os.path.join(REPO, "manifests", f"{name}.py")
-    done = preloaded.run([program, *arguments], REPO, separate=True)
+    done = run(name, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -54,7 +54,7 @@ def test_all_speech_in_one_manifest(tmp_path):
 
 def test_the_second_round(tmp_path, corpus, hubert):
     """Clusters of a first one's states, one a frame, and stock fairseq's HuBERT on them."""
-    kmeans = [sys.executable, "examples/demo/kmeans.py", corpus, "--out", tmp_path / "states"]
+    kmeans = ["examples/demo/kmeans.py", corpus, "--out", tmp_path / "states"]
     shell(*kmeans, "--clusters", "5", "--checkpoint", hubert, "--layer", "2")
     model = build_model(hubert, setup_task(corpus))
     root, entries = read_manifest(os.path.join(corpus, "train.tsv"))

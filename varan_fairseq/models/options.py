@@ -6,8 +6,8 @@ from typing import Any, Sequence
 from omegaconf import II
 
 from ..method.aggregation import AGGREGATIONS, POSTERIORS
-from ..method.heads import check_head
 from ..method.combine import RULES, check_rule
+from ..method.heads import check_head
 from ..upstream import Encoder
 from .finetune import FinetuneConfig, finetune_mode
 
