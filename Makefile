@@ -50,7 +50,7 @@ evidence: setup-demo
 	PYTHON=$(VENV)/bin/python bash examples/evidence/all.sh
 
 test: setup
-	$(VENV)/bin/python -m pytest -q -n auto --dist loadscope tests
+	$(VENV)/bin/python -m pytest -q -n auto --dist loadscope --no-loadscope-reorder tests
 
 test-stock:
 	@test -n "$(STOCK)" || { echo "the stock lane (fairseq 0.12.2) needs Python 3.8, 3.9 or 3.10: name one with PYTHON=/path/to/python3.10" >&2; exit 1; }

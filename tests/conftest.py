@@ -28,6 +28,20 @@ SMALL = [
 ]
 
 
+# Files in the order of their seconds, those with the most: no process is left alone with one at the end.
+LONGEST = [
+    "test_export", "test_every_encoder", "test_evidence", "test_recipes", "test_classify",
+    "test_finetune", "test_upstream", "test_decoding", "test_digits", "test_cluster", "test_runs",
+    "test_groups", "test_labelled_manifests", "test_prune", "test_tools", "test_model",
+    "test_end_to_end", "test_data_parallel",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"{name}.py": index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 # Every kind of encoder that the fairseq of this environment has the code of.
 ENCODERS = ["wav2vec2", "hubert", "wavlm", "data2vec_audio", "conformer", "conformer_relative"]
 if find_example("data2vec.models.data2vec2"):

@@ -12,6 +12,7 @@ from build import batch, build_criterion, build_model, setup_classification, set
 from conftest import CLASSES, save_pretrained, write_labelled_corpus
 from fairseq.logging import meters, metrics
 from omegaconf import OmegaConf
+from preloaded import in_two
 from test_data_parallel import join, leave
 from test_objective import divergence_by_hand
 
@@ -182,7 +183,7 @@ def worker(rank, path, data, results):
 def test_two_processes_give_the_metrics_of_one(tmp_path, labelled_corpus):
     path = save_pretrained(tmp_path / "c.pt", extractor_mode="layer_norm")
     results = str(tmp_path / "found.pt")
-    torch.multiprocessing.spawn(worker, (path, labelled_corpus, results), nprocs=2)
+    in_two(worker, path, labelled_corpus, results)
     found = torch.load(results)
     task = setup_classification(labelled_corpus)
     model = ready(path, task).eval()

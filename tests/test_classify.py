@@ -9,6 +9,7 @@ import shutil
 
 import build
 import numpy as np
+import preloaded
 import pytest
 import torch
 from conftest import CLASSES, REPO, command, save_pretrained, shell, write_labelled_corpus
@@ -255,7 +256,8 @@ def test_bad_input_of_the_tool(small, corpus, wav2vec2, tmp_path):
     assert code == 2 and "'varan_classification', wanted a checkpoint of varan_ctc" in error
 
 
-def test_cross_validation(tmp_path, capsys):
+def test_cross_validation(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(crossval.subprocess, "run", lambda call: preloaded.run(call, os.getcwd()))
     base = save_pretrained(tmp_path / "base.pt", "hubert")
     for number in (1, 2, 10):  # the last has the data of the first
         write_labelled_corpus(tmp_path / "folds" / f"fold{number}", seed=number % 3)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from build import batch, build_criterion, build_model, setup_task, train
 from conftest import REPO, save_pretrained, write_corpus, write_labelled_corpus
+from preloaded import in_two
 
 from varan_fairseq.lora import lora_parameters
 
@@ -66,7 +67,7 @@ def worker(rank, path, data):
 def gradients(tmp_path_factory, corpus):
     """Path of an encoder; beside it lie the gradients that two processes found."""
     path = save_pretrained(tmp_path_factory.mktemp("gradients") / "c.pt")
-    torch.multiprocessing.spawn(worker, (path, corpus), nprocs=2)
+    in_two(worker, path, corpus)
     return path
 
 
@@ -148,7 +149,7 @@ def trained(tmp_path_factory):
     write_corpus(f"{folder}/{os.path.basename(RECIPE)}", count=5)
     write_labelled_corpus(f"{folder}/{os.path.basename(EMOTION)}", count=5)
     save_pretrained(f"{folder}/base.pt", dropout_features=0.0)
-    torch.multiprocessing.spawn(trainer, (folder,), nprocs=2)
+    in_two(trainer, folder)
     return folder
 
 

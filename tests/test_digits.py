@@ -25,10 +25,10 @@ from word_times import errors  # noqa: E402 (knows where manifests are)
 from digits import WORDS  # noqa: E402
 
 SHAPE = {
-    "conv_feature_layers": "[(64,20,10)] + [(96,3,2)] * 2 + [(128,3,2)] + [(128,2,2)] * 2",
-    "encoder_layers": 4,
-    "encoder_embed_dim": 128,
-    "encoder_ffn_embed_dim": 384,
+    "conv_feature_layers": "[(48,20,10)] + [(64,3,2)] * 2 + [(96,3,2)] + [(96,2,2)] * 2",
+    "encoder_layers": 3,
+    "encoder_embed_dim": 96,
+    "encoder_ffn_embed_dim": 256,
     "conv_pos": 32,
     "conv_pos_groups": 8,
 }
@@ -48,8 +48,8 @@ def digits(tmp_path_factory):
         data,
         folder / "run",
         base,
-        200,
-        dataset={"max_tokens": 240000, "validate_after_updates": 10**6},
+        260,
+        dataset={"max_tokens": 140000, "validate_after_updates": 10**6},
         model={"posterior_heads": 4, "apply_mask": False, "mask_channel_prob": 0.0},
     )
     return data, checkpoint

@@ -5,11 +5,11 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
 import numpy as np
+import preloaded
 import pytest
 from conftest import REPO, shell, write_corpus
 
@@ -307,16 +307,15 @@ def test_after_kill_9_it_goes_on(tmp_path, corpus, wav2vec2):
     command = kit_command(tmp_path, *options, "--jobs", "2")
     # one at a time: what is under way beside a record has just begun
     killed = kit_command(tmp_path, *options, "--jobs", "1")
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(killed, cwd=REPO, stdout=log, stderr=log)
-        while process.poll() is None:
-            if records(tmp_path) and alive(str(tmp_path / "out"), process.pid):
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    process = preloaded.start(killed, REPO)
+    while process.poll() is None:
+        if records(tmp_path) and alive(str(tmp_path / "out"), process.pid):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     before = records(tmp_path)
-    assert before and process.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()
+    assert before and process.returncode == -signal.SIGKILL, process.said()[0]
     assert alive(str(tmp_path / "out"), process.pid), "nothing was under way"
 
     shell(*command)

@@ -6,14 +6,14 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 
 import numpy as np
+import preloaded
 import pytest
 import soundfile
-from conftest import REPO
+from conftest import REPO, command
 from faulty import copy, ctc, decode, edit, read, tool, write  # noqa: F401 (fixtures)
 from lm import save_neural_lm, write_lm
 
@@ -297,17 +297,16 @@ def test_an_interrupted_folder_goes_on(ctc, wav, tmp_path, capsys):  # noqa: F81
 
 def test_killed_at_work(ctc, wav, tmp_path):  # noqa: F811
     out = str(tmp_path / "out")
-    call = [sys.executable, "-W", "ignore", "-m", "varan_fairseq.cli.transcribe", ctc.checkpoint]
-    call += [wav, "--out", out, "--batch-size", "1"]
-    process = subprocess.Popen(call, cwd=REPO, stderr=subprocess.PIPE, universal_newlines=True)
+    call = [command("varan-transcribe"), ctc.checkpoint, wav, "--out", out, "--batch-size", "1"]
+    process = preloaded.start(call, REPO, separate=True)
     while process.poll() is None and not glob.glob(os.path.join(out, "*.txt")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    error = process.communicate()[1]
-    assert process.returncode in (130, 0), error
+    status, error = process.wait(), process.said()[1]
+    assert status in (130, 0), error
     assert "Traceback" not in error
     assert not [name for name in os.listdir(out) if name.endswith(".tmp")]
-    assert subprocess.run(call, cwd=REPO, stderr=subprocess.DEVNULL).returncode == 0
+    assert preloaded.run(call, REPO).returncode == 0
     assert len([name for name in os.listdir(out) if name.endswith(".txt")]) == 18
 
 

@@ -3,10 +3,9 @@
 import concurrent.futures
 import os
 import signal
-import subprocess
-import sys
 import time
 
+import preloaded
 import pytest
 from faulty import adapter, ctc, read, write  # noqa: F401 (fixtures)
 
@@ -127,11 +126,12 @@ for _ in range(40):
 
 def test_two_processes_on_one_folder(tmp_path):
     folder = tmp_path / "out"
-    commands = [[sys.executable, "-c", WRITER, str(folder), number] for number in "12"]
-    processes = [subprocess.Popen(command) for command in commands]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    program = tmp_path / "writer.py"
+    program.write_text(WRITER)
+    processes = [preloaded.start([program, folder, number], tmp_path) for number in "12"]
+    assert [process.wait() for process in processes] == [0, 0]
     contents = {read(folder / name) for name in ("units", "hypotheses", "score")}
-    assert len(contents) == 1 and os.listdir(str(tmp_path)) == ["out"]
+    assert len(contents) == 1 and sorted(os.listdir(str(tmp_path))) == ["out", "writer.py"]
 
 
 def test_two_exports_into_one_folder(adapter, tmp_path):  # noqa: F811
@@ -178,19 +178,15 @@ sys.exit(run("tool", work, sys.argv[1:]))
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_tool_cleans_up(tmp_path, number, code):
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", STOPPED, str(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        # of a job in the background, it may be ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert process.stdout.readline() == "ready\n"
+    program = tmp_path / "stopped.py"
+    program.write_text(STOPPED)
+    process = preloaded.start([program, tmp_path / "out"], tmp_path, separate=True)
+    while process.said()[0] != "ready\n":
+        assert process.poll() is None, process.said()
+        time.sleep(0.01)
     process.send_signal(number)
-    _, error = process.communicate(timeout=30)
-    assert process.returncode == code and error.endswith("tool: stopped\n")
-    assert os.listdir(str(tmp_path)) == []
+    assert process.wait() == code and process.said()[1].endswith("tool: stopped\n")
+    assert os.listdir(str(tmp_path)) == ["stopped.py"]
 
 
 def test_errors_cannot_steer_a_terminal(capsys):

@@ -20,6 +20,7 @@ from faulty import (  # noqa: F401 (fixtures)
     tool,
     write,
 )
+from preloaded import in_two
 
 import varan_fairseq
 from varan_fairseq.cli import layers
@@ -343,7 +344,7 @@ def test_one_process_checks_for_all(ctc, tmp_path, wrong):  # noqa: F811
             write(os.path.join(data, f"{split}.tsv"), "\n".join(rows))
     base = copy_file(ctc.base, tmp_path / "base.pt")
     results = str(tmp_path / "result")
-    torch.multiprocessing.spawn(two, (base, data, results), nprocs=2)
+    in_two(two, base, data, results)
     first, second = (torch.load(f"{results}{rank}") for rank in range(2))
     assert first["verdict"] == second["verdict"] and second["headers"] == 0
     if wrong:

@@ -57,6 +57,7 @@ def _draws(lengths: Tuple[float, ...]) -> np.ndarray:
     """[resamples, N]: how often each utterance is drawn, the same for the same N."""
     count = len(lengths)
     draws = np.random.default_rng(1).multinomial(count, np.full(count, 1 / count), _RESAMPLES)
+    draws = draws.astype(np.float64)  # once, rather than in every product
     return draws[draws @ lengths > 0]  # of empty transcripts alone there is no rate
 
 
