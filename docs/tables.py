@@ -30,7 +30,14 @@ from measure import markdown  # noqa: E402
 
 from varan_fairseq.files import write_lines  # noqa: E402
 
-EXPERIMENTS = ["digits", "digits_longer", "digits_second", "digits_heads", "conditions"]
+EXPERIMENTS = [
+    "digits",
+    "digits_longer",
+    "digits_second",
+    "digits_heads",
+    "conditions",
+    "conditions_second",
+]
 COSTS = ["step", "lora-cost", "decoding"]
 
 
@@ -53,6 +60,7 @@ TABLES = {
     **{f"evidence-{name}": page.lines for name in EXPERIMENTS},
     "evidence-layers": layers.lines,
     "evidence-layers-conditions": layers.lines,
+    "evidence-layers-conditions-probe": layers.lines,
     "evidence-layers-probe": layers.lines,
     "demo": compare.table,
     "demo-emotion": emotion.table,

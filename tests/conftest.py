@@ -28,7 +28,7 @@ SMALL = [
 ]
 
 
-# Files in the order of their seconds, those with the most: no process is left alone with one at the end.
+# The files that take longest, first: no process is then left alone with one at the end.
 LONGEST = [
     "test_export", "test_every_encoder", "test_evidence", "test_recipes", "test_classify",
     "test_finetune", "test_upstream", "test_decoding", "test_digits", "test_cluster", "test_runs",

@@ -158,7 +158,7 @@ def test_cremad(tmp_path, sound):
     os.remove(str(lost))
     lost.write_bytes(b"")
     line = refusal("cremad", tmp_path / "corpus", tmp_path / "out")
-    assert f"found {len(names)} CREMA-D (AudioWAV/*.wav), wanted 7442" in line
+    assert f"found {len(names)} recordings of CREMA-D (AudioWAV/*.wav), wanted 7442" in line
     text = script("cremad", tmp_path / "corpus", tmp_path / "out", "--allow-incomplete")
     assert f"cannot be read: {lost}" in text
     out = tmp_path / "out"

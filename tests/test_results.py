@@ -25,7 +25,7 @@ def test_every_result_is_shown():
     }
     assert shown == set(tables.TABLES)
     assert sorted(files) == sorted(f"{name}.json" for name in shown - {"evidence", "costs"})
-    layers = ["layers", "layers-conditions", "layers-probe"]
+    layers = ["layers", "layers-conditions", "layers-conditions-probe", "layers-probe"]
     evidence = {f"evidence-{name}" for name in [*tables.EXPERIMENTS, *layers]}
     assert evidence == {name for name in shown if name.startswith("evidence-")}
 
