@@ -17,7 +17,7 @@ wanted=$(cat "$here/../setup.py" "$constraints" "$0" | cksum)${TORCH:-}
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 # a dot every two seconds: some of these take a minute
 pip() {
-    "$venv/bin/python" -m pip install --quiet "$@" &
+    "$venv/bin/python" -m pip install --quiet --no-compile "$@" &
     while kill -0 $! 2>/dev/null; do
         printf .
         sleep 2
@@ -36,5 +36,7 @@ if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" >"$venv/.installed"
 fi
 pip --constraint "$constraints" --editable "$here/..[fairseq,$extra]"
+# pip would compile on one core; a few files of other packages are for other Pythons
+"$venv/bin/python" -W ignore -m compileall -qq -j 0 "$venv/lib" >/dev/null 2>&1 || true
 echo "$wanted" >"$venv/.installed-$extra"
 echo
