@@ -15,14 +15,17 @@ wanted=$(cat "$here/../setup.py" "$constraints" "$0" | cksum)${TORCH:-}
 [ "$(cat "$venv/.installed-$extra" 2>/dev/null)" = "$wanted" ] && exit 0
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-# a dot every two seconds: some of these take a minute
-pip() {
-    "$venv/bin/python" -m pip install --quiet --no-compile "$@" &
+# python with a dot every two seconds: some of these take a minute
+dotted() {
+    "$venv/bin/python" "$@" &
     while kill -0 $! 2>/dev/null; do
         printf .
         sleep 2
     done
     wait $!
+}
+pip() {
+    dotted -m pip install --quiet --no-compile "$@"
 }
 if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
     echo "setting up $venv: Python $version, $(grep fairseq== "$constraints")"
@@ -37,6 +40,6 @@ if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
 fi
 pip --constraint "$constraints" --editable "$here/..[fairseq,$extra]"
 # pip would compile on one core; a few files of other packages are for other Pythons
-"$venv/bin/python" -W ignore -m compileall -qq -j 0 "$venv/lib" >/dev/null 2>&1 || true
+dotted -W ignore -m compileall -qq -j 0 "$venv/lib" 2>/dev/null || true
 echo "$wanted" >"$venv/.installed-$extra"
 echo
