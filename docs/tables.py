@@ -38,6 +38,8 @@ EXPERIMENTS = [
     "conditions",
     "conditions_second",
 ]
+# What a checkpoint's layers know, of an experiment each.
+LAYERS = ["layers", "layers-conditions", "layers-conditions-probe", "layers-probe"]
 COSTS = ["step", "lora-cost", "decoding"]
 
 
@@ -58,10 +60,7 @@ def costs(results):
 TABLES = {
     "evidence": page.summary,
     **{f"evidence-{name}": page.lines for name in EXPERIMENTS},
-    "evidence-layers": layers.lines,
-    "evidence-layers-conditions": layers.lines,
-    "evidence-layers-conditions-probe": layers.lines,
-    "evidence-layers-probe": layers.lines,
+    **{f"evidence-{name}": layers.lines for name in LAYERS},
     "demo": compare.table,
     "demo-emotion": emotion.table,
     "lora-digits": compare.table,

@@ -25,8 +25,7 @@ def test_every_result_is_shown():
     }
     assert shown == set(tables.TABLES)
     assert sorted(files) == sorted(f"{name}.json" for name in shown - {"evidence", "costs"})
-    layers = ["layers", "layers-conditions", "layers-conditions-probe", "layers-probe"]
-    evidence = {f"evidence-{name}" for name in [*tables.EXPERIMENTS, *layers]}
+    evidence = {f"evidence-{name}" for name in [*tables.EXPERIMENTS, *tables.LAYERS]}
     assert evidence == {name for name in shown if name.startswith("evidence-")}
 
 
