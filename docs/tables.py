@@ -63,7 +63,6 @@ TABLES = {
     **{f"evidence-{name}": layers.lines for name in LAYERS},
     "demo": compare.table,
     "demo-emotion": emotion.table,
-    "lora-digits": compare.table,
     "lora-human": compare.table,
     "posterior": posterior.table,
     "combine": rules.table,

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Three ways of reading the layers, fine-tuned by stock fairseq with the same budget and
-decoded by fairseq's decoder. `make demo`, `make human` and `make lora` call this.
+decoded by fairseq's decoder. `make demo` and `make human` call this.
 
     python examples/demo/compare.py demo --base hubert --finetune lora --seeds 1 2 3
-    python examples/demo/compare.py human --seeds 1 2 3
-    python examples/demo/compare.py digits --base hubert --finetune full lora dora probe
+    python examples/demo/compare.py human --base hubert --finetune lora --seeds 1 2 3
 
 Run from the root of the repository. Everything goes to work/<corpus>; what is there
 already is not made again.
@@ -127,26 +126,11 @@ def table(rows):
         yield f"| {key.upper()} % | " + " | ".join(cells) + " |"
 
 
-def grid(rows):
-    """Markdown: a line a way of fine-tuning, a column an aggregation and reading, UER and then
-    WER. No speed: `benchmarks/lora.py` measures that."""
-    for key in ("uer", "wer"):
-        heads = " | ".join(title(*column) for column in READINGS)
-        yield f"| {key.upper()} % | {heads} | trained (varan) |"
-        yield "| --- " * (2 + len(READINGS)) + "|"
-        for finetune in dict.fromkeys(row["finetune"] for row in rows):
-            mine = [row for row in rows if row["finetune"] == finetune]
-            cells = [spread(pick(mine, *column), key) for column in READINGS]
-            trained = max(row["trained_parameters"] for row in mine)
-            yield f"| {finetune} | " + " | ".join(cells) + f" | {trained:,} |"
-        yield ""
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("corpus", choices=sorted(CORPORA))
     parser.add_argument("--base", choices=["wav2vec2", "hubert"], default="wav2vec2")
-    parser.add_argument("--finetune", choices=FINETUNE, nargs="+", default=["full"])
+    parser.add_argument("--finetune", choices=FINETUNE, default="full")
     add_run_options(parser)
     args = parser.parse_args()
     if not os.path.isdir("examples/demo"):
@@ -164,28 +148,27 @@ def main():
         runs, overrides = f"{work}/hubert", [*overrides, *HUBERT]
     runs, overrides = folder_of(runs, args.set), [*overrides, *args.set]
 
-    def folder(finetune, aggregation, seed):
-        prefix = "" if finetune == "full" else f"{finetune}-"
+    way = args.finetune
+
+    def folder(aggregation, seed):
+        prefix = "" if way == "full" else f"{way}-"
         return f"{runs}/{prefix}{aggregation}-{seed}"
 
-    one_way = len(args.finetune) == 1
     readings = dict.fromkeys(AGGREGATIONS, [None])
-    readings["varan"] = RULES + (list(range(1, LAYERS + 1)) if one_way else [])
+    readings["varan"] = [*RULES, *range(1, LAYERS + 1)]
     every = [
-        (folder(way, name, seed), data, pretrained, way, name, seed, overrides, readings[name])
+        (folder(name, seed), data, pretrained, way, name, seed, overrides, readings[name])
         for seed in args.seeds
-        for way in args.finetune
         for name in AGGREGATIONS
     ]
     rows = [row for run in run_all(args.jobs, finetune_and_decode, every) for row in run]
 
-    picture = folder(args.finetune[0], "varan", args.seeds[0])
+    picture = folder("varan", args.seeds[0])
     call(
         ["varan-layers", f"{picture}/checkpoint_last.pt", data, "test", "--out", f"{runs}/layers"],
         f"{runs}/layers.log",
     )
-    lines = list((table if one_way else grid)(rows))
-    write_results(runs, rows, lines, time.time() - start)
+    write_results(runs, rows, list(table(rows)), time.time() - start)
     print(f"\nWER from fairseq's decoder on {data}/test.tsv, seeds {args.seeds}")
     print(f"which layers each utterance used: {runs}/layers.png")
     print(f"{runs}/results.json, {time.time() - start:.0f} s")
