@@ -33,6 +33,7 @@ from varan_fairseq.files import write_lines  # noqa: E402
 EXPERIMENTS = [
     "digits",
     "digits_longer",
+    "digits_dora",
     "digits_second",
     "digits_heads",
     "conditions",
