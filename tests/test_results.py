@@ -1,6 +1,7 @@
 """The tables of README and docs are what the committed results say."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -27,6 +28,19 @@ def test_every_result_is_shown():
     assert sorted(files) == sorted(f"{name}.json" for name in shown - {"evidence", "costs"})
     evidence = {f"evidence-{name}" for name in [*tables.EXPERIMENTS, *tables.LAYERS]}
     assert evidence == {name for name in shown if name.startswith("evidence-")}
+
+
+def test_make_evidence_gives_every_command_of_the_results(tmp_path):
+    script = os.path.join(REPO, "examples", "evidence", "all.sh")
+    environment = {**os.environ, "PYTHON": "echo", "JOBS": "2"}
+    said = subprocess.check_output(["bash", script], cwd=tmp_path, env=environment, text=True)
+    given = {tuple(sorted(line.split())) for line in said.splitlines()}
+    shown = tables.read(os.path.join(REPO, "docs", "results.md")).splitlines()
+    wanted = [line for line in shown if line.startswith("python ")]
+    wanted = [line for line in wanted if "layers.py" not in line]
+    assert len(wanted) > len(tables.EXPERIMENTS)
+    for line in wanted:
+        assert tuple(sorted(["-W", "ignore", *line.split()[1:]])) in given, line
 
 
 def test_a_stale_table_is_found():

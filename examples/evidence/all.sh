@@ -27,7 +27,6 @@ grid digits_second digits digits-1000 --ways probe --methods $rivals
 grid digits_heads digits_heads digits-1000 --methods $rivals
 grid digits_dora digits digits-1000 --ways dora --methods $rivals
 grid conditions conditions conditions --ways lora --seeds 1 2 3 4 5
-grid conditions_second conditions conditions --ways full dora --methods $rivals
-grid conditions_second conditions conditions --ways probe --methods $rivals varan_static varan_prior
+grid conditions_second conditions conditions --ways full dora probe --methods $rivals
 grid prompts prompts prompts --methods $rivals
 grid styles styles styles --methods $rivals
