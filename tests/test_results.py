@@ -36,8 +36,7 @@ def test_make_evidence_gives_every_command_of_the_results(tmp_path):
     said = subprocess.check_output(["bash", script], cwd=tmp_path, env=environment, text=True)
     given = {tuple(sorted(line.split())) for line in said.splitlines()}
     shown = tables.read(os.path.join(REPO, "docs", "results.md")).splitlines()
-    wanted = [line for line in shown if line.startswith("python ")]
-    wanted = [line for line in wanted if "layers.py" not in line]
+    wanted = [x for x in shown if x.startswith("python ") and "layers.py" not in x]
     assert len(wanted) > len(tables.EXPERIMENTS)
     for line in wanted:
         assert tuple(sorted(["-W", "ignore", *line.split()[1:]])) in given, line

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """Which cures of the posterior (docs/posterior.md)? VARAN with and without each, on the tiny
-HuBERT of `make human`, scored on the validation sets.
+HuBERTs of compare.py, scored on the validation sets.
 
     python examples/demo/posterior.py --seeds 1 2
 
-Run from the root of the repository, after `compare.py digits --base hubert` and `compare.py human --base
-hubert` have pre-trained work/digits/pretrain_hubert and work/human/pretrain_hubert. What is there is not
-made again.
+Run from the root of the repository, after compare.py has made the data of both corpora
+(`compare.py digits --base hubert`, `make human`). What is there is not made again.
 """
 
 import argparse
