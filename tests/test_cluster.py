@@ -21,15 +21,15 @@ SMALL = [
     "dataset.max_tokens=80000",
     "dataset.validate_after_updates=0",
     "optimization.update_freq=[1]",
-    "optimization.max_update=20",
+    "optimization.max_update=12",
     "model.posterior_heads=4",
     "model.mask_channel_length=8",
 ]
 RUNS = [f"lr_0.001-beta_0.05-seed_{seed}" for seed in (1, 2)]
 
 
-def sweep(folder, launcher, seed="1,2"):
-    """The command, to be run in a folder."""
+def sweep(launcher, seed):
+    """The command, to be run in the folder of the runs."""
     return [
         command("fairseq-hydra-train"),
         "--multirun",
@@ -76,7 +76,7 @@ def test_a_sweep_with_a_run_that_is_queued_again(tmp_path):
     os.makedirs(folder)
     log = open(str(tmp_path / "log"), "w")
     process = subprocess.Popen(
-        sweep(folder, "submitit_local"), cwd=folder, stdout=log, stderr=subprocess.STDOUT
+        sweep("submitit_local", "1"), cwd=folder, stdout=log, stderr=subprocess.STDOUT
     )
     interrupted = None
     try:
@@ -93,13 +93,14 @@ def test_a_sweep_with_a_run_that_is_queued_again(tmp_path):
     text = read(interrupted)
     loaded = [line for line in text.split("\n") if "Loaded checkpoint" in line]
     assert len(loaded) == 1 and "@ 0 updates" not in loaded[0], text[-3000:]
+    # one is there already: it stays, and the other is trained
+    again = shell(*sweep("basic", "1,2"), cwd=folder)
+    assert again.count("this run is finished") == 1
     assert sorted(os.listdir(os.path.join(folder, "checkpoints", "sweep"))) == RUNS
     for run in RUNS:
         state = torch.load(os.path.join(folder, "checkpoints", "sweep", run, "checkpoint_last.pt"))
-        assert state["optimizer_history"][-1]["num_updates"] == 20
+        assert state["optimizer_history"][-1]["num_updates"] == 12
         assert state["cfg"]["checkpoint"]["save_dir"].endswith(run)
-    again = shell(*sweep(folder, "basic", seed="1"), cwd=folder)
-    assert "this run is finished" in again
     script = os.path.join(REPO, "examples", "cluster", "table.py")
     lines = shell(script, "checkpoints/sweep", cwd=folder).strip().split("\n")
     lines = lines[lines.index(next(line for line in lines if line.startswith("|"))) :]
