@@ -25,7 +25,7 @@ from word_times import errors  # noqa: E402 (knows where manifests are)
 from digits import WORDS  # noqa: E402
 
 SHAPE = {
-    "conv_feature_layers": "[(48,20,10)] + [(64,3,2)] * 2 + [(96,3,2)] + [(96,2,2)] * 2",
+    "conv_feature_layers": "[(48,40,20), (64,3,2), (96,3,2)] + [(96,2,2)] * 2",
     "encoder_layers": 3,
     "encoder_embed_dim": 96,
     "encoder_ffn_embed_dim": 256,
