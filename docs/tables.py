@@ -38,6 +38,7 @@ EXPERIMENTS = [
     "digits_heads",
     "conditions",
     "conditions_second",
+    "styles",
 ]
 # What a checkpoint's layers know, of an experiment each.
 LAYERS = ["layers", "layers-conditions", "layers-conditions-probe", "layers-probe"]
