@@ -21,7 +21,7 @@ SMALL = [
     "dataset.max_tokens=80000",
     "dataset.validate_after_updates=0",
     "optimization.update_freq=[1]",
-    "optimization.max_update=12",
+    "optimization.max_update=20",
     "model.posterior_heads=4",
     "model.mask_channel_length=8",
 ]
@@ -99,7 +99,7 @@ def test_a_sweep_with_a_run_that_is_queued_again(tmp_path):
     assert sorted(os.listdir(os.path.join(folder, "checkpoints", "sweep"))) == RUNS
     for run in RUNS:
         state = torch.load(os.path.join(folder, "checkpoints", "sweep", run, "checkpoint_last.pt"))
-        assert state["optimizer_history"][-1]["num_updates"] == 12
+        assert state["optimizer_history"][-1]["num_updates"] == 20
         assert state["cfg"]["checkpoint"]["save_dir"].endswith(run)
     script = os.path.join(REPO, "examples", "cluster", "table.py")
     lines = shell(script, "checkpoints/sweep", cwd=folder).strip().split("\n")

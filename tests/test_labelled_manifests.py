@@ -150,7 +150,7 @@ def cremad():
 
 
 def test_cremad(tmp_path, sound):
-    """A twentieth of it, by every actor: files take their time."""
+    """A nineteenth of it, by every actor: files take their time."""
     lost = "AudioWAV/1076_MTI_SAD_XX.wav"
     names = sorted({*cremad()[::19], lost})
     plant(sound, tmp_path / "corpus", names)
