@@ -105,7 +105,7 @@ def main() -> None:
         seconds = interleaved_seconds({rule: work(rule, each) for rule in RULES}, args.rounds)
         ratio = seconds["consensus"] / seconds["best_layer"]
         wanted = "" if "spikes" in name else " (wanted 1.05)"
-        both = ", ".join(f"{rule} {value:.2f} s" for rule, value in seconds.items())
+        both = ", ".join(f"{rule} {value:.3g} s" for rule, value in seconds.items())
         print(f"{name}: {both}, ratio {ratio:.3f}{wanted}", flush=True)
 
 

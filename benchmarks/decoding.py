@@ -97,7 +97,7 @@ def main() -> None:
         ratio = seconds[name] / seconds["wav2vec_ctc"]
         rows.append({"what": f"best path, {name} / wav2vec_ctc", "ratio": round(ratio, 3)})
         print(
-            f"best path: wav2vec_ctc {seconds['wav2vec_ctc']:.2f} s, {name} {seconds[name]:.2f} s, "
+            f"best path: wav2vec_ctc {seconds['wav2vec_ctc']:.3g} s, {name} {seconds[name]:.3g} s, "
             f"ratio {ratio:.3f} (wanted 1.10)",
             flush=True,
         )

@@ -15,11 +15,12 @@ import logging
 import torch
 from measure import (
     cores,
-    in_fresh_process,
+    fresh_megabytes,
     interleaved_seconds,
     keep_freed_memory,
     peak_megabytes,
     report,
+    short,
 )
 from models import CUDA, DEVICE, ENCODERS, build, pretraining, training_step, waveforms
 from tqdm import tqdm
@@ -55,14 +56,17 @@ def size_of(encoder: str) -> float:
 
 def compare_readings(rounds: int):
     """A row a kind: seconds and megabytes of varan over those of last_layer."""
-    for encoder in tqdm([name for name in ENCODERS if name.endswith("base")]):
+    encoders = [name for name in ENCODERS if name.endswith("base")]
+    cases = [(encoder, name) for encoder in encoders for name in READINGS]
+    megabytes = dict(zip(cases, fresh_megabytes(__file__, cases, 1)))
+    for encoder in tqdm(encoders):
         steps = {name: stepper(encoder, name) for name in READINGS}
         seconds = interleaved_seconds(steps, rounds)
         del steps
-        memory = {name: in_fresh_process(__file__, encoder, name) for name in READINGS}
+        memory = {name: megabytes[encoder, name] for name in READINGS}
         yield {
             "encoder": encoder,
-            **{f"{name}_seconds": round(seconds[name], 3) for name in READINGS},
+            **{f"{name}_seconds": short(seconds[name]) for name in READINGS},
             **{f"{name}_megabytes": round(memory[name]) for name in READINGS},
             "time": round(seconds["varan"] / seconds["last_layer"], 3),
             "time_wanted": 1.05,
@@ -97,8 +101,8 @@ def compare_wavlm(rounds: int):
     seconds = interleaved_seconds({"transformers": run_theirs, "ours": run_ours}, rounds)
     return {
         "forward and backward": "WavLM Base, ours / transformers'",
-        "seconds": round(seconds["ours"], 3),
-        "their_seconds": round(seconds["transformers"], 3),
+        "seconds": short(seconds["ours"]),
+        "their_seconds": short(seconds["transformers"]),
         "time": round(seconds["ours"] / seconds["transformers"], 3),
         "time_wanted": 1,
     }
@@ -106,8 +110,8 @@ def compare_wavlm(rounds: int):
 
 def sizes():
     """A row an encoder: one training step."""
-    for encoder in tqdm(ENCODERS):
-        memory = in_fresh_process(__file__, encoder)
+    megabytes = fresh_megabytes(__file__, [(encoder,) for encoder in ENCODERS], 1)
+    for encoder, memory in tqdm(list(zip(ENCODERS, megabytes))):
         _, model = build("varan_ctc", encoder)
         parameters = sum(parameter.numel() for parameter in model.w2v_encoder.parameters())
         yield {

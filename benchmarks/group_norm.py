@@ -12,7 +12,7 @@ import argparse
 import logging
 
 import torch
-from measure import cores, interleaved_seconds, keep_freed_memory, report
+from measure import cores, interleaved_seconds, keep_freed_memory, report, short
 from models import CUDA, build, training_step
 from tqdm import tqdm
 
@@ -37,8 +37,8 @@ def main() -> None:
         seconds = interleaved_seconds(steps, args.rounds)
         row = {
             "feature encoder": name,
-            "with_padding_seconds": round(seconds[False], 3),
-            "without_seconds": round(seconds[True], 3),
+            "with_padding_seconds": short(seconds[False]),
+            "without_seconds": short(seconds[True]),
             "time": round(seconds[True] / seconds[False], 3),
             "time_wanted": 1.02,
         }

@@ -10,10 +10,9 @@ states, each in a fresh process.
 """
 
 import argparse
-import statistics
 
 import torch
-from measure import cores, in_fresh_process, interleaved_seconds, peak_megabytes, report
+from measure import cores, fresh_megabytes, interleaved_seconds, peak_megabytes, report, short
 from torch import nn
 from torch.nn import functional as F
 
@@ -78,22 +77,20 @@ def main() -> None:
         print(peak_megabytes(workloads(args.memory[0])[args.memory[1]]))
         return
     rows = []
+    cases = [(size, work) for size in SIZES for work in ("varan", "heads")]
+    memory = dict(zip(cases, fresh_megabytes(__file__, cases, 3)))
     for size in SIZES:
         seconds = interleaved_seconds(workloads(size), args.rounds)
-        memory = {
-            work: statistics.median(in_fresh_process(__file__, size, work) for _ in range(3))
-            for work in ("varan", "heads")
-        }
         rows.append(
             {
                 "size": size,
-                "varan_seconds": round(seconds["varan"], 3),
-                "heads_seconds": round(seconds["heads"], 3),
+                "varan_seconds": short(seconds["varan"]),
+                "heads_seconds": short(seconds["heads"]),
                 "time": round(seconds["varan"] / seconds["heads"], 2),
                 "time_wanted": 1.2 if SIZES[size][-1] else 1.1,
-                "varan_megabytes": round(memory["varan"]),
+                "varan_megabytes": round(memory[size, "varan"]),
                 "megabytes_wanted": 130,
-                "one_head_megabytes": round(memory["heads"]),
+                "one_head_megabytes": round(memory[size, "heads"]),
             }
         )
     report(rows, args.json, half=False)

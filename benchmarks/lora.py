@@ -13,17 +13,17 @@ storing it in half precision does to the emissions.
 
 import argparse
 import logging
-import statistics
 from types import SimpleNamespace
 
 import torch
 from measure import (
     cores,
-    in_fresh_process,
+    fresh_megabytes,
     interleaved_seconds,
     keep_freed_memory,
     peak_megabytes,
     report,
+    short,
 )
 from models import CUDA, build, training_step, waveforms
 
@@ -125,10 +125,7 @@ def main() -> None:
     if args.memory:
         print(training_memory(args.memory))
         return
-    memory = {
-        mode: statistics.median(in_fresh_process(__file__, mode) for _ in range(3))
-        for mode in MODES
-    }
+    memory = dict(zip(MODES, fresh_megabytes(__file__, [(mode,) for mode in MODES], 3)))
     keep_freed_memory()
     built = {mode: stepper(mode, 4) for mode in MODES}
     seconds = interleaved_seconds({mode: built[mode].step for mode in MODES}, args.rounds)
@@ -137,7 +134,7 @@ def main() -> None:
         time_wanted, memory_wanted = WANTED.get(mode, ("", ""))
         row = {
             "training": mode,
-            "seconds": round(seconds[mode], 2),
+            "seconds": short(seconds[mode]),
             "megabytes": round(memory[mode]),
             "trained": built[mode].trained,
             "time": round(seconds[mode] / seconds["full"], 3),

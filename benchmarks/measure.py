@@ -7,7 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Union
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 
@@ -26,6 +27,11 @@ def interleaved_seconds(works: Dict[str, Callable[[], None]], rounds: int) -> Di
             if round_:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def short(seconds: float) -> float:
+    """For a table: milliseconds of what a CPU does, three digits of what a GPU does."""
+    return round(seconds, 3) if seconds >= 0.1 else float(f"{seconds:.3g}")
 
 
 def keep_freed_memory() -> None:
@@ -118,6 +124,17 @@ def markdown(rows: Rows) -> Iterator[str]:
     yield "| --- " * len(names) + "|"
     for row in rows:
         yield "| " + " | ".join(str(row[name]) for name in names) + " |"
+
+
+def fresh_megabytes(script: str, cases: List[Tuple[str, ...]], rounds: int) -> List[float]:
+    """Of each case's arguments the median of what `in_fresh_process` returns, `rounds` times. A GPU's
+    allocator counts what is asked for: once is enough there, and three cases go at once."""
+    if torch.cuda.is_available():
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(lambda case: in_fresh_process(script, *case), cases))
+    return [
+        statistics.median(in_fresh_process(script, *case) for _ in range(rounds)) for case in cases
+    ]
 
 
 def in_fresh_process(script: str, *arguments: str) -> float:

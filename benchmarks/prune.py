@@ -13,7 +13,7 @@ import logging
 
 import torch
 from consensus import SECONDS, UTTERANCES, Spiky, batches
-from measure import cores, interleaved_seconds, keep_freed_memory, report
+from measure import cores, interleaved_seconds, keep_freed_memory, report, short
 from models import CUDA, ENCODERS, build
 
 BLOCKS = 8
@@ -56,7 +56,7 @@ def main() -> None:
     seconds = interleaved_seconds(work, args.rounds)
     whole = seconds["12 blocks"]
     rows = [
-        {"what": name, "seconds": round(value, 2), "time": round(value / whole, 3)}
+        {"what": name, "seconds": short(value), "time": round(value / whole, 3)}
         for name, value in seconds.items()
     ]
     report(rows, args.json)

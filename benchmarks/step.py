@@ -10,16 +10,16 @@ that the first two steps add to the model, each in a fresh process.
 
 import argparse
 import logging
-import statistics
 
 import torch
 from measure import (
     cores,
-    in_fresh_process,
+    fresh_megabytes,
     interleaved_seconds,
     keep_freed_memory,
     peak_megabytes,
     report,
+    short,
 )
 from models import CUDA, build, training_step
 
@@ -50,14 +50,11 @@ def main() -> None:
     names = tuple(CRITERIA)
     built = {name: stepper(name) for name in names}
     seconds = interleaved_seconds({name: built[name][0] for name in names}, args.rounds)
-    memory = {
-        name: statistics.median(in_fresh_process(__file__, name) for _ in range(3))
-        for name in names
-    }
+    memory = dict(zip(names, fresh_megabytes(__file__, [(name,) for name in names], 3)))
     rows = [
         {
             "model": name,
-            "seconds": round(seconds[name], 3),
+            "seconds": short(seconds[name]),
             "megabytes": round(memory[name]),
             "million_parameters": round(built[name][1], 1),
             "time": round(seconds[name] / seconds[names[0]], 3),

@@ -11,7 +11,7 @@ import argparse
 import json
 
 import torch
-from measure import in_fresh_process, peak_megabytes, report
+from measure import fresh_megabytes, peak_megabytes, report
 
 from varan_fairseq.method.combine import CTC_RULES
 from varan_fairseq.models.varan_ctc import VaranCtc
@@ -68,8 +68,8 @@ def main() -> None:
         print(json.dumps(peak_megabytes(work(args.memory))))
         return
     one, rows = FRAMES * BATCH * LABELS * 4 / 1e6, []
-    for rule in (*CTC_RULES, f"layer {LAYERS}"):
-        found = in_fresh_process(__file__, rule)
+    rules = (*CTC_RULES, f"layer {LAYERS}")
+    for rule, found in zip(rules, fresh_megabytes(__file__, [(rule,) for rule in rules], 1)):
         rows.append(
             {
                 "prediction": rule,
