@@ -73,7 +73,7 @@ gpu: setup
 
 # the same in half precision where there is a GPU, and what waits for it
 bench-gpu: gpu bench
-	$(VENV)/bin/python -m pytest -q tests/test_synchronisation.py
+	$(VENV)/bin/python -m pytest -q tests/test_synchronisation.py tests/test_on_a_gpu.py
 
 clean:
 	rm -rf .venv-* work

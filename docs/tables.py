@@ -42,21 +42,27 @@ EXPERIMENTS = [
 ]
 # What a checkpoint's layers know, of an experiment each.
 LAYERS = ["layers", "layers-conditions", "layers-conditions-probe", "layers-probe"]
-COSTS = ["step", "lora-cost", "decoding"]
+GPU = ["gpu-step", "gpu-lora-cost", "gpu-decoding"]
+COSTS = ["step", "lora-cost", "decoding", *GPU]
 
 
 def costs(results):
-    """What matters of three benchmarks, on one page."""
-    step, (training, _, _), decoding = (results[name] for name in COSTS)
-    yield "| | time | memory |"
-    yield "| --- | --- | --- |"
+    """What matters of three benchmarks, each on a CPU and a GPU, on one page."""
+    yield "| | CPU: time | memory | GPU: time | memory |"
+    yield "| --- | --- | --- | --- | --- |"
+    lines = zip(*(_ratios(*(results[name] for name in names)) for names in (COSTS[:3], GPU)))
+    for (about, *cpu), (_, *gpu) in lines:
+        yield f"| {about} | {' | '.join(str(value) for value in (*cpu, *gpu))} |"
+
+
+def _ratios(step, lora, decoding):
+    """Rows of (about, time, memory)."""
     ours = next(row for row in step if row["model"] == "varan_ctc")
-    yield f"| a training step, against `wav2vec_ctc` | {ours['time']} | {ours['memory']} |"
-    for row in training:
+    yield "a training step, against `wav2vec_ctc`", ours["time"], ours["memory"]
+    for row in lora[0]:
         if row["training"] in ("lora", "probe"):
-            about = f"{row['training']}, against full fine-tuning"
-            yield f"| {about} | {row['time']} | {row['memory']} |"
-    yield f"| decoding, against `wav2vec_ctc` | {decoding[0]['ratio']} | |"
+            yield f"{row['training']}, against full fine-tuning", row["time"], row["memory"]
+    yield "decoding, against `wav2vec_ctc`", decoding[0]["ratio"], ""
 
 
 TABLES = {
@@ -85,9 +91,11 @@ TABLES = {
     "encoders-cost": markdown,
     "encoders-sizes": markdown,
     "group-norm": markdown,
+    **{f"gpu-{name}": markdown for name in ("step", "lora-cost", "decoding", "group-norm")},
+    "gpu-vocabulary": markdown,
 }
 TOGETHER = {
-    "costs": ("make bench", {name: name for name in COSTS}),
+    "costs": ("make bench-gpu", {name: name for name in COSTS}),
     "evidence": ("make evidence", {name: f"evidence-{name}" for name in EXPERIMENTS}),
 }
 MARKED = re.compile(r"<!-- table: ([\w-]+)( \d+)? -->\n.*?<!-- end -->", re.DOTALL)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from varan_fairseq.method import normed
+from varan_fairseq.method import aggregation, normed
 from varan_fairseq.method.aggregation import AGGREGATIONS, build_aggregation
 from varan_fairseq.method.ctc import layerwise_ctc
 from varan_fairseq.method.objective import variational_objective
@@ -71,6 +71,19 @@ def same_gradients(module, found, dirty, expected, clean):
             assert torch.allclose(one, other, rtol=1e-9, atol=1e-10)
 
 
+@pytest.fixture
+def like_a_gpu(monkeypatch):
+    """Layers are read as on a GPU, by `fused_gpu`."""
+    monkeypatch.setattr(aggregation, "on_host", lambda tensor: False)
+
+
+@pytest.fixture(params=["CPU", "GPU"])
+def device(request):
+    """Whose way of reading the layers is taken."""
+    if request.param == "GPU":
+        request.getfixturevalue("like_a_gpu")
+
+
 OPTIONS = [
     {},
     {"layer_norm": True},
@@ -110,6 +123,13 @@ def test_values_and_gradients_do_not_depend_on_padding(name, options, monkeypatc
     same_gradients(module, found, dirty, expected, clean)
 
 
+@pytest.mark.usefixtures("like_a_gpu")
+@pytest.mark.parametrize("options", [each for each in OPTIONS if "layer_norm" not in each])
+def test_values_and_gradients_on_a_gpu(options, monkeypatch):
+    test_values_and_gradients_do_not_depend_on_padding("varan", options, monkeypatch)
+
+
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_loss_of_an_utterance_does_not_depend_on_its_padding(name):
     """Padded with NaN in a batch, against alone and unpadded."""
@@ -130,6 +150,7 @@ def test_loss_of_an_utterance_does_not_depend_on_its_padding(name):
         assert torch.allclose(together[b], alone[0], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_no_padding_mask_means_no_padding(name):
     module, states = build(name), random_states()
@@ -145,6 +166,7 @@ def test_no_padding_mask_means_no_padding(name):
         assert (one is None and other is None) or torch.allclose(one, other)
 
 
+@pytest.mark.usefixtures("device")
 def test_dropout_reaches_the_heads_and_not_the_posterior():
     module, states = build("varan", dropout=0.5), random_states()
     torch.manual_seed(5)
@@ -154,6 +176,7 @@ def test_dropout_reaches_the_heads_and_not_the_posterior():
     assert not torch.allclose(training.logits[0], evaluation.logits[0])
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("pieces", [2, T])
 @pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("layer_norm", [False, True])
@@ -171,6 +194,7 @@ def test_gradients_through_dropout(pieces, mask, layer_norm, monkeypatch):
     assert torch.autograd.gradcheck(read, (*random_states(), *parameters), fast_mode=True)
 
 
+@pytest.mark.usefixtures("device")
 def test_half_precision_keeps_the_posterior_in_float32():
     module = build("varan").to(torch.bfloat16)
     states = [state.detach().to(torch.bfloat16).requires_grad_() for state in random_states()]
@@ -180,6 +204,7 @@ def test_half_precision_keeps_the_posterior_in_float32():
     assert all(state.grad.dtype == torch.bfloat16 for state in states)
 
 
+@pytest.mark.usefixtures("device")
 def test_autocast():
     module, states = (
         build("varan").float(),

@@ -10,6 +10,15 @@ from build import batch, build_criterion, build_model, setup_task
 from varan_fairseq.method import consensus
 from varan_fairseq.method.consensus import consensus_layer
 from varan_fairseq.method.likelihood import weighted_log_likelihood
+from varan_fairseq.method.likelihood_gpu import log_likelihood
+
+
+@pytest.fixture(params=["CPU", "GPU"], autouse=True)
+def device(request, monkeypatch):
+    """Whose way of scoring transcripts is taken."""
+    if request.param == "GPU":
+        monkeypatch.setattr(consensus, "on_host", lambda tensor: False)
+
 
 V = 3
 BLANK = 1  # not 0, which a wrong default would be
@@ -57,6 +66,7 @@ def problem(seed, layers=4, frames=5, utterances=6, sharpness=2.0):
 def test_equals_the_definition(seed, budget, monkeypatch):
     """Ragged batches, padding filled with NaN, any memory budget."""
     monkeypatch.setattr(consensus, "CPU_TABLE_BYTES", budget)
+    monkeypatch.setattr(consensus, "GPU_TABLE_BYTES", budget)
     log_probs, log_q, lengths = problem(seed)
     padding = torch.arange(5).unsqueeze(1) >= lengths
     dirty = log_probs.masked_fill(padding.unsqueeze(-1), float("nan"))
@@ -160,6 +170,8 @@ def test_likelihoods_are_torchs(frames, width):
         found = weighted_log_likelihood(log_probs, weights, utterance, labels, lengths, 0, bound)
         wanted = expected.masked_fill(expected < bound, -math.inf)
         assert torch.allclose(found, wanted, rtol=1e-12, atol=1e-10)
+    found = log_likelihood(log_probs, utterance, labels, lengths, 0)
+    assert torch.allclose(found, torch.stack(each, 1), rtol=1e-12, atol=1e-10)
 
 
 def test_what_underflows_is_computed_in_logarithms():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from varan_fairseq.upstream.norms import ValidBatchNorm, ValidGroupNorm
+from varan_fairseq.upstream.norms import HalfGroupNorm, ValidBatchNorm, ValidGroupNorm
 from varan_fairseq.upstream.valid import Valid, during
 
 B, C, T = 4, 6, 11
@@ -42,9 +42,18 @@ def alone(norm, x, frames):
     return scaled * norm.weight.unsqueeze(1) + norm.bias.unsqueeze(1)
 
 
-def test_group_norm():
+@pytest.fixture(params=["CPU", "GPU"])
+def norm(request):
+    """In float64, as on a CPU, and as on a GPU in half precision."""
+    found = group_norm(FRAMES)
+    if request.param == "GPU":
+        settings = (found.weight, found.bias, FRAMES, found.eps)
+        found.forward = lambda x: HalfGroupNorm.apply(x, *settings)
+    return found
+
+
+def test_group_norm(norm):
     """Values and gradients; padding filled with NaN."""
-    norm = group_norm(FRAMES)
     clean = (5 + torch.randn(B, C, T, dtype=torch.float64)).requires_grad_()
     dirty = clean.detach().masked_fill(PADDING, float("nan")).requires_grad_()
     weight = torch.randn(B, C, T, dtype=torch.float64)
@@ -63,8 +72,8 @@ def test_group_norm():
         assert torch.allclose(one, other, rtol=1e-8, atol=1e-10)
 
 
-def test_group_norm_ignores_what_reaches_its_padding():
-    norm, x = group_norm(FRAMES), torch.randn(B, C, T, dtype=torch.float64, requires_grad=True)
+def test_group_norm_ignores_what_reaches_its_padding(norm):
+    x = torch.randn(B, C, T, dtype=torch.float64, requires_grad=True)
     grad = torch.randn(B, C, T, dtype=torch.float64)
     clean = torch.autograd.grad(norm(x), [x, norm.weight, norm.bias], grad.masked_fill(PADDING, 0))
     dirty = torch.autograd.grad(

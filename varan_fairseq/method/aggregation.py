@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from .baselines import AttentiveSum, HierarchicalConvolution, LastLayer, WeightedSum
 from .fixed_posterior import PriorPosterior, StaticPosterior
-from .frames import ValidFrames, valid_frames
+from .frames import ValidFrames, on_host, valid_frames
 from .fused import read_layer
+from .fused_gpu import read_layers
 from .heads import ProbingHeads
 from .posterior import LayerPosterior
 from .reading import LayerNorms, Reading
@@ -97,9 +98,22 @@ class Varan(nn.Module):
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
     ) -> Reading:
         valid = valid_frames(padding_mask)
+        if not (self.pooled or self.norms.norms or on_host(states[0])):
+            return self._read_at_once(states, valid, prior)
         read = self._read_pooled if self.pooled else self._read
         means, logits = zip(*(read(state, layer, valid) for layer, state in enumerate(states)))
         means = torch.stack(means, dim=1)
+        return Reading(list(logits), self.posterior(means, prior), means)
+
+    def _read_at_once(
+        self, states: List[Tensor], valid: Optional[ValidFrames], prior: Optional[Tensor]
+    ) -> Reading:
+        dropouts, linears, *rest = zip(*(self.heads[layer] for layer in range(len(states))))
+        p = dropouts[0].p if self.training else 0.0
+        means, logits = read_layers(states, valid, linears, p)
+        logits = logits.unbind(0)
+        for modules in rest:
+            logits = [module(each) for module, each in zip(modules, logits)]
         return Reading(list(logits), self.posterior(means, prior), means)
 
     def _read(self, state: Tensor, layer: int, valid: Optional[ValidFrames]):

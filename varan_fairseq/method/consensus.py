@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from .ctc import CPU_TABLE_BYTES, GPU_TABLE_BYTES
+from .frames import on_host
 from .likelihood import bytes_a_row, weighted_log_likelihood
+from .likelihood_gpu import bytes_of_a_row, log_likelihood
 
 
 @torch.no_grad()
@@ -33,14 +35,17 @@ def consensus_layer(
     weights = log_q.double().exp()
     batch = torch.arange(len(log_q), device=log_q.device)
 
-    # First what the likeliest layer reads: most other transcripts are behind it long before
-    # their last frame.
-    leading = torch.zeros_like(transcripts.contested)
-    leading[transcripts.of_layer[log_q.argmax(1), batch]] = True
-    bound = weights.new_full((len(log_q),), float("-inf"))
-    score = transcripts.score(log_probs, weights, leading, bound)
-    bound[transcripts.utterance[leading]] = score[leading]
-    score += transcripts.score(log_probs, weights, ~leading, bound)
+    if on_host(weights):
+        # First what the likeliest layer reads: most other transcripts are behind it long before
+        # their last frame.
+        leading = torch.zeros_like(transcripts.contested)
+        leading[transcripts.of_layer[log_q.argmax(1), batch]] = True
+        bound = weights.new_full((len(log_q),), float("-inf"))
+        score = transcripts.score(log_probs, weights, leading, bound)
+        bound[transcripts.utterance[leading]] = score[leading]
+        score += transcripts.score(log_probs, weights, ~leading, bound)
+    else:
+        score = transcripts.score_at_once(log_probs, weights)
 
     each = score[transcripts.of_layer]  # [L, B]
     best = each == each.max(0).values
@@ -80,8 +85,7 @@ class _Transcripts:
         score = weights.new_zeros(len(which))
         rows = (which & self.contested).nonzero().squeeze(1)
         row_bytes = bytes_a_row(len(log_probs), self.labels.shape[1])
-        budget = GPU_TABLE_BYTES if weights.is_cuda else CPU_TABLE_BYTES
-        for part in rows.split(max(1, budget // row_bytes)) if len(rows) else ():
+        for part in rows.split(max(1, CPU_TABLE_BYTES // row_bytes)) if len(rows) else ():
             owner = self.utterance[part]
             score[part] = weighted_log_likelihood(
                 log_probs,
@@ -92,4 +96,19 @@ class _Transcripts:
                 self.blank,
                 bound[owner],
             )
+        return score
+
+    def score_at_once(self, log_probs: Sequence[Tensor], weights: Tensor) -> Tensor:
+        """S [N] of those that are contested, else 0."""
+        score = weights.new_zeros(len(self.utterance))
+        rows = self.contested.nonzero().squeeze(1)
+        each = bytes_of_a_row(len(log_probs), len(log_probs[0]), self.labels.shape[1])
+        for part in rows.split(max(1, GPU_TABLE_BYTES // each)) if len(rows) else ():
+            owner = self.utterance[part]
+            log_p = log_likelihood(
+                log_probs, owner, self.labels[part], self.lengths[owner], self.blank
+            )
+            # 0 * -inf: a layer of no weight has no say, whatever it forbids
+            log_p = log_p.masked_fill(weights[owner] == 0, 0)
+            score[part] = (weights[owner] * log_p).sum(1)
         return score

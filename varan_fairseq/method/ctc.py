@@ -61,9 +61,9 @@ class _LayerwiseCtc(torch.autograd.Function):
 
         nll, grads = [], []
         for start in range(0, len(logits), per_call):
-            some = [layer.detach().to(dtype) for layer in logits[start : start + per_call]]
+            some = [layer.detach() for layer in logits[start : start + per_call]]
             with torch.enable_grad() if wants_grad else torch.no_grad():
-                stacked = torch.cat(some, dim=1).requires_grad_(wants_grad)
+                stacked = torch.cat(some, dim=1).to(dtype).requires_grad_(wants_grad)
                 with torch.backends.cudnn.flags(enabled=False):  # not deterministic
                     each = F.ctc_loss(
                         F.log_softmax(stacked, dim=-1),
@@ -83,9 +83,9 @@ class _LayerwiseCtc(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_nll):
-        batch = len(grad_nll)
-        layers = [part for grad in ctx.saved_tensors for part in grad.split(batch, dim=1)]
-        scaled = [
-            (part * grad_nll[:, layer, None]).to(ctx.dtype) for layer, part in enumerate(layers)
-        ]
+        batch, scaled = len(grad_nll), []
+        for grad in ctx.saved_tensors:  # [T, layers * B, V]
+            layers = slice(len(scaled), len(scaled) + grad.shape[1] // batch)
+            factor = grad_nll[:, layers].t().reshape(-1, 1)
+            scaled += (grad * factor).to(ctx.dtype).split(batch, dim=1)
         return (None,) * 5 + tuple(scaled)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .ctc import CPU_TABLE_BYTES, GPU_TABLE_BYTES
+from .ctc import CPU_TABLE_BYTES
 
 FRAMES = 16  # between two looks at who is behind
 TINY = 1e-250  # of what a transcript's beginnings have
@@ -133,9 +133,8 @@ class _Race:
 
     def _in_logarithms(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         table = log_probs.shape[0] * (2 * self.labels.shape[1] + 1 + log_probs.shape[2])
-        budget = GPU_TABLE_BYTES if log_probs.is_cuda else CPU_TABLE_BYTES
         found = []
-        for part in rows.split(max(1, budget // (table * log_probs.element_size()))):
+        for part in rows.split(max(1, CPU_TABLE_BYTES // (table * log_probs.element_size()))):
             with torch.backends.cudnn.flags(enabled=False):  # not deterministic
                 nll = F.ctc_loss(
                     log_probs[:, self.utterance[part]],

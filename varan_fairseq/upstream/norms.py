@@ -4,6 +4,8 @@ Pre-training crops, so its statistics are of speech alone. fairseq's fine-tuning
 norms average over the padding: what they make of an utterance depends on its batch.
 """
 
+from typing import Tuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +18,7 @@ class ValidGroupNorm(nn.GroupNorm):
     every feature encoder."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T] -> the same shape, computed in at least float32; padding gets the bias."""
+        """[B, C, T] -> the same shape, computed in at least float32; padding gets a constant."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         weight, bias = self.weight.to(dtype), self.bias.to(dtype)
         batch, common = valid.current(), x.shape[-1]
@@ -25,6 +27,8 @@ class ValidGroupNorm(nn.GroupNorm):
             common = int(frames.min()) if x.device.type == "cpu" else 0
         if common == x.shape[-1]:
             return F.group_norm(x.to(dtype), self.num_groups, weight, bias, self.eps).to(x.dtype)
+        if x.is_cuda and x.dtype != dtype:
+            return HalfGroupNorm.apply(x, weight, bias, frames, self.eps)
         return _ValidGroupNorm.apply(x, weight, bias, frames, common, self.eps)
 
 
@@ -51,15 +55,48 @@ class _ValidGroupNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         centred, scale, weight, frames, tail = ctx.saved_tensors
-        grad = grad.to(centred.dtype, copy=True)
-        grad[..., ctx.common :].masked_fill_(tail, 0)
-        total = grad.sum(-1, keepdim=True)
-        product = (grad * centred).sum(-1, keepdim=True)
-        grad_weight, grad_bias = (product * scale).sum((0, 2)), total.sum((0, 2))
-        grad.sub_(total / frames).addcmul_(centred, -product * scale.square() / frames)
-        grad.mul_(scale * weight)
-        grad[..., ctx.common :].masked_fill_(tail, 0)
-        return grad.to(ctx.dtype), grad_weight, grad_bias, None, None, None
+        grads = _gradients(grad, centred, scale, weight, frames, tail, ctx.common)
+        return (grads[0].to(ctx.dtype), *grads[1:], None, None, None)
+
+
+class HalfGroupNorm(torch.autograd.Function):
+    """The same for half precision on a GPU, where what counts is how often the tensor is read: no
+    copy of it in float32 exists in the forward pass. The variance is the mean square less the
+    squared mean, in float32: good to more digits than the result has."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, frames, eps):
+        frames = frames.view(-1, 1, 1)
+        tail = torch.arange(x.shape[-1], device=x.device) >= frames
+        clean = x.masked_fill(tail, 0)
+        mean = clean.sum(-1, keepdim=True, dtype=weight.dtype) / frames
+        norm = torch.linalg.vector_norm(clean, dim=-1, keepdim=True, dtype=weight.dtype)
+        variance = (norm.square() / frames - mean.square()).clamp_(min=0)
+        each = [value.repeat(len(x)) for value in (weight, bias)]
+        channels = clean.view(1, -1, x.shape[-1])
+        normed = F.batch_norm(channels, mean.flatten(), variance.flatten(), *each, eps=eps)
+        ctx.save_for_backward(clean, mean, (variance + eps).rsqrt(), weight, frames, tail)
+        return normed.view(x.shape)
+
+    @staticmethod
+    def backward(ctx, grad):
+        clean, mean, scale, weight, frames, tail = ctx.saved_tensors
+        centred = (clean - mean).masked_fill_(tail, 0)
+        grads = _gradients(grad, centred, scale, weight.unsqueeze(-1), frames, tail, 0)
+        return (grads[0].to(clean.dtype), *grads[1:], None, None)
+
+
+def _gradients(grad, centred, scale, weight, frames, tail, common) -> Tuple[Tensor, ...]:
+    """Of (x, weight, bias), in the precision of `centred`."""
+    grad = grad.to(centred.dtype, copy=True)
+    grad[..., common:].masked_fill_(tail, 0)
+    total = grad.sum(-1, keepdim=True)
+    product = (grad * centred).sum(-1, keepdim=True)
+    grad_weight, grad_bias = (product * scale).sum((0, 2)), total.sum((0, 2))
+    grad.sub_(total / frames).addcmul_(centred, -product * scale.square() / frames)
+    grad.mul_(scale * weight)
+    grad[..., common:].masked_fill_(tail, 0)
+    return grad, grad_weight, grad_bias
 
 
 class ValidBatchNorm(nn.BatchNorm1d):
@@ -73,6 +110,8 @@ class ValidBatchNorm(nn.BatchNorm1d):
         inside = torch.arange(x.shape[-1], device=x.device) < batch.frames.unsqueeze(1)
         by_frame = x.transpose(1, 2)
         normed = super().forward(by_frame[inside])
-        return by_frame.new_zeros(by_frame.shape).masked_scatter(
-            inside.unsqueeze(-1), normed.to(x.dtype)
-        ).transpose(1, 2)
+        return (
+            by_frame.new_zeros(by_frame.shape)
+            .masked_scatter(inside.unsqueeze(-1), normed.to(x.dtype))
+            .transpose(1, 2)
+        )
