@@ -2,10 +2,10 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 
+import preloaded
 import pytest
 import torch
 from conftest import REPO, command, save_pretrained, shell, write_corpus
@@ -74,10 +74,7 @@ def test_a_sweep_with_a_run_that_is_queued_again(tmp_path):
     save_pretrained(tmp_path / "base.pt")
     folder = str(tmp_path / "work")
     os.makedirs(folder)
-    log = open(str(tmp_path / "log"), "w")
-    process = subprocess.Popen(
-        sweep("submitit_local", "1"), cwd=folder, stdout=log, stderr=subprocess.STDOUT
-    )
+    process = preloaded.start(sweep("submitit_local", "1"), folder)
     interrupted = None
     try:
         while process.poll() is None:
@@ -88,8 +85,9 @@ def test_a_sweep_with_a_run_that_is_queued_again(tmp_path):
                     interrupted = path
                     break
     finally:
-        process.kill()
-    assert process.returncode == 0, read(str(tmp_path / "log"))[-3000:]
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+    assert process.returncode == 0, process.said()[0][-3000:]
     text = read(interrupted)
     loaded = [line for line in text.split("\n") if "Loaded checkpoint" in line]
     assert len(loaded) == 1 and "@ 0 updates" not in loaded[0], text[-3000:]

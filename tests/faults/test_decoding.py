@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import preloaded
@@ -21,7 +22,7 @@ import varan_fairseq
 from varan_fairseq.cli import transcribe
 from varan_fairseq.data.audio import read_audio, stream_audio
 from varan_fairseq import parallel
-from varan_fairseq.decoding import emissions
+from varan_fairseq.decoding import emissions, shards
 from varan_fairseq.decoding.search import Search, options
 
 WORDS = ["ONE", "TWO", "SIX"]
@@ -368,8 +369,26 @@ def test_arrays_and_tensors(ctc, wav):  # noqa: F811
         model.transcribe(paths, batch_size=0)
 
 
-def test_shards(ctc, tmp_path):  # noqa: F811
+def test_shards(ctc, tmp_path, monkeypatch):  # noqa: F811
     """Their joint is what one process computes; on a cluster, and by itself."""
+
+    class Process:
+        """A subprocess.Popen that begins with the libraries loaded."""
+
+        def __init__(self, arguments, env):
+            own = shards.own_command([])
+            assert arguments[: len(own)] == own
+            infer = [command("varan-infer"), *arguments[len(own) :]]
+            self.process = preloaded.start(infer, REPO, env=env)
+
+        def wait(self):
+            self.returncode = self.process.wait()
+            return self.returncode
+
+        def terminate(self):
+            assert self.process.poll() is not None, "left running"
+
+    monkeypatch.setattr(shards, "subprocess", SimpleNamespace(Popen=Process))
     splits = "dataset.gen_subset=valid,test"
     small = "dataset.max_tokens=20000"  # a batch an utterance
 

@@ -25,7 +25,7 @@ def mean_rate(errors: Sequence[Sequence[int]], lengths: Sequence[int]) -> Estima
     ValueError for shapes that do not fit, or if there is nothing to have a rate of."""
     errors, lengths = _checked(errors, lengths)
     draws = _draws(tuple(lengths))
-    return _estimate(100 * errors.sum(1).mean() / lengths.sum(), _rates(errors, lengths, draws, 1))
+    return _estimate(100 * errors.sum(1).mean() / lengths.sum(), _rates(errors, draws, 1))
 
 
 def difference(
@@ -37,7 +37,7 @@ def difference(
     theirs, _ = _checked(theirs, lengths)
     draws = _draws(tuple(lengths))
     value = 100 * (theirs.sum(1).mean() - ours.sum(1).mean()) / lengths.sum()
-    return _estimate(value, _rates(theirs, lengths, draws, 2) - _rates(ours, lengths, draws, 1))
+    return _estimate(value, _rates(theirs, draws, 2) - _rates(ours, draws, 1))
 
 
 def _checked(errors, lengths):
@@ -52,23 +52,36 @@ def _checked(errors, lengths):
     return errors, lengths
 
 
+class _Draws(NamedTuple):
+    """often: [resamples, N], how often each utterance is drawn, the same for the same N. total:
+    [resamples], of their lengths."""
+
+    often: np.ndarray
+    total: np.ndarray
+
+
 @functools.lru_cache(maxsize=1)  # a table asks for the same ones in every cell
-def _draws(lengths: Tuple[float, ...]) -> np.ndarray:
-    """[resamples, N]: how often each utterance is drawn, the same for the same N."""
+def _draws(lengths: Tuple[float, ...]) -> _Draws:
     count = len(lengths)
     draws = np.random.default_rng(1).multinomial(count, np.full(count, 1 / count), _RESAMPLES)
     draws = draws.astype(np.float64)  # once, rather than in every product
-    return draws[draws @ lengths > 0]  # of empty transcripts alone there is no rate
+    total = draws @ lengths
+    return _Draws(draws[total > 0], total[total > 0])  # of empty transcripts there is no rate
 
 
-def _rates(errors, lengths, draws, seed: int) -> np.ndarray:
+@functools.lru_cache(maxsize=8)
+def _chosen(runs: int, count: int, seed: int) -> np.ndarray:
+    """[count, runs]: how often each run is drawn, of one less than there are."""
+    return np.random.default_rng(seed).multinomial(max(runs - 1, 1), np.full(runs, 1 / runs), count)
+
+
+def _rates(errors: np.ndarray, draws: _Draws, seed: int) -> np.ndarray:
     """Of every resample, for which one run less is drawn than there are: the variance of their mean is
     then the unbiased one, which makes a difference where runs are few (Rao and Wu, 1988)."""
     runs = len(errors)
-    size = max(runs - 1, 1)
-    chosen = np.random.default_rng(seed).multinomial(size, np.full(runs, 1 / runs), len(draws))
-    wrong = ((draws @ errors.T) * chosen).sum(1) / size
-    return 100 * wrong / (draws @ lengths)
+    chosen = _chosen(runs, len(draws.total), seed)
+    wrong = ((draws.often @ errors.T) * chosen).sum(1) / max(runs - 1, 1)
+    return 100 * wrong / draws.total
 
 
 def _estimate(value: float, resampled: np.ndarray) -> Estimate:
