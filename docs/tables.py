@@ -38,10 +38,17 @@ EXPERIMENTS = [
     "digits_heads",
     "conditions",
     "conditions_second",
+    "prompts",
     "styles",
 ]
 # What a checkpoint's layers know, of an experiment each.
-LAYERS = ["layers", "layers-conditions", "layers-conditions-probe", "layers-probe"]
+LAYERS = [
+    "layers",
+    "layers-conditions",
+    "layers-conditions-probe",
+    "layers-probe",
+    "layers-prompts-probe",
+]
 GPU = ["gpu-step", "gpu-lora-cost", "gpu-decoding"]
 COSTS = ["step", "lora-cost", "decoding", *GPU]
 

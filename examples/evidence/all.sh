@@ -28,5 +28,6 @@ grid digits_heads digits_heads digits-1000 --methods $rivals
 grid digits_dora digits digits-1000 --ways dora --methods $rivals
 grid conditions conditions conditions --ways lora --seeds 1 2 3 4 5
 grid conditions_second conditions conditions --ways full dora probe --methods $rivals
-grid prompts prompts prompts --methods $rivals
+grid prompts prompts prompts --ways probe --methods $rivals
+grid prompts prompts prompts --ways full lora dora --methods $rivals
 grid styles styles styles --methods $rivals
