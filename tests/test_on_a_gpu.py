@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from build import batch, build_criterion, build_model, setup_classification, setup_task
-from conftest import ENCODERS, REPO, command, save_pretrained, write_corpus, write_labelled_corpus
+from conftest import ENCODERS, REPO, command, save_pretrained
 from fairseq import utils
 from omegaconf import OmegaConf
 
@@ -69,16 +69,6 @@ def losses(log):
     return [float(value) for value in re.findall(r'"(?:train_|valid_)?loss": "([^"]+)"', log)]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    return write_labelled_corpus(tmp_path_factory.mktemp("labelled_data"))
-
-
 @pytest.mark.parametrize(
     "recipe, kind, overrides",
     [
@@ -88,9 +78,9 @@ def labelled(tmp_path_factory):
         ("wavlm_base_plus_libri_100h", "wavlm", []),
     ],
 )
-def test_trains_resumes_and_decodes(tmp_path, data, recipe, kind, overrides):
+def test_trains_resumes_and_decodes(tmp_path, corpus, recipe, kind, overrides):
     pretrained = save_pretrained(tmp_path / "pretrained.pt", kind)
-    arguments = (recipe, tmp_path / "out", data, pretrained)
+    arguments = (recipe, tmp_path / "out", corpus, pretrained)
     finetune(*arguments, 3, *overrides)
     log = finetune(*arguments, 6, *overrides)
     assert "Loaded checkpoint" in log and re.search(r"@ 3 updates", log)
@@ -100,18 +90,18 @@ def test_trains_resumes_and_decodes(tmp_path, data, recipe, kind, overrides):
     state = torch.load(checkpoint, weights_only=False)
     assert state["optimizer_history"][-1]["num_updates"] == 6
     assert all(torch.isfinite(value).all() for value in state["model"].values())
-    decode = [command("varan-infer"), f"common_eval.path={checkpoint}", f"task.data={data}"]
+    decode = [command("varan-infer"), f"common_eval.path={checkpoint}", f"task.data={corpus}"]
     gpu(*decode, "dataset.gen_subset=test", f"decoding.results_path={tmp_path}/found")
     assert json.loads((tmp_path / "found" / "asr.json").read_text())["wer"] > 0
 
 
 @pytest.mark.parametrize("recipe", ["wavlm_base_plus_ravdess", "wavlm_base_plus_ravdess_lora"])
-def test_classifies(tmp_path, labelled, recipe):
+def test_classifies(tmp_path, labelled_corpus, recipe):
     pretrained = save_pretrained(tmp_path / "pretrained.pt", "wavlm")
-    log = finetune(recipe, tmp_path / "out", labelled, pretrained, 3)
+    log = finetune(recipe, tmp_path / "out", labelled_corpus, pretrained, 3)
     assert all(0 < loss < float("inf") for loss in losses(log))
     checkpoint = tmp_path / "out" / "checkpoint_last.pt"
-    gpu(command("varan-classify"), checkpoint, labelled, "test", "--out", tmp_path / "gpu")
+    gpu(command("varan-classify"), checkpoint, labelled_corpus, "test", "--out", tmp_path / "gpu")
     assert json.loads((tmp_path / "gpu" / "scores.json").read_text())["utterances"] == 6
 
 
@@ -137,9 +127,9 @@ def loss_and_gradient(model, criterion, sample, dtype):
     "kind, aggregation",
     [(kind, "varan") for kind in ENCODERS] + [("wav2vec2", other) for other in AGGREGATIONS],
 )
-def test_half_precision_is_near_the_cpus(tmp_path, data, kind, aggregation, half):
+def test_half_precision_is_near_the_cpus(tmp_path, corpus, kind, aggregation, half):
     """Loss within 1%, gradient within a cosine of 0.99, of float32 on a CPU."""
-    task = setup_task(data)
+    task = setup_task(corpus)
     pretrained = save_pretrained(tmp_path / "pretrained.pt", kind)
     options = dict(aggregation=aggregation, apply_mask=False, **NO_DROPOUT)
     model = build_model(pretrained, task, **options).train()
@@ -185,8 +175,8 @@ def test_group_norm_is_the_cpus(half):
 
 
 @pytest.mark.parametrize("half", HALF)
-def test_half_precision_of_classes(tmp_path, labelled, half):
-    task = setup_classification(labelled)
+def test_half_precision_of_classes(tmp_path, labelled_corpus, half):
+    task = setup_classification(labelled_corpus)
     pretrained = save_pretrained(tmp_path / "pretrained.pt", "wavlm")
     options = dict(apply_mask=False, **NO_DROPOUT)
     model = build_model(pretrained, task, name="varan_classification", **options).train()
