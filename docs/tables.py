@@ -49,15 +49,15 @@ LAYERS = [
     "layers-probe",
     "layers-prompts-probe",
 ]
-GPU = ["gpu-step", "gpu-lora-cost", "gpu-decoding"]
-COSTS = ["step", "lora-cost", "decoding", *GPU]
+CPU = ["step", "lora-cost", "decoding"]
+GPU = [f"gpu-{name}" for name in CPU]
 
 
 def costs(results):
     """What matters of three benchmarks, each on a CPU and a GPU, on one page."""
     yield "| | CPU: time | memory | GPU: time | memory |"
     yield "| --- | --- | --- | --- | --- |"
-    lines = zip(*(_ratios(*(results[name] for name in names)) for names in (COSTS[:3], GPU)))
+    lines = zip(*(_ratios(*(results[name] for name in names)) for names in (CPU, GPU)))
     for (about, *cpu), (_, *gpu) in lines:
         yield f"| {about} | {' | '.join(str(value) for value in (*cpu, *gpu))} |"
 
@@ -98,11 +98,10 @@ TABLES = {
     "encoders-cost": markdown,
     "encoders-sizes": markdown,
     "group-norm": markdown,
-    **{f"gpu-{name}": markdown for name in ("step", "lora-cost", "decoding", "group-norm")},
-    "gpu-vocabulary": markdown,
+    **dict.fromkeys([*GPU, "gpu-group-norm", "gpu-vocabulary"], markdown),
 }
 TOGETHER = {
-    "costs": ("make bench-gpu", {name: name for name in COSTS}),
+    "costs": ("make bench-gpu", {name: name for name in (*CPU, *GPU)}),
     "evidence": ("make evidence", {name: f"evidence-{name}" for name in EXPERIMENTS}),
 }
 MARKED = re.compile(r"<!-- table: ([\w-]+)( \d+)? -->\n.*?<!-- end -->", re.DOTALL)
