@@ -396,6 +396,29 @@ def test_a_run_that_fails_leaves_the_others_alone(tmp_path, monkeypatch):
     assert "| varan | " in text and "hconv" not in text
 
 
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("", "0/500, loss ?"),
+        (
+            "[x] epoch 006:  80 / 102 loss=0.6961, ups=3.7, num_updates=590, lr=0.1\n",
+            "590/500, loss 0.6961",
+        ),
+        ('{"epoch": 6, "loss": "0.71", "num_updates": "40"}\n', "40/500, loss 0.71"),
+    ],
+)
+def test_how_far_a_run_is(tmp_path, monkeypatch, preset, line, said):
+    monkeypatch.chdir(REPO)
+    setting = experiment.Setting(preset, "data", "encoder.pt", str(tmp_path), [], [])
+    run = plan.Run("lora", "varan", 0, 0.01, 0.05, 1)
+    assert experiment.state(setting, run, False) == f"{run.name}: 0/500, loss ?", "not begun"
+    os.makedirs(setting.folder(run))
+    with open(f"{setting.folder(run)}/train.log", "w") as log:
+        log.write("num_updates=1, loss=9\n" + "x" * 5000 + line)
+    assert experiment.state(setting, run, False) == f"{run.name}: {said}"
+    assert experiment.state(setting, run, True) == f"{run.name}: decoding"
+
+
 def test_results_alone_are_enough_to_go_on(tmp_path, monkeypatch):
     """Those of another machine, whose folders are not here."""
     known = Known(monkeypatch)

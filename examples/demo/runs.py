@@ -60,13 +60,18 @@ def _follow(process, log, updates):
     with tqdm(total=updates, desc=name, unit="update") as bar, open(log, encoding="utf-8") as file:
         while process.poll() is None:
             time.sleep(0.5)
-            text = file.read()
-            steps = re.findall(r'num_updates(?:=|": ")(\d+)', text)
-            losses = re.findall(r'\bloss(?:=|": ")([\d.]+)', text)
-            if losses:
-                bar.set_postfix(loss=losses[-1], refresh=False)
-            if steps:
-                bar.update(int(steps[-1]) - bar.n)
+            step, loss = latest(file.read())
+            if loss:
+                bar.set_postfix(loss=loss, refresh=False)
+            if step:
+                bar.update(int(step) - bar.n)
+
+
+def latest(text):
+    """(number of updates, loss) as a training's log says them last; "" where it says none."""
+    steps = re.findall(r'num_updates(?:=|": ")(\d+)', text)
+    losses = re.findall(r'\bloss(?:=|": ")([\d.]+)', text)
+    return (steps or [""])[-1], (losses or [""])[-1]
 
 
 def as_overrides(recipe, settings):
@@ -79,6 +84,12 @@ def as_overrides(recipe, settings):
         yield f"{'' if known else '+'}{key}={value}"
 
 
+def max_update(recipe, settings):
+    """How many updates a recipe trains, with these settings."""
+    given = OmegaConf.from_dotlist([setting.lstrip("+") for setting in settings])
+    return OmegaConf.merge(recipe, given).optimization.max_update
+
+
 def train(name, config, overrides, threads=None, folder="examples/demo"):
     """fairseq-hydra-train of a config in `folder` unless its checkpoint is there; returns the
     checkpoint."""
@@ -87,12 +98,11 @@ def train(name, config, overrides, threads=None, folder="examples/demo"):
         os.makedirs(name, exist_ok=True)
         command = ["fairseq-hydra-train", "--config-dir", folder, "--config-name", config]
         recipe = OmegaConf.load(f"{folder}/{config}.yaml")
-        given = OmegaConf.from_dotlist([item.lstrip("+") for item in overrides])
         call(
             command + list(as_overrides(recipe, [f"checkpoint.save_dir={name}", *overrides])),
             os.path.join(name, "train.log"),
             threads,
-            updates=OmegaConf.merge(recipe, given).optimization.max_update,
+            updates=max_update(recipe, overrides),
         )
         write_lines(os.path.join(name, "done"), [])
     return checkpoint

@@ -17,7 +17,7 @@ from plan import METHODS, Run, rate
 from varan_fairseq.files import write_lines
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "demo"))
-from runs import BIN, ENVIRONMENT, as_overrides  # noqa: E402
+from runs import BIN, ENVIRONMENT, as_overrides, latest, max_update  # noqa: E402
 
 
 class Failed(Exception):
@@ -99,6 +99,22 @@ def decoding(setting: Setting, run: Run, split: str, reading: str) -> List[str]:
 
 def results(setting: Setting, run: Run, split: str, reading: str) -> str:
     return os.path.join(setting.folder(run), f"{split}-{reading}")
+
+
+def state(setting: Setting, run: Run, test: bool) -> str:
+    """A run that is being trained or tested, in words: how many updates of how many, the loss."""
+    if test:
+        return f"{run.name}: decoding"
+    preset, log = setting.preset, os.path.join(setting.folder(run), "train.log")
+    recipe = OmegaConf.load(f"{recipe_of(preset, run.way)}.yaml")
+    settings = [*preset["overrides"], *preset["ways"][run.way]["overrides"]]
+    text = ""
+    if os.path.exists(log):
+        with open(log, "rb") as file:
+            file.seek(max(0, os.path.getsize(log) - 4000))
+            text = file.read().decode(errors="replace")
+    step, loss = latest(text)
+    return f"{run.name}: {step or 0}/{max_update(recipe, settings)}, loss {loss or '?'}"
 
 
 def record(setting: Setting, run: Run) -> Dict[str, Any]:

@@ -197,8 +197,9 @@ def work(found, jobs):
                     tqdm.write(f"{'test' if job.test else 'train'} {job.run.name}")
             if not running:
                 break
-            bar.set_postfix_str(", ".join(job.run.name for job in running.values()))
-            for ready in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+            states = (experiment.state(found.setting, *job) for job in running.values())
+            bar.set_postfix_str("; ".join(states))
+            for ready in futures.wait(running, 10, futures.FIRST_COMPLETED).done:
                 job = running.pop(ready)
                 try:
                     found.add(ready.result())
