@@ -2,5 +2,5 @@
 
 Read in this order: `prior` p(l), `posterior` q(l|x), `heads` p(y|x,l), `objective`
 (what training minimises), `combine` (what prediction reads), `aggregation` (VARAN and
-its two baselines behind one interface). `docs/method.md` tells the same story in words.
+its rivals behind one interface). `docs/method.md` tells the same story in words.
 """

@@ -1,7 +1,7 @@
 """Ways of reading an encoder's layers behind one interface.
 
 An aggregation takes the hidden states, and the prior over its K predictions, and returns
-their logits with the log-probability of each. VARAN has K = L. The baselines have K = 1
+their logits with the log-probability of each. VARAN has K = L. Its rivals have K = 1
 and log_q = 0, so the same objective and the same combination serve them all, and only
 aggregation differs.
 """
