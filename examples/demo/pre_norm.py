@@ -13,6 +13,8 @@ import os
 import sys
 import time
 
+import soundfile
+import torch
 from runs import (
     add_run_options,
     call,
@@ -24,6 +26,10 @@ from runs import (
     train,
     write_results,
 )
+from torch.nn import functional as F
+
+from varan_fairseq.data.manifest import read_manifest
+from varan_fairseq.upstream import build_encoder, load_weights, read_checkpoint
 
 WORK = "work/digits"
 DATA = f"{WORK}/data"
@@ -55,8 +61,30 @@ def uer(runs, pretrained, way, aggregation, layer_norm, seed, settings):
     }
 
 
+@torch.no_grad()
+def sizes(pretrained):
+    """A row a layer: the root mean square of its states on the validation set, and that of what the
+    final norm makes of the last."""
+    read = read_checkpoint(pretrained)
+    encoder = build_encoder(read.config).eval()
+    load_weights(encoder, read.weights, pretrained)
+    manifest, squares, count = read_manifest(f"{DATA}/valid.tsv"), 0, 0
+    for name, _ in manifest.entries:
+        audio, _ = soundfile.read(os.path.join(manifest.root, name), dtype="float32")
+        audio = torch.from_numpy(audio)
+        found = encoder(F.layer_norm(audio, audio.shape)[None], None)
+        states = torch.stack([*found.states, found.output])
+        squares, count = squares + states.square().sum((1, 2, 3)), count + found.output.numel()
+    names = [*range(1, encoder.num_layers + 1), "after the final norm"]
+    return [
+        {"layer": name, "rms": rms} for name, rms in zip(names, (squares / count).sqrt().tolist())
+    ]
+
+
 def table(rows):
-    """Markdown: a line a way of fine-tuning and an aggregation."""
+    """Markdown: a line a way of fine-tuning and an aggregation; then the sizes of the states."""
+    layers = [row for row in rows if "layer" in row]
+    rows = [row for row in rows if "layer" not in row]
     yield (
         "| fine-tuning | aggregation | " + " | ".join(f"`layer_norm: {x}`" for x in READINGS) + " |"
     )
@@ -68,6 +96,10 @@ def table(rows):
                 for reading in READINGS
             ]
             yield f"| {way} | {aggregation} | {' | '.join(cells)} |"
+    yield ""
+    yield "| layer | " + " | ".join(str(row["layer"]) for row in layers) + " |"
+    yield "| --- " * (1 + len(layers)) + "|"
+    yield "| root mean square | " + " | ".join(f"{row['rms']:.2f}" for row in layers) + " |"
 
 
 def _key(row):
@@ -96,7 +128,7 @@ def main():
         for aggregation in AGGREGATIONS
         for reading in READINGS
     ]
-    rows = run_all(args.jobs, uer, every)
+    rows = run_all(args.jobs, uer, every) + sizes(pretrained)
     write_results(runs, rows, list(table(rows)), time.time() - start)
     print(f"\nUER % on {DATA}/valid.tsv, seeds {args.seeds}")
     print(f"{time.time() - start:.0f} s")
