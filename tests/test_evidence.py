@@ -350,6 +350,21 @@ def test_after_kill_9_it_goes_on(tmp_path, corpus, wav2vec2):
     assert f"no {tmp_path}/none.pt" in shell(*other, check=False)
 
 
+def test_ctrl_c(tmp_path, monkeypatch, capsys, corpus, wav2vec2):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(REPO)
+    monkeypatch.setattr(experiment, "train", interrupted)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = kit_command(tmp_path, "--data", corpus, "--encoder", wav2vec2)
+    monkeypatch.setattr(sys, "argv", command[1:])
+    with pytest.raises(SystemExit) as stopped:
+        kit.main()
+    assert stopped.value.code == 130
+    assert "the same command goes on where it was" in capsys.readouterr().err
+
+
 class Known:
     """Stands for the runs: what they record, without training."""
 

@@ -227,7 +227,11 @@ def main():
     except (ValueError, OSError) as error:
         sys.exit(f"run.py: {error}")
     found.write()
-    failed = work(found, args.jobs)
+    try:
+        failed = work(found, args.jobs)
+    except KeyboardInterrupt:
+        print("run.py: stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
     found.write()
     print("\n".join(page.lines(found.rows)))
     print(f"\n{setting.out}/page.md, {setting.out}/results.json")
