@@ -459,12 +459,20 @@ def test_results_of_another_encoder_are_refused(tmp_path, monkeypatch):
 
 
 def test_results_of_another_training_are_refused(tmp_path, monkeypatch):
-    """But more learning rates, betas or seeds are more of the same."""
+    """But more learning rates, betas or seeds are more of the same, and so are other ways and methods."""
     Known(monkeypatch)
     start(tmp_path, monkeypatch, "hconv").write()
     start(tmp_path, monkeypatch, "hconv", seeds=[1, 2, 3, 4], beta=[0.05])
-    with pytest.raises(ValueError, match="results of another training"):
+    with pytest.raises(ValueError, match=r"overrides \(full last_layer and 31 more\): give"):
         start(tmp_path, monkeypatch, "hconv", overrides=["optimization.max_update=7"])
+    ways = plan.load("digits")["ways"]
+    other = {**ways, "probe": {**ways["probe"], "overrides": []}}
+    with pytest.raises(ValueError, match=r"overrides \(probe last_layer and "):
+        start(tmp_path, monkeypatch, "hconv", ways=other)
+    monkeypatch.setitem(plan.METHODS, "sum_of_squares", ["model.aggregation=squares"])
+    start(tmp_path, monkeypatch, "hconv", ways={"lora": ways["lora"]}).write()
+    with pytest.raises(ValueError, match=r"overrides \(probe last_layer and "):
+        start(tmp_path, monkeypatch, "hconv", ways=other)
 
 
 def test_digests(tmp_path, corpus, wav2vec2):

@@ -74,15 +74,16 @@ def recipe_of(preset: Dict[str, Any], way: str) -> str:
     return preset["ways"][way]["recipe"].replace("BASE", preset["base"])
 
 
-def digest(preset: Dict[str, Any]) -> str:
-    """SHA-256 of all that a run's results depend on beside its own settings, data and encoder."""
-    recipes = {}
-    for way in preset["ways"]:
-        recipe = OmegaConf.load(f"{recipe_of(preset, way)}.yaml")
-        recipes[way] = [OmegaConf.to_container(recipe), preset["ways"][way]["overrides"]]
-    parts = [preset[key] for key in ("kind", "overrides", "splits", "readings")]
-    text = json.dumps([recipes, METHODS, *parts], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def digests(preset: Dict[str, Any]) -> Dict[str, str]:
+    """SHA-256, by way and method, of all that a run's results depend on beside its own settings, data and
+    encoder."""
+    parts, found = [preset[key] for key in ("kind", "overrides", "splits", "readings")], {}
+    for way, options in preset["ways"].items():
+        recipe = OmegaConf.to_container(OmegaConf.load(f"{recipe_of(preset, way)}.yaml"))
+        for method, own in METHODS.items():
+            text = json.dumps([recipe, options["overrides"], own, *parts], sort_keys=True)
+            found[f"{way} {method}"] = hashlib.sha256(text.encode()).hexdigest()
+    return found
 
 
 def decoding(setting: Setting, run: Run, split: str, reading: str) -> List[str]:

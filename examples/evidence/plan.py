@@ -20,8 +20,14 @@ METHODS = {
     "varan": ["model.aggregation=varan", "model.posterior=input"],
     "varan_static": ["model.aggregation=varan", "model.posterior=static"],
     "varan_prior": ["model.aggregation=varan", "model.posterior=prior"],
+    "varan_uniform": [
+        "model.aggregation=varan",
+        "model.posterior=input",
+        "criterion.prior=uniform",
+    ],
 }
-WITH_BETA = ("varan", "varan_static")  # the others have no divergence
+USUAL = [name for name in METHODS if name != "varan_uniform"]  # for frozen encoders
+WITH_BETA = ("varan", "varan_static", "varan_uniform")  # the others have no divergence
 PRESETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
 _KEYS = {
     "kind": ("recognition", "classification"),
