@@ -41,6 +41,9 @@ EXPERIMENTS = [
     "prompts",
     "styles",
 ]
+# Those with a frozen encoder, also read with a flat prior, and whom that is compared with.
+FLAT = ["digits_second", "digits_heads", "conditions_second", "prompts"]
+FROZEN = ["varan", "weighted_sum", "attentive", "hconv"]
 # What a checkpoint's layers know, of an experiment each.
 LAYERS = [
     "layers",
@@ -74,6 +77,7 @@ def _ratios(step, lora, decoding):
 
 TABLES = {
     "evidence": page.summary,
+    "flat-prior": lambda experiments: page.summary(experiments, "varan_uniform", FROZEN),
     **{f"evidence-{name}": page.lines for name in EXPERIMENTS},
     **{f"evidence-{name}": layers.lines for name in LAYERS},
     "demo": compare.table,
@@ -103,6 +107,7 @@ TABLES = {
 TOGETHER = {
     "costs": ("make bench-gpu", {name: name for name in (*CPU, *GPU)}),
     "evidence": ("make evidence", {name: f"evidence-{name}" for name in EXPERIMENTS}),
+    "flat-prior": ("make evidence", {name: f"evidence-{name}" for name in FLAT}),
 }
 MARKED = re.compile(r"<!-- table: ([\w-]+)( \d+)? -->\n.*?<!-- end -->", re.DOTALL)
 

@@ -25,7 +25,7 @@ def test_every_result_is_shown():
         name for path in tables.pages() for name, _ in tables.MARKED.findall(tables.read(path))
     }
     assert shown == set(tables.TABLES)
-    assert sorted(files) == sorted(f"{name}.json" for name in shown - {"evidence", "costs"})
+    assert sorted(files) == sorted(f"{name}.json" for name in shown - set(tables.TOGETHER))
     evidence = {f"evidence-{name}" for name in [*tables.EXPERIMENTS, *tables.LAYERS]}
     assert evidence == {name for name in shown if name.startswith("evidence-")}
 

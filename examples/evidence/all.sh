@@ -23,11 +23,13 @@ rivals="last_layer weighted_sum attentive hconv varan"
 grid digits digits digits-1000 --ways full lora probe --methods $rivals
 grid digits digits digits-1000 --ways lora --seeds 1 2 3 4 5
 grid digits_longer digits_longer digits-1000 --methods last_layer weighted_sum varan
-grid digits_second digits digits-1000 --ways probe --methods $rivals
-grid digits_heads digits_heads digits-1000 --methods $rivals
+grid digits_second digits digits-1000 --ways probe --methods $rivals varan_uniform
+grid digits_heads digits_heads digits-1000 --methods $rivals varan_uniform
 grid digits_dora digits digits-1000 --ways dora --methods $rivals
 grid conditions conditions conditions --ways lora --seeds 1 2 3 4 5
 grid conditions_second conditions conditions --ways full dora probe --methods $rivals
+grid conditions_second conditions conditions --ways probe --methods varan_uniform
 grid prompts prompts prompts --ways probe --methods $rivals
 grid prompts prompts prompts --ways full lora dora --methods $rivals
+grid prompts prompts prompts --ways probe --methods varan_uniform
 grid styles styles styles --methods $rivals

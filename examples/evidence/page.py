@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -194,29 +194,31 @@ def _gains(found: Found) -> Iterator[str]:
         yield f"| {split}: points that varan gains over | " + " | ".join(ways) + " |"
         yield "| --- " * (1 + len(ways)) + "|"
         for other in others:
-            cells = [_over(found, way, split, other) for way in ways]
+            cells = [_over(found, way, split, "varan", other) for way in ways]
             if any(cells):
                 yield f"| {other} | " + " | ".join(cells) + " |"
 
 
-def summary(experiments: Dict[str, Dict[str, Any]]) -> Iterator[str]:
-    """Markdown: a line a way of fine-tuning of each experiment, a column a rival: the points that
-    VARAN gains, on the first split. experiments: rows by name."""
-    yield "| data, way | varan | " + " | ".join(f"over {name}" for name in RIVALS) + " |"
-    yield "| --- " * (2 + len(RIVALS)) + "|"
+def summary(
+    experiments: Dict[str, Dict[str, Any]], ours: str = "varan", others: Sequence[str] = RIVALS
+) -> Iterator[str]:
+    """Markdown: a line a way of fine-tuning of each experiment that has `ours`, a column another: the
+    points that `ours` gains over it, on the first split. experiments: rows by name."""
+    yield f"| data, way | {ours} | " + " | ".join(f"over {name}" for name in others) + " |"
+    yield "| --- " * (2 + len(others)) + "|"
     for name, rows in experiments.items():
         found, split = Found(rows), rows["splits"][0]
         for way in found.ways:
-            if "varan" in found.methods(way):
-                errors = found.errors(way, "varan", split, "as-trained")
+            if ours in found.methods(way):
+                errors = found.errors(way, ours, split, "as-trained")
                 rate = _rate(found, mean_rate(errors, found.lengths(split)))
-                gains = [_over(found, way, split, other) for other in RIVALS]
+                gains = [_over(found, way, split, ours, other) for other in others]
                 cells = " | ".join([f"{_unit(rows)} {rate}", *gains])
                 yield f"| {name}, {way} | {cells} |"
 
 
-def _over(found: Found, way: str, split: str, other: str) -> str:
-    """VARAN's gain over another; nothing where that is not there."""
+def _over(found: Found, way: str, split: str, ours: str, other: str) -> str:
+    """The gain over another; nothing where that is not there."""
     if other not in found.methods(way):
         return ""
-    return _gain(found, way, split, ("varan", "as-trained"), other)
+    return _gain(found, way, split, (ours, "as-trained"), other)
