@@ -17,12 +17,15 @@ def model(training, updates):
     )
 
 
-def validate(watch, scores, updates=500, divergence=0.02):
-    """A validation in batches of 8, then a training step."""
-    log_q = scores.log_softmax(-1)
+def validate(watch, scores, updates=500, divergence=0.02, losses=None, prior=None):
+    """A validation in batches of 8, then a training step. losses: of the layers, alike without."""
+    log_q, layers = scores.log_softmax(-1), scores.shape[1]
+    losses = torch.ones(layers) if losses is None else torch.tensor(losses)
+    prior = torch.full((layers,), 1 / layers) if prior is None else torch.tensor(prior)
     for part in log_q.split(8):
         watch.step(model(False, updates))
-        watch.see(part, torch.full((len(part),), divergence))
+        nll = losses + 0.01 * torch.randn(len(part), layers)
+        watch.see(part, torch.full((len(part),), divergence), nll, prior)
     watch.step(model(True, updates))
 
 
@@ -86,6 +89,27 @@ def test_a_reference_of_nothing_is_no_alarm(caplog):
     validate(watch, healthy(), divergence=0.0)
     validate(watch, healthy(), divergence=0.9)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "losses, prior, said",
+    [
+        ([0.7, 0.8, 0.9, 1.0], [0.01, 0.09, 0.3, 0.6], True),
+        ([0.9, 0.8, 0.9, 1.0], [0.01, 0.09, 0.3, 0.6], False),  # layer 2 has enough of the prior
+        ([0.92, 0.93, 0.93, 0.94], [0.01, 0.09, 0.3, 0.6], False),  # hardly better
+        ([1.0, 0.9, 0.8, 0.7], [0.01, 0.09, 0.3, 0.6], False),
+        ([0.7, 0.8, 0.9, 1.0], [0.25] * 4, False),
+    ],
+)
+def test_a_prior_that_looks_elsewhere(caplog, losses, prior, said):
+    watch = PosteriorWatch(1000)
+    for updates in (499, 500, 1000):
+        validate(watch, healthy(layers=4), updates, losses=losses, prior=prior)
+        if updates < 500:
+            assert caplog.text == "", "low layers learn first"
+    text = "layer 1 reads best, but the prior gives it 1.0%, where layers alike would have 25.0%"
+    assert caplog.text.count(text) == said and len(caplog.records) == said
+    assert caplog.text.count("try criterion.prior=uniform") == said
 
 
 @pytest.mark.parametrize("max_update, first", [(1000, 100), (0, 1000)])

@@ -130,7 +130,7 @@ class LayerObjective:
     def __call__(self, nll: Tensor, log_q: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """nll, log_q: [B, K] of the last `run` -> (total, expected_nll, divergence), each [B]."""
         terms = variational_objective(nll, log_q, self.kept.probs, self.beta, self.direction)
-        self.watch.see(log_q, terms[2])
+        self.watch.see(log_q, terms[2], nll, self.kept.probs)
         return terms
 
 

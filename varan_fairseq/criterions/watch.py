@@ -1,5 +1,5 @@
 """Warnings, at validation, of a posterior that does nothing or runs away (method.md, "What goes
-wrong with it")."""
+wrong with it"), and of a prior that expects useful layers where none are."""
 
 import logging
 from typing import Any, Optional
@@ -13,38 +13,44 @@ logger = logging.getLogger(__name__)
 ENOUGH = 16  # utterances: fewer may agree by chance
 TIED, SAME = 1e-3, 1e-4
 RUNAWAY, FLOOR = 10.0, 0.1  # times the reference, which is at least so many nats
+UNEXPECTED, BETTER = (
+    0.25,
+    0.95,
+)  # of an equal share of the prior; of the loss that the prior expects
 
 
 class PosteriorWatch:
     """Looks at q(l|x) of all utterances of a validation, from the first tenth of the training
-    on, and warns once of each thing.
+    on, and warns once of each thing. Of the prior from the middle on: low layers learn first.
 
-    max_update: of the training, 0 for no limit (then from update 1000 on).
+    max_update: of the training, 0 for no limit (then from update 1000 and 5000 on).
     """
 
     def __init__(self, max_update: int):
         self.warm_up = max_update // 10 if max_update > 0 else 1000
+        self.middle = max_update // 2 if max_update > 0 else 5000
         self.reference: Optional[float] = None
         self.warned = set()
         self._start_over()
 
     def _start_over(self) -> None:
-        self.utterances, self.divergence = 0, 0.0
+        self.utterances, self.divergence, self.nll = 0, 0.0, 0.0
         self.low = self.high = self.gap = None
 
     def step(self, model: Any) -> None:
         """Before each batch. model: with `training` and its encoder's `num_updates`."""
         free = model.cfg.posterior == "input"  # the others are as they are by design
-        warm = model.w2v_encoder.num_updates >= self.warm_up
-        self.active = free and warm and not model.training
+        updates = model.w2v_encoder.num_updates
+        self.active = free and updates >= self.warm_up and not model.training
+        self.late = updates >= self.middle
         if not self.active and self.utterances:
             if self.reference is None:
                 self.reference = max(self.divergence / self.utterances, FLOOR)
             self._start_over()
 
     @torch.no_grad()
-    def see(self, log_q: Tensor, divergence: Tensor) -> None:
-        """log_q: [B, L], divergence: [B], of the batch."""
+    def see(self, log_q: Tensor, divergence: Tensor, nll: Tensor, prior: Tensor) -> None:
+        """log_q, nll: [B, L], divergence: [B], of the batch. prior: [L]."""
         if not self.active or log_q.shape[1] == 1:
             return
         q = log_q.exp()
@@ -57,8 +63,22 @@ class PosteriorWatch:
         self.low, self.high, self.gap = low, high, gap
         self.utterances += len(q)
         self.divergence += float(divergence.sum())
+        self.nll = self.nll + nll.sum(0)
         if self.utterances >= ENOUGH and distributed_utils.get_global_rank() == 0:
             self._judge()
+            if self.late:
+                self._judge_prior(prior)
+
+    def _judge_prior(self, prior: Tensor) -> None:
+        nll = self.nll / self.utterances
+        best = int(nll.argmin())
+        share, equal = float(prior[best]), 1 / len(prior)
+        if share < UNEXPECTED * equal and nll[best] < BETTER * (prior * nll).sum():
+            self._warn(
+                "prior",
+                f"layer {best + 1} reads best, but the prior gives it {share:.1%}, where layers alike "
+                f"would have {equal:.1%}: try criterion.prior=uniform",
+            )
 
     def _judge(self) -> None:
         # layers that hardly count may well agree on it
