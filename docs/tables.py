@@ -82,7 +82,6 @@ TABLES = {
     **{f"evidence-{name}": layers.lines for name in LAYERS},
     "demo": compare.table,
     "demo-emotion": emotion.table,
-    "lora-human": compare.table,
     "posterior": posterior.table,
     "combine": rules.table,
     "beams": beams.table,

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Three ways of reading the layers, fine-tuned by stock fairseq with the same budget and
-decoded by fairseq's decoder. `make demo` and `make human` call this.
+decoded by fairseq's decoder. `make demo` calls this.
 
     python examples/demo/compare.py demo --base hubert --finetune lora --seeds 1 2 3
-    python examples/demo/compare.py human --base hubert --finetune lora --seeds 1 2 3
 
 Run from the root of the repository. Everything goes to work/<corpus>; what is there
 already is not made again.
