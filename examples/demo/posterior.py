@@ -5,7 +5,8 @@ HuBERTs of compare.py, scored on the validation sets.
     python examples/demo/posterior.py --seeds 1 2
 
 Run from the root of the repository, after compare.py has made the data of both corpora
-(`compare.py digits --base hubert`, `compare.py human --base hubert`). What is there is not made again.
+(`compare.py digits --base hubert`, `compare.py human --base hubert`). What is there is not made
+again.
 """
 
 import argparse

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 
-import soundfile
 import torch
 from runs import (
     add_run_options,
@@ -28,6 +27,7 @@ from runs import (
 )
 from torch.nn import functional as F
 
+from varan_fairseq.data.audio import read_audio
 from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.upstream import build_encoder, load_weights, read_checkpoint
 
@@ -70,8 +70,7 @@ def sizes(pretrained):
     load_weights(encoder, read.weights, pretrained)
     manifest, squares, count = read_manifest(f"{DATA}/valid.tsv"), 0, 0
     for name, _ in manifest.entries:
-        audio, _ = soundfile.read(os.path.join(manifest.root, name), dtype="float32")
-        audio = torch.from_numpy(audio)
+        audio = torch.from_numpy(read_audio(os.path.join(manifest.root, name), 16000))
         found = encoder(F.layer_norm(audio, audio.shape)[None], None)
         states = torch.stack([*found.states, found.output])
         squares, count = squares + states.square().sum((1, 2, 3)), count + found.output.numel()

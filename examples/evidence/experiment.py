@@ -75,8 +75,8 @@ def recipe_of(preset: Dict[str, Any], way: str) -> str:
 
 
 def digests(preset: Dict[str, Any]) -> Dict[str, str]:
-    """SHA-256, by way and method, of all that a run's results depend on beside its own settings, data and
-    encoder."""
+    """SHA-256, by way and method, of all that a run's results depend on beside its own settings,
+    data and encoder."""
     parts, found = [preset[key] for key in ("kind", "overrides", "splits", "readings")], {}
     for way, options in preset["ways"].items():
         recipe = OmegaConf.to_container(OmegaConf.load(f"{recipe_of(preset, way)}.yaml"))

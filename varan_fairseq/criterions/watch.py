@@ -13,10 +13,8 @@ logger = logging.getLogger(__name__)
 ENOUGH = 16  # utterances: fewer may agree by chance
 TIED, SAME = 1e-3, 1e-4
 RUNAWAY, FLOOR = 10.0, 0.1  # times the reference, which is at least so many nats
-UNEXPECTED, BETTER = (
-    0.25,
-    0.95,
-)  # of an equal share of the prior; of the loss that the prior expects
+UNEXPECTED = 0.25  # of an equal share of the prior
+BETTER = 0.95  # of the loss that the prior expects
 
 
 class PosteriorWatch:
