@@ -475,6 +475,15 @@ def test_results_of_another_training_are_refused(tmp_path, monkeypatch):
         start(tmp_path, monkeypatch, "hconv", ways=other)
 
 
+def test_results_of_an_earlier_kit_are_refused(tmp_path, monkeypatch):
+    Known(monkeypatch)
+    start(tmp_path, monkeypatch, "hconv").write()
+    earlier = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps({**earlier, "training": "0" * 64}))
+    with pytest.raises(ValueError, match="results.json is of an earlier version of this kit"):
+        start(tmp_path, monkeypatch, "hconv")
+
+
 def test_digests(tmp_path, corpus, wav2vec2):
     import torch
 

@@ -26,7 +26,7 @@ METHODS = {
         "criterion.prior=uniform",
     ],
 }
-USUAL = [name for name in METHODS if name != "varan_uniform"]  # for frozen encoders
+USUAL = [name for name in METHODS if name != "varan_uniform"]  # which is for frozen encoders
 WITH_BETA = ("varan", "varan_static", "varan_uniform")  # the others have no divergence
 PRESETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
 _KEYS = {

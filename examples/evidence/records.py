@@ -75,6 +75,8 @@ class Experiment:
 
     def _check_training(self, path, earlier):
         """Recipes and overrides may have come since, none may have changed."""
+        if not isinstance(earlier, dict):
+            raise ValueError(f"{path} is of an earlier version of this kit: give another --out")
         changed = [key for key, value in self.training.items() if earlier.get(key, value) != value]
         if changed:
             raise ValueError(
