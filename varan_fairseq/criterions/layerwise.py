@@ -47,7 +47,7 @@ class ObjectiveConfig(FairseqDataclass):
     max_update: int = II("optimization.max_update")
 
 
-# Chosen on validation data: `lora.md` in docs.
+# Those of the method's published recipes.
 AUTO_DF = {"full": 35.0, "lora": 6.0, "probe": 6.0}
 
 
