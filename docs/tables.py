@@ -51,6 +51,7 @@ LAYERS = [
     "layers-conditions-probe",
     "layers-probe",
     "layers-prompts-probe",
+    "layers-prompts-lora",
 ]
 CPU = ["step", "lora-cost", "decoding"]
 GPU = [f"gpu-{name}" for name in CPU]

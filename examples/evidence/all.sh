@@ -32,5 +32,6 @@ grid conditions_second conditions conditions --ways probe --methods varan_unifor
 grid prompts prompts prompts --ways probe --methods $rivals
 grid prompts prompts prompts --ways probe --methods varan_uniform
 grid prompts prompts prompts --ways lora --methods $rivals
-grid prompts prompts prompts --ways full dora --methods $rivals
+grid prompts prompts prompts --ways dora --methods $rivals
+grid prompts prompts prompts --ways full --methods $rivals
 grid styles styles styles --methods $rivals
