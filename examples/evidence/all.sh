@@ -29,9 +29,7 @@ grid digits_dora digits digits-1000 --ways dora --methods $rivals
 grid conditions conditions conditions --ways lora --seeds 1 2 3 4 5
 grid conditions_second conditions conditions --ways full dora probe --methods $rivals
 grid conditions_second conditions conditions --ways probe --methods varan_uniform
-grid prompts prompts prompts --ways probe --methods $rivals
+grid prompts prompts prompts --ways lora dora probe --methods $rivals
 grid prompts prompts prompts --ways probe --methods varan_uniform
-grid prompts prompts prompts --ways lora --methods $rivals
-grid prompts prompts prompts --ways dora --methods $rivals
 grid prompts prompts prompts --ways full --methods $rivals
 grid styles styles styles --methods $rivals
