@@ -22,7 +22,6 @@ from .layerwise import (
     unwrapped,
 )
 
-
 logger = logging.getLogger(__name__)
 
 
