@@ -25,6 +25,7 @@ import first_hour  # noqa: E402
 import layers  # noqa: E402
 import page  # noqa: E402
 import posterior  # noqa: E402
+import pre_norm  # noqa: E402
 import rules  # noqa: E402
 from measure import markdown  # noqa: E402
 
@@ -91,6 +92,7 @@ TABLES = {
     "long-audio": markdown,
     "confidence-exit": markdown,
     "depth": depth.table,
+    "pre-norm": pre_norm.table,
     "corpora": markdown,
     "first-hour": first_hour.table,
     "costs": costs,
