@@ -40,6 +40,7 @@ EXPERIMENTS = [
     "conditions",
     "conditions_second",
     "prompts",
+    "prompts_full",
     "styles",
 ]
 # Those with a frozen encoder, also read with a flat prior, and whom that is compared with.
@@ -53,6 +54,7 @@ LAYERS = [
     "layers-probe",
     "layers-prompts-probe",
     "layers-prompts-lora",
+    "layers-prompts-full",
 ]
 CPU = ["step", "lora-cost", "decoding"]
 GPU = [f"gpu-{name}" for name in CPU]

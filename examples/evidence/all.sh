@@ -31,5 +31,5 @@ grid conditions_second conditions conditions --ways full dora probe --methods $r
 grid conditions_second conditions conditions --ways probe --methods varan_uniform
 grid prompts prompts prompts --ways lora dora probe --methods $rivals
 grid prompts prompts prompts --ways probe --methods varan_uniform
-grid prompts prompts prompts --ways full --methods $rivals
+grid prompts_full prompts prompts --ways full --methods $rivals
 grid styles styles styles --methods $rivals
