@@ -36,8 +36,8 @@ depth: setup-demo
 pre-norm: setup-demo
 	$(VENV)/bin/python -W ignore examples/demo/pre_norm.py --seeds 1 2 3
 
-# the grids of docs/results.md from nothing: an encoder, its corpora, every cell (about 20 hours on 2
-# cores)
+# the grids of docs/results.md from nothing: an encoder, its corpora, every cell
+# (about 20 hours on 2 cores)
 evidence: setup-demo
 	PYTHON=$(VENV)/bin/python bash examples/evidence/all.sh
 
