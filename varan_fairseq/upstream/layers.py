@@ -7,6 +7,7 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from .half import GroupedConv1d
 from .kinds import Kind, count_frames, hop, receptive_field
 from .norms import ValidBatchNorm, ValidGroupNorm
 from .record import Record, record_blocks
@@ -63,6 +64,9 @@ class Encoder(nn.Module):
         if mask_group_norm:
             self.group_norms = _become(self._features, nn.GroupNorm, ValidGroupNorm)
         _become(w2v_model, nn.BatchNorm1d, ValidBatchNorm)
+        for module in w2v_model.modules():
+            if type(module) is nn.Conv1d and module.groups > 1:
+                module.__class__ = GroupedConv1d
         for convolution in kind.convolutions(w2v_model):
             convolution.register_forward_pre_hook(_silence_padding)
         record_blocks(w2v_model, kind)
