@@ -7,7 +7,7 @@ from conftest import save_wavlm
 from torch.nn import functional as F
 
 from varan_fairseq.upstream import half
-from varan_fairseq.upstream.half import GroupedConv1d, half_is_right
+from varan_fairseq.upstream.half import Float32Conv1d, half_is_right, mend_convolutions
 
 
 @pytest.fixture
@@ -32,21 +32,21 @@ def amx(monkeypatch):
 
 def convolution(channels, groups):
     torch.manual_seed(0)
-    plain = torch.nn.Conv1d(channels, channels, 16, padding=8, groups=groups)
-    plain.__class__ = GroupedConv1d
-    return plain
+    return torch.nn.Conv1d(channels, channels, 16, padding=8, groups=groups)
 
 
 @pytest.mark.parametrize("channels, groups, wrong", [(32, 4, True), (64, 4, False)])
 def test_a_wrong_kernel_is_found_and_not_used(amx, caplog, channels, groups, wrong):
     module, x = convolution(channels, groups), torch.randn(2, channels, 50)
     expected = module(x)
-    found = module.bfloat16()(x.bfloat16())
+    mend_convolutions(module.bfloat16())
+    found = module(x.bfloat16())
     assert found.dtype == torch.bfloat16
     assert (found.float() - expected).norm() / expected.norm() < 0.02
-    module(x.bfloat16())
+    assert isinstance(module, Float32Conv1d) == wrong
+    mend_convolutions(convolution(channels, groups).bfloat16())
     said = [record.getMessage() for record in caplog.records if record.name == half.__name__]
-    assert len(said) == wrong  # once, however often it is called
+    assert len(said) == wrong  # once per kind
     if wrong:
         assert "32 channels in 4 groups (relative error 3)" in said[0]
         assert amx.count(torch.bfloat16) == 1  # the trial
@@ -55,8 +55,16 @@ def test_a_wrong_kernel_is_found_and_not_used(amx, caplog, channels, groups, wro
 def test_other_dtypes_are_not_tried(amx):
     module, x = convolution(32, 4), torch.randn(2, 32, 50)
     for dtype in (torch.float32, torch.float64):
-        module.to(dtype)(x.to(dtype))
-    assert amx == [torch.float32, torch.float64]
+        mend_convolutions(module.to(dtype))
+        module(x.to(dtype))
+    assert amx == [torch.float32, torch.float64] and type(module) is torch.nn.Conv1d
+
+
+def test_moved_to_and_fro(amx):
+    module, x = convolution(32, 4), torch.randn(2, 32, 50)
+    expected = module(x)
+    mend_convolutions(module.bfloat16())
+    assert torch.allclose(module.float()(x), expected, atol=0.05)
 
 
 def test_a_model_of_small_groups_is_right_all_the_same(amx, tmp_path, corpus):

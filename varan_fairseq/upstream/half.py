@@ -2,7 +2,7 @@
 
 oneDNN's bf16 kernel for groups of few channels is wrong on processors with AMX (32 channels in 4
 groups: a relative error of 1.1). Released encoders have groups of 48 or 64 channels, which are
-right everywhere; small ones need not be. So the first call in half precision tries the convolution.
+right everywhere; small ones need not be. So a model that is moved to half precision tries its own.
 """
 
 import functools
@@ -15,19 +15,30 @@ from torch.nn import functional as F
 
 logger = logging.getLogger(__name__)
 
+HALF = (torch.bfloat16, torch.float16)
 TOLERANCE = 0.1  # relative error; bf16 rounds by 0.004, the wrong kernel is off by 1
 _FRAMES = 64  # of the trial, at least
 
 
-class GroupedConv1d(nn.Conv1d):
-    """What an encoder's grouped `nn.Conv1d` becomes by a change of class: computes in float32 on a
-    CPU that gets half precision wrong, and says so once."""
+def mend_convolutions(model: nn.Module) -> None:
+    """Makes grouped convolutions that are in half precision on a CPU compute in float32, in place,
+    where this processor gets them wrong. To be called when a model has been moved."""
+    for module in model.modules():
+        if type(module) is not nn.Conv1d or module.groups == 1:
+            continue
+        parameter = next(module.parameters())  # with weight norm, `weight` is none
+        if parameter.device.type != "cpu" or parameter.dtype not in HALF:
+            continue
+        shape = (module.in_channels, module.out_channels, module.groups)
+        if not half_is_right(shape, module.kernel_size[0], module.stride[0], parameter.dtype):
+            module.__class__ = Float32Conv1d
+
+
+class Float32Conv1d(nn.Conv1d):
+    """What such a convolution becomes by a change of class."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-        if x.device.type != "cpu" or x.dtype not in (torch.bfloat16, torch.float16):
-            return super()._conv_forward(x, weight, bias)
-        shape = (self.in_channels, self.out_channels, self.groups)
-        if half_is_right(shape, self.kernel_size[0], self.stride[0], x.dtype):
+        if x.device.type != "cpu" or x.dtype not in HALF:  # moved again
             return super()._conv_forward(x, weight, bias)
         bias = None if bias is None else bias.float()
         return super()._conv_forward(x.float(), weight.float(), bias).to(x.dtype)

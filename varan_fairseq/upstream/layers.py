@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .half import GroupedConv1d
+from .half import mend_convolutions
 from .kinds import Kind, count_frames, hop, receptive_field
 from .norms import ValidBatchNorm, ValidGroupNorm
 from .record import Record, record_blocks
@@ -64,9 +64,6 @@ class Encoder(nn.Module):
         if mask_group_norm:
             self.group_norms = _become(self._features, nn.GroupNorm, ValidGroupNorm)
         _become(w2v_model, nn.BatchNorm1d, ValidBatchNorm)
-        for module in w2v_model.modules():
-            if type(module) is nn.Conv1d and module.groups > 1:
-                module.__class__ = GroupedConv1d
         for convolution in kind.convolutions(w2v_model):
             convolution.register_forward_pre_hook(_silence_padding)
         record_blocks(w2v_model, kind)
@@ -76,6 +73,11 @@ class Encoder(nn.Module):
         too: no dropout, no layerdrop. Masking, if asked for, goes on."""
         self.frozen = True
         self.w2v_model.requires_grad_(False).eval()
+
+    def _apply(self, *args, **kwargs) -> "Encoder":
+        super()._apply(*args, **kwargs)
+        mend_convolutions(self.w2v_model)
+        return self
 
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode)
