@@ -23,12 +23,12 @@ from measure import write_figures
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from varan_fairseq.decoding.finetuned import load_model
-from varan_fairseq.decoding.split import load_audio, outputs
-from varan_fairseq.compat import import_example
 from varan_fairseq.data.manifest import read_manifest
-from varan_fairseq.files import write_lines
+from varan_fairseq.finetuned.load import load_model
+from varan_fairseq.finetuned.outputs import load_audio, outputs
 from varan_fairseq.method.consensus import consensus_layer
+from varan_fairseq.runtime.fairseq_compat import import_example
+from varan_fairseq.runtime.files import write_lines
 
 WEIGHTS, WORD_SCORES = (0.0, 1.0), (-2.0, -1.0, 0.0, 1.0)
 BEAM, NBEST, FLOOR = 50, 10, 0.05

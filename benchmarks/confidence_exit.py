@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from measure import write_figures
 
-from varan_fairseq.decoding.finetuned import load_model
-from varan_fairseq.decoding.labelled import load_transcribed
 from varan_fairseq.decoding.search import Hypothesis, best_paths
-from varan_fairseq.decoding.split import STRICT, shown_outputs
+from varan_fairseq.finetuned.labelled import load_transcribed
+from varan_fairseq.finetuned.load import load_model
+from varan_fairseq.finetuned.outputs import STRICT, shown_outputs
 from varan_fairseq.scoring.rates import rate
 from varan_fairseq.scoring.transcripts import distance
 

@@ -18,7 +18,7 @@ from measure import interleaved_seconds
 from models import CUDA, DEVICE, build, waveforms
 from omegaconf import OmegaConf
 
-from varan_fairseq.compat import import_example
+from varan_fairseq.runtime.fairseq_compat import import_example
 
 UTTERANCES, SECONDS, BATCH, LABELS = 20, 10, 4, 150
 RULES = ("best_layer", "consensus")

@@ -23,14 +23,14 @@ from consensus import BATCH, SECONDS, UTTERANCES, Spiky, batches
 from measure import cores, interleaved_seconds, keep_freed_memory, write_figures
 from models import CUDA, build
 
-from varan_fairseq.compat import import_decoder
 from varan_fairseq.decoding.emissions import Emissions, batch_emissions
 from varan_fairseq.decoding.evaluate import search_split
 from varan_fairseq.decoding.search import Search, options
-from varan_fairseq.files import write_lines
+from varan_fairseq.runtime.fairseq_compat import import_decoder
+from varan_fairseq.runtime.files import write_lines
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "manifests"))
-import bigrams  # noqa: E402
+import bigrams
 
 WORDS, SETTINGS = 20000, 12
 

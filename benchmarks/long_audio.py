@@ -32,8 +32,8 @@ from tqdm import tqdm
 import varan_fairseq
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "manifests"))
-from digits import PAUSE, RATE, VOICES, speak  # noqa: E402
-from espeak import Espeak  # noqa: E402
+from digits import PAUSE, RATE, VOICES, speak
+from espeak import Espeak
 
 PHRASES = 6
 

@@ -27,9 +27,9 @@ from measure import (
 )
 from models import CUDA, build, training_step, waveforms
 
-from varan_fairseq.adapter import halve
+from varan_fairseq.adapters.file import halve
+from varan_fairseq.adapters.of_model import adapter_parts, adapter_tensors
 from varan_fairseq.lora import lora_parameters, merge_lora
-from varan_fairseq.models.adapters import adapter_parts, adapter_tensors
 
 SECONDS, LABELS = 8, 100
 MODES = {

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 
-from varan_fairseq.files import write_lines
+from varan_fairseq.runtime.files import write_lines
 
 
 def interleaved_seconds(works: Dict[str, Callable[[], None]], rounds: int) -> Dict[str, float]:
@@ -143,7 +143,7 @@ def in_fresh_process(script: str, *arguments: str) -> float:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", script, "--memory", *arguments],
         stdout=subprocess.PIPE,
-        universal_newlines=True,
+        text=True,
         check=True,
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
     )

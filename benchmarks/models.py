@@ -6,12 +6,12 @@ import tempfile
 import torch
 from fairseq import criterions, tasks
 from fairseq.models import MODEL_DATACLASS_REGISTRY
-from fairseq.models.hubert import HubertModel  # noqa: F401  registers it
+from fairseq.models.hubert import HubertModel
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
-import varan_fairseq  # noqa: F401
-from varan_fairseq.compat import find_example
+import varan_fairseq
+from varan_fairseq.runtime.fairseq_compat import find_example
 from varan_fairseq.upstream import data2vec
 from varan_fairseq.upstream.wavlm import WavLMConfig
 

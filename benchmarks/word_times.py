@@ -19,8 +19,8 @@ from measure import write_figures
 import varan_fairseq
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "manifests"))
-from digits import VOICES, speak  # noqa: E402
-from espeak import Espeak  # noqa: E402
+from digits import VOICES, speak
+from espeak import Espeak
 
 
 def spoken(count: int, seed: int = 1):

@@ -11,7 +11,7 @@ import os
 import sys
 from unittest import mock
 
-from varan_fairseq.files import write_lines
+from varan_fairseq.runtime.files import write_lines
 
 TOOLS = {
     "varan-check": "check",

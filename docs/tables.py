@@ -17,19 +17,19 @@ ROOT = os.path.dirname(DOCS)
 sys.path += [os.path.join(ROOT, "benchmarks")]
 sys.path += [os.path.join(ROOT, "examples", name) for name in ("demo", "evidence")]
 
-import beams  # noqa: E402 (they lie in the folders above)
-import compare  # noqa: E402
-import depth  # noqa: E402
-import emotion  # noqa: E402
-import first_hour  # noqa: E402
-import layers  # noqa: E402
-import page  # noqa: E402
-import posterior  # noqa: E402
-import pre_norm  # noqa: E402
-import rules  # noqa: E402
-from measure import markdown  # noqa: E402
+import beams
+import compare
+import depth
+import emotion
+import first_hour
+import layers
+import page
+import posterior
+import pre_norm
+import rules
+from measure import markdown
 
-from varan_fairseq.files import write_lines  # noqa: E402
+from varan_fairseq.runtime.files import write_lines
 
 EXPERIMENTS = [
     "digits",

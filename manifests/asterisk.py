@@ -21,7 +21,7 @@ import subprocess
 import sys
 from typing import Dict, List, NamedTuple
 
-import light  # noqa: F401  (before what is imported of varan_fairseq)
+import light
 import soundfile
 import soxr
 from num2words import num2words
@@ -33,7 +33,7 @@ from varan_fairseq.data.manifest import (
     write_lexicon,
     write_split,
 )
-from varan_fairseq.files import written_whole
+from varan_fairseq.runtime.files import written_whole
 
 RATE = 16000
 NO_SPEECH = re.compile(r"silence/|.*tone\b|beep")

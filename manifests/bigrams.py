@@ -13,7 +13,7 @@ import math
 from labelled import refuse
 
 from varan_fairseq.data.manifest import read_lines
-from varan_fairseq.files import refuse_no_folder, write_lines
+from varan_fairseq.runtime.files import refuse_no_folder, write_lines
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 

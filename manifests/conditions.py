@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from varan_fairseq.data.audio import read_audio
 from varan_fairseq.data.manifest import manifest_rows, read_lines, read_manifest, split_names
-from varan_fairseq.files import write_lines, written_whole
+from varan_fairseq.runtime.files import write_lines, written_whole
 
 RATE = 16000
 BAND = (300, 3400)  # Hz, of a telephone

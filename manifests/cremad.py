@@ -13,7 +13,7 @@ import re
 
 from labelled import Recording, add_speaker_options, parser, write_by_speaker
 
-EMOTIONS = "ang dis fea hap neu sad".split()
+EMOTIONS = ["ang", "dis", "fea", "hap", "neu", "sad"]
 # actor, sentence, emotion, intensity
 NAME = re.compile(r"(1\d{3})_[A-Z]{3}_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX|X)\.wav")
 

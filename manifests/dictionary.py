@@ -20,7 +20,7 @@ import os
 from labelled import at_least_1, refuse
 
 from varan_fairseq.data.manifest import letters, read_lines
-from varan_fairseq.files import write_lines, written_whole
+from varan_fairseq.runtime.files import write_lines, written_whole
 
 ENDINGS = {"letters": "ltr", "characters": "chr", "sentencepiece": "spm"}
 MODEL = "spm.model"

@@ -18,19 +18,16 @@ from labelled import at_least_1
 from tqdm import tqdm
 
 from varan_fairseq.data.manifest import split_names, write_dictionary, write_split
-from varan_fairseq.files import written_whole
+from varan_fairseq.runtime.files import written_whole
 
 RATE = 16000
 PAUSE = (0.2, 1.0)  # seconds between phrases
-WORDS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
+WORDS = ["ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"]
 ACCENTS = ["en-us", "en-gb-x-rp", "en-gb-scotland"]
 VOICES = {
-    "train": (
-        "m1 m2 m3 m4 m5 f1 f2 f3 Andy Annie Gene linda david Lee Mario Michael Mike Reed adam ed "
-        "anika benjamin john michel belinda max pablo steph"
-    ).split(),
-    "valid": "m6 f5".split(),
-    "test": "m7 f4 Alicia paul".split(),
+    "train": ["m1", "m2", "m3", "m4", "m5", "f1", "f2", "f3", "Andy", "Annie", "Gene", "linda", "david", "Lee", "Mario", "Michael", "Mike", "Reed", "adam", "ed", "anika", "benjamin", "john", "michel", "belinda", "max", "pablo", "steph"],
+    "valid": ["m6", "f5"],
+    "test": ["m7", "f4", "Alicia", "paul"],
 }
 
 

@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 
 
-
 class _Event(ctypes.Structure):
     """espeak_EVENT of speak_lib.h; audio_position in milliseconds."""
 

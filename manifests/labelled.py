@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Dict, Iterable, List, NamedTuple, NoReturn, Optional, Sequence
 
-import light  # noqa: F401  (before what is imported of varan_fairseq)
+import light
 import numpy as np
 import soundfile
 import soxr
@@ -19,8 +19,8 @@ from varan_fairseq.data.labels import (
     write_labelled_split,
 )
 from varan_fairseq.data.manifest import split_names
-from varan_fairseq.files import written, written_whole
-from varan_fairseq.progress import progress
+from varan_fairseq.runtime.files import written, written_whole
+from varan_fairseq.runtime.progress import progress
 
 RATE = 16000
 
@@ -142,9 +142,7 @@ def write_by_speaker(
     write(args, args.out, splits, resample(args, recordings), classes)
 
 
-def check_split_speakers(
-    args: argparse.Namespace, splits: Dict[str, Sequence[Recording]]
-) -> None:
+def check_split_speakers(args: argparse.Namespace, splits: Dict[str, Sequence[Recording]]) -> None:
     """Refuses a speaker in two splits."""
     speakers = {
         name: [row.speaker for row in rows if row.speaker is not None]

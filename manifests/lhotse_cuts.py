@@ -16,8 +16,8 @@ from labelled import Recording, at_least_1, audio_root, refuse
 from spoken import RATE, Utterance, clean, write_corpus
 from text import add_text_options
 
-from varan_fairseq.files import written
-from varan_fairseq.progress import progress
+from varan_fairseq.runtime.files import written
+from varan_fairseq.runtime.progress import progress
 
 SPLITS = ("train", "valid", "test")
 

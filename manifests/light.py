@@ -9,7 +9,9 @@ import types
 if "varan_fairseq" not in sys.modules:
     spec = importlib.util.find_spec("varan_fairseq")
     if spec is None:
-        sys.exit("varan_fairseq is not installed here: pip install -e . at the root of the repository")
+        sys.exit(
+            "varan_fairseq is not installed here: pip install -e . at the root of the repository"
+        )
     package = types.ModuleType("varan_fairseq")
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules["varan_fairseq"] = package

@@ -14,7 +14,7 @@ import re
 
 from labelled import Recording, add_speaker_options, parser, write_by_speaker
 
-EMOTIONS = "neutral calm happy sad angry fearful disgust surprised".split()
+EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 # modality (03: audio only), channel (01: speech), emotion, intensity, statement, repetition, actor
 NAME = re.compile(r"03-01-(0[1-8])-0[12]-0[12]-0[12]-(\d\d)\.wav")
 

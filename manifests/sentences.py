@@ -22,7 +22,7 @@ from espeak import Espeak
 from labelled import at_least_1
 
 from varan_fairseq.data.manifest import split_names, write_dictionary
-from varan_fairseq.files import written_whole
+from varan_fairseq.runtime.files import written_whole
 
 WORDS = (3, 14)  # of a sentence
 VALID = 0.02  # share of the sentences that are in validation

@@ -20,9 +20,9 @@ from labelled import (
 from text import Unusable, apply, named
 
 from varan_fairseq.data.manifest import split_names, write_dictionary, write_lexicon, write_split
-from varan_fairseq.files import written_whole
-from varan_fairseq.parallel import in_processes
-from varan_fairseq.progress import progress
+from varan_fairseq.runtime.files import written_whole
+from varan_fairseq.runtime.processes import in_processes
+from varan_fairseq.runtime.progress import progress
 
 RATE = 16000
 _CHUNK = 500  # files whose headers a process reads at a time

@@ -8,7 +8,7 @@ from fairseq import criterions, tasks
 from fairseq.tasks.audio_finetuning import AudioFinetuningConfig
 from omegaconf import OmegaConf
 
-import varan_fairseq  # noqa: F401
+import varan_fairseq
 
 
 def setup_task(data, **changes):

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from varan_fairseq.compat import find_example
+from varan_fairseq.runtime.fairseq_compat import find_example
 
 torch.set_num_threads(1)
 
@@ -168,8 +168,8 @@ def save_pretrained(path, kind="wav2vec2", normalize=False, old_format=False, **
     from fairseq.tasks import TASK_DATACLASS_REGISTRY
     from omegaconf import OmegaConf
 
-    import varan_fairseq  # noqa: F401
-    from varan_fairseq.compat import conformer_buildable
+    import varan_fairseq
+    from varan_fairseq.runtime.fairseq_compat import conformer_buildable
     from varan_fairseq.upstream import data2vec
 
     if kind == "wavlm":

@@ -366,7 +366,7 @@ def test_fairseq_missing(tmp_path):
         cwd=str(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        universal_newlines=True,
+        text=True,
     )
     last = done.stdout.strip().splitlines()[-1]
     assert done.returncode == 1

@@ -13,7 +13,7 @@ from test_manifests import run
 from varan_fairseq.data.manifest import read_lines, read_manifest
 
 sys.path.insert(0, os.path.join(REPO, "manifests"))
-import conditions  # noqa: E402 (a script)
+import conditions
 
 
 def power(wave, low=0, high=8000):

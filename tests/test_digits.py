@@ -17,12 +17,11 @@ from lm import write_lm
 import varan_fairseq
 from varan_fairseq.cli import infer, transcribe
 from varan_fairseq.data.manifest import read_manifest
-from varan_fairseq.decoding.recognizer import Recognizer
+from varan_fairseq.inference.recognizer import Recognizer
 
 sys.path.insert(0, os.path.join(REPO, "benchmarks"))
-from word_times import errors  # noqa: E402 (knows where manifests are)
-
-from digits import WORDS  # noqa: E402
+from digits import WORDS
+from word_times import errors
 
 SHAPE = {
     "conv_feature_layers": "[(48,40,20), (64,3,2), (96,3,2)] + [(96,2,2)] * 2",

@@ -9,7 +9,7 @@ import pytest
 from conftest import REPO
 
 sys.path.insert(0, os.path.join(REPO, "docs"))
-from tables import pages, read  # noqa: E402 (a script of docs)
+from tables import pages, read
 
 PAGES = pages()
 

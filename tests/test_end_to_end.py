@@ -176,7 +176,7 @@ def decode(run, out, *arguments):
 
 def test_decoding_without_the_pretrained_file(run, tmp_path, capsys):
     found = decode(run, tmp_path / "viterbi")
-    assert found["utterances"] == 6 and found["words"] == 12 and 0 <= found["uer"]
+    assert found["utterances"] == 6 and found["words"] == 12 and found["uer"] >= 0
     assert f"WER {found['wer']:.2f}%" in capsys.readouterr().out
     files = sorted(os.listdir(str(tmp_path / "viterbi")))
     assert {"hypo.word", "hypotheses.tsv", "ref.word", "asr.json"} <= set(files)

@@ -15,11 +15,11 @@ from conftest import REPO, shell, write_corpus
 
 FOLDER = os.path.join(REPO, "examples", "evidence")
 sys.path.insert(0, FOLDER)
-import experiment  # noqa: E402 (scripts of that folder)
-import outcome  # noqa: E402
-import page  # noqa: E402
-import plan  # noqa: E402
-import run as kit  # noqa: E402
+import experiment
+import outcome
+import page
+import plan
+import run as kit
 
 TINY = """
 kind: recognition
@@ -125,7 +125,7 @@ def composed(command):
 
 @pytest.mark.parametrize("name", plan.presets())
 def test_presets(name, monkeypatch):
-    import varan_fairseq  # noqa: F401 (registers the models)
+    import varan_fairseq
 
     monkeypatch.chdir(REPO)
     preset = plan.load(name)
@@ -529,7 +529,7 @@ def test_layers_of_a_model(tmp_path, corpus, wav2vec2):
     import torch
     from build import batch, setup_task, train
 
-    from varan_fairseq.decoding.finetuned import load_model
+    from varan_fairseq.finetuned.load import load_model
 
     recipe = os.path.join(REPO, "examples", "demo", "finetune.yaml")
     out = train(recipe, corpus, tmp_path / "out", wav2vec2, model={"mask_channel_prob": 0.0})

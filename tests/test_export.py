@@ -15,9 +15,9 @@ from test_bad_input import tool
 from test_end_to_end import finetune, scores
 
 import varan_fairseq
-from varan_fairseq.adapter import read_adapter
-from varan_fairseq.decoding.finetuned import load_model
+from varan_fairseq.adapters.file import read_adapter
 from varan_fairseq.cli import export, infer, layers
+from varan_fairseq.finetuned.load import load_model
 
 LORA = ["model.lora_rank=4", "model.lora_targets=all", "model.lora_magnitude=true"]
 
@@ -282,7 +282,7 @@ def weights_of(folder):
 
 
 def change_card(folder, sign=False, **changes):
-    from varan_fairseq.adapter import _card_digest
+    from varan_fairseq.adapters.file import _card_digest
 
     path = os.path.join(folder, "adapter.json")
     with open(path) as file:

@@ -9,7 +9,7 @@ from build import build_model, setup_task, train
 from conftest import ENCODERS, REPO, save_pretrained
 from omegaconf import OmegaConf
 
-from varan_fairseq.models.groups import check_groups, group_of
+from varan_fairseq.models.finetune import check_groups, group_of
 
 RECIPE = os.path.join(REPO, "examples", "hubert_base_libri_100h_lora_groups.yaml")
 LORA = {"lora_rank": 2, "lora_magnitude": True}

@@ -139,8 +139,8 @@ def test_a_tree_that_is_another(tmp_path, sound, name):
 def cremad():
     codes = [
         f"{sentence}_{emotion}"
-        for sentence in "IEO TIE IOM IWW TAI MTI IWL ITH DFA ITS TSI WSI".split()
-        for emotion in "ANG DIS FEA HAP NEU SAD".split()
+        for sentence in ["IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI"]
+        for emotion in ["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"]
     ]
     names = [f"AudioWAV/{actor}_{code}_XX.wav" for actor in range(1001, 1092) for code in codes]
     extra = [f"AudioWAV/{actor}_IEO_{code}" for actor in range(1001, 1092)
@@ -174,8 +174,8 @@ def test_cremad(tmp_path, sound):
 
 
 def test_emodb(tmp_path, sound):
-    texts = "a01 a02 a04 a05 a07 b01 b02 b03 b09 b10".split()
-    speakers_ = "03 08 09 10 11 12 13 14 15 16".split()
+    texts = ["a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10"]
+    speakers_ = ["03", "08", "09", "10", "11", "12", "13", "14", "15", "16"]
     names = [
         f"wav/{speaker}{text}{letter}a.wav"
         for text in texts for letter in "WLEAFTN" for speaker in speakers_

@@ -12,7 +12,7 @@ import soundfile
 from conftest import REPO
 
 from varan_fairseq.data.manifest import letters, read_manifest
-from varan_fairseq.files import write_lines
+from varan_fairseq.runtime.files import write_lines
 
 sys.path.insert(0, os.path.join(REPO, "manifests"))  # scripts import what lies beside them
 

@@ -113,8 +113,9 @@ def test_last_layer_equals_stock(tmp_path, task, kind, pre_norm):
     alone = batch(task, indices=[3])
     for model in (stock, ours, default):
         model.eval()
-    emissions = [model.get_normalized_probs(model(**alone["net_input"]), True)
-                 for model in (stock, default)]
+    emissions = [
+        model.get_normalized_probs(model(**alone["net_input"]), True) for model in (stock, default)
+    ]
     assert torch.allclose(*emissions, atol=1e-6)
     expected = stock(**sample["net_input"])
     found = ours(**sample["net_input"])

@@ -19,7 +19,7 @@ from varan_fairseq.upstream.norms import ValidGroupNorm
 from varan_fairseq.upstream.valid import Valid, during
 
 sys.path.insert(0, os.path.join(REPO, "examples", "demo"))
-import runs  # noqa: E402 (a script of the demo)
+import runs
 
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)

@@ -13,7 +13,7 @@ from conftest import REPO, SMALL, command, shell, write_corpus
 from varan_fairseq.data.manifest import read_manifest
 
 sys.path.insert(0, os.path.join(REPO, "examples", "evidence"))
-import pretrain  # noqa: E402 (a script of that folder)
+import pretrain
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from conftest import REPO, save_pretrained
 from test_bad_input import tool
 
 from varan_fairseq.cli import classify, export, infer, layers
-from varan_fairseq.decoding.finetuned import load_model
+from varan_fairseq.finetuned.load import load_model
 from varan_fairseq.method.posterior import masked_mean
 
 RECIPE = os.path.join(REPO, "examples", "wav2vec2_base_libri_10m.yaml")

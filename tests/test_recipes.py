@@ -16,10 +16,10 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
 sys.path.insert(0, os.path.join(REPO, "examples", "demo"))
-import compare  # noqa: E402 (scripts of a folder)
-import posterior  # noqa: E402
-import pre_norm  # noqa: E402
-import runs  # noqa: E402
+import compare
+import posterior
+import pre_norm
+import runs
 
 RECIPES = sorted(glob.glob(os.path.join(REPO, "examples", "*.yaml")))
 # The demo's pre-training recipes are run by test_end_to_end.py.

@@ -8,7 +8,7 @@ import pytest
 from conftest import REPO
 
 sys.path.insert(0, os.path.join(REPO, "docs"))
-import tables  # noqa: E402 (a script of docs)
+import tables
 
 
 @pytest.mark.parametrize("path", tables.pages(), ids=os.path.basename)

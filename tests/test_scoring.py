@@ -5,7 +5,13 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
-from varan_fairseq.scoring.classification import METRICS, confusion_matrix, f1_scores, recalls, summary
+from varan_fairseq.scoring.classification import (
+    METRICS,
+    confusion_matrix,
+    f1_scores,
+    recalls,
+    summary,
+)
 
 
 def labels(name):

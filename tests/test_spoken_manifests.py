@@ -24,10 +24,10 @@ from varan_fairseq.data.check import check_dictionary, check_split, split_files
 from varan_fairseq.data.manifest import read_manifest
 
 sys.path.insert(0, os.path.join(REPO, "manifests"))
-import text as rules  # noqa: E402
+import text as rules
 
 EXAMPLES = os.path.join(os.path.dirname(fairseq.__file__), "examples", "wav2vec")
-WORDS = "THE QUICK BROWN FOX ISN'T LAZY DOG JUMPS OVER VEX MP G".split()
+WORDS = ["THE", "QUICK", "BROWN", "FOX", "ISN'T", "LAZY", "DOG", "JUMPS", "OVER", "VEX", "MP", "G"]
 rng = np.random.default_rng(0)
 
 

@@ -7,7 +7,7 @@ import pytest
 from varan_fairseq.scoring import transcripts
 from varan_fairseq.scoring.rates import interval, rate
 
-WORDS = "one two three four five six * **".split()
+WORDS = ["one", "two", "three", "four", "five", "six", "*", "**"]
 
 
 def sentences(seed, count=60):
@@ -45,7 +45,7 @@ def test_wer_is_jiwers_to_the_last_digit(seed):
 
 
 def test_summary():
-    pairs = [transcripts.pairs("a b c".split(), "a x c d".split()), transcripts.pairs(["a"], [])]
+    pairs = [transcripts.pairs(["a", "b", "c"], ["a", "x", "c", "d"]), transcripts.pairs(["a"], [])]
     found = transcripts.summary([transcripts.edits(each) for each in pairs], [(1, 3), (2, 7)])
     assert (found["insertions"], found["deletions"], found["substitutions"]) == (1, 1, 1)
     assert found["wer"] == 75 and found["uer"] == 30 and found["wrong_utterances"] == 2
@@ -81,7 +81,7 @@ def test_nothing_has_no_rate():
 
 
 def test_alignment_for_a_person():
-    aligned = transcripts.pairs("the cat sat".split(), "a cat sat down".split())
+    aligned = transcripts.pairs(["the", "cat", "sat"], ["a", "cat", "sat", "down"])
     assert transcripts.alignment_text("x.wav", aligned) == [
         "x.wav: 2 errors in 3 words (1 substituted, 0 deleted, 1 inserted)",
         "  ref the cat sat ****",

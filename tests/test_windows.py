@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from varan_fairseq.decoding.emissions import Emission
-from varan_fairseq.decoding.windows import Grid, Stitcher, grid, windows
+from varan_fairseq.inference.windows import Grid, Stitcher, grid, windows
 
 BLANK, BOUNDARY = 0, 1
 GRID = Grid(frames=100, overlap=20, hop=320, field=400)

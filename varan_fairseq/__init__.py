@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 
 try:
-    import fairseq  # noqa: F401
+    import fairseq
 except ModuleNotFoundError as error:
     if error.name != "fairseq":
         raise
@@ -21,11 +21,11 @@ except ModuleNotFoundError as error:
         name="fairseq",
     ) from None
 
-from .pickles import allow_checkpoint_classes  # noqa: E402
+from .runtime.pickles import allow_checkpoint_classes
 
 allow_checkpoint_classes()
 
-from . import criterions, models, tasks  # noqa: E402, F401
+from . import criterions, models, tasks
 
 
 def load(path: str, base: Optional[str] = None, device: Optional[str] = None):
@@ -34,13 +34,13 @@ def load(path: str, base: Optional[str] = None, device: Optional[str] = None):
     path: a checkpoint that `fairseq-hydra-train` wrote with a model of ours, or the folder of
     an adapter. base: the pre-trained checkpoint of an adapter, or of a checkpoint that lacks
     its encoder's configuration. device: as torch names it; default: the GPU, if there is one.
-    Returns `varan_fairseq.decoding.recognizer.Recognizer` for `varan_ctc`,
-    `varan_fairseq.decoding.inference.Classifier` for `varan_classification`. Checkpoints are
+    Returns `varan_fairseq.inference.recognizer.Recognizer` for `varan_ctc`,
+    `varan_fairseq.inference.model.Classifier` for `varan_classification`. Checkpoints are
     pickles: only load those you trust. Raises ValueError or FileNotFoundError, naming the file.
     """
-    from .decoding.finetuned import load_model
-    from .decoding.inference import Classifier
-    from .decoding.recognizer import Recognizer
+    from .finetuned.load import load_model
+    from .inference.model import Classifier
+    from .inference.recognizer import Recognizer
 
     model, cfg, task = load_model(path, base=base)
     interfaces = {"varan_ctc": Recognizer, "varan_classification": Classifier}

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 from omegaconf import OmegaConf
 
-from varan_fairseq.pickles import peek
+from varan_fairseq.runtime.pickles import peek
 
 # Of Student's t with 1, 2, .. degrees of freedom.
 T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)

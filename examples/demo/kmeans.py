@@ -22,7 +22,7 @@ from sklearn.cluster import MiniBatchKMeans
 from tqdm import tqdm
 
 from varan_fairseq.data.manifest import read_manifest
-from varan_fairseq.files import write_lines
+from varan_fairseq.runtime.files import write_lines
 
 FIT = 1000000  # frames at most that the clusters are found from
 

@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from varan_fairseq.files import write_lines
+from varan_fairseq.runtime.files import write_lines
 
 AGGREGATIONS = ["last_layer", "weighted_sum", "varan"]
 # Of VARAN, what is shown as a line of its own.

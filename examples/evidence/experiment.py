@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from outcome import errors, trained
 from plan import METHODS, Run, rate
 
-from varan_fairseq.files import write_lines
+from varan_fairseq.runtime.files import write_lines
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "demo"))
-from runs import BIN, ENVIRONMENT, as_overrides, latest, max_update  # noqa: E402
+from runs import BIN, ENVIRONMENT, as_overrides, latest, max_update
 
 
 class Failed(Exception):

@@ -18,12 +18,12 @@ import outcome
 import torch
 from tqdm import tqdm
 
-import varan_fairseq  # noqa: F401 (registers the models)
-from varan_fairseq.decoding.finetuned import load_model
-from varan_fairseq.decoding.labelled import load_transcribed
-from varan_fairseq.decoding.split import STRICT, outputs
-from varan_fairseq.files import write_lines
+import varan_fairseq
+from varan_fairseq.finetuned.labelled import load_transcribed
+from varan_fairseq.finetuned.load import load_model
+from varan_fairseq.finetuned.outputs import STRICT, outputs
 from varan_fairseq.method.ctc import layerwise_ctc
+from varan_fairseq.runtime.files import write_lines
 
 ALL = "all"
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, List
 from omegaconf import OmegaConf
 
 from varan_fairseq.data.manifest import read_lines, read_manifest
-from varan_fairseq.pickles import peek
+from varan_fairseq.runtime.pickles import peek
 
 
 def trained(folder: str) -> Dict[str, Any]:

@@ -12,7 +12,7 @@ import page
 import plan
 import torch
 
-from varan_fairseq.files import write_lines
+from varan_fairseq.runtime.files import write_lines
 
 
 class Experiment:

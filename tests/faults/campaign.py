@@ -24,16 +24,16 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 REPO = os.path.dirname(os.path.dirname(HERE))
 sys.path[:0] = [os.path.dirname(HERE), HERE]
 
-import numpy as np  # noqa: E402
-import soundfile  # noqa: E402
-import torch  # noqa: E402
-from conftest import command, save_pretrained, write_corpus, write_labelled_corpus  # noqa: E402
-from faulty import CTC, EMOTION, LORA, SMALL  # noqa: E402
+import numpy as np
+import soundfile
+import torch
+from conftest import command, save_pretrained, write_corpus, write_labelled_corpus
+from faulty import CTC, EMOTION, LORA, SMALL
 
-from varan_fairseq.adapter import read_adapter  # noqa: E402
-from varan_fairseq.decoding.finetuned import load_model  # noqa: E402
-from varan_fairseq.data.manifest import read_manifest  # noqa: E402
-from varan_fairseq.pickles import peek  # noqa: E402
+from varan_fairseq.adapters.file import read_adapter
+from varan_fairseq.data.manifest import read_manifest
+from varan_fairseq.finetuned.load import load_model
+from varan_fairseq.runtime.pickles import peek
 
 SPLITS = ("train", "valid", "test")
 TRAIN = """
@@ -282,9 +282,13 @@ class Campaign:
         small = self.path("small")
         os.makedirs(small)
         mounted = shutil.which("mount") and os.geteuid() == 0
-        mounted = mounted and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", small], stderr=subprocess.DEVNULL
-        ).returncode
+        mounted = (
+            mounted
+            and not subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", small],
+                stderr=subprocess.DEVNULL,
+            ).returncode
+        )
         if not mounted:
             print("a full disk: left out, no file system can be made here", flush=True)
             return

@@ -28,9 +28,7 @@ class Run:
 
     def train(self, data=None, out=None, updates=3, **changes):
         changes["model"] = {**self.model, **changes.get("model", {})}
-        return train(
-            self.recipe, data or self.data, out or self.out, self.base, updates, **changes
-        )
+        return train(self.recipe, data or self.data, out or self.out, self.base, updates, **changes)
 
 
 @pytest.fixture(scope="session")

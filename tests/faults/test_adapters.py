@@ -8,13 +8,13 @@ import re
 
 import pytest
 import torch
-from faulty import adapter, copy, ctc, tool, write  # noqa: F401 (fixtures)
+from faulty import adapter, copy, ctc, tool, write
 from safetensors.torch import load_file, save
 
 import varan_fairseq
-from varan_fairseq.adapter import CARD, _card_digest, read_adapter
+from varan_fairseq.adapters.file import CARD, _card_digest, read_adapter
 from varan_fairseq.cli import export, infer, inspect_checkpoint
-from varan_fairseq.decoding import finetuned
+from varan_fairseq.finetuned import load as finetuned
 
 
 def card_of(folder):
@@ -160,7 +160,7 @@ CARDS["a weight more"] = (
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_cards(ctc, adapter, tmp_path, monkeypatch, name):  # noqa: F811
+def test_cards(ctc, adapter, tmp_path, monkeypatch, name):
     change, expected = CARDS[name]
     read, real = [], finetuned.read_pretrained
     monkeypatch.setattr(finetuned, "read_pretrained", lambda cfg: read.append(1) or real(cfg))
@@ -192,7 +192,7 @@ CARRIED = {
 }
 
 
-def test_what_fairseq_would_run_is_not_carried(ctc, adapter, tmp_path, monkeypatch):  # noqa: F811
+def test_what_fairseq_would_run_is_not_carried(ctc, adapter, tmp_path, monkeypatch):
     """fairseq `eval`s `wer_args` whenever the restored checkpoint's criterion is built."""
     from fairseq import checkpoint_utils
 
@@ -211,7 +211,7 @@ def test_what_fairseq_would_run_is_not_carried(ctc, adapter, tmp_path, monkeypat
     assert not os.path.exists("code-ran")
 
 
-def test_labels_cannot_steer_a_terminal(ctc, adapter, tmp_path):  # noqa: F811
+def test_labels_cannot_steer_a_terminal(ctc, adapter, tmp_path):
     folder = copy(adapter, tmp_path / "copy")
     labels = card_of(folder)["labels"]
     labels[0][0] = "\x1b]0;title\x07\x1b[2J"
@@ -223,7 +223,7 @@ def test_labels_cannot_steer_a_terminal(ctc, adapter, tmp_path):  # noqa: F811
     assert "\x1b" not in tool(inspect_checkpoint.main, out)[1]
 
 
-def test_a_good_card_is_short_and_says_no_path(ctc, adapter):  # noqa: F811
+def test_a_good_card_is_short_and_says_no_path(ctc, adapter):
     card = card_of(adapter)
     assert ctc.out not in json.dumps(card) and ctc.data not in json.dumps(card)
     assert not [key for key in card["config"]["criterion"] if key.startswith("wer")]
@@ -235,7 +235,7 @@ def test_a_good_card_is_short_and_says_no_path(ctc, adapter):  # noqa: F811
 # Inputs are not overwritten, and what cannot be written is said first
 
 
-def test_outputs_that_are_inputs(ctc, adapter, tmp_path):  # noqa: F811
+def test_outputs_that_are_inputs(ctc, adapter, tmp_path):
     base, model = str(tmp_path / "base.pt"), str(tmp_path / "model.pt")
     for source, target in ((ctc.base, base), (ctc.checkpoint, model)):
         os.link(source, target)
@@ -254,7 +254,7 @@ def test_outputs_that_are_inputs(ctc, adapter, tmp_path):  # noqa: F811
         assert (now.st_ino, now.st_mtime_ns) == (state.st_ino, state.st_mtime_ns)
 
 
-def test_targets_that_cannot_be(ctc, adapter, tmp_path):  # noqa: F811
+def test_targets_that_cannot_be(ctc, adapter, tmp_path):
     write(tmp_path / "file", "x")
     for arguments, expected in (
         (["merge", ctc.checkpoint, tmp_path / "gone" / "m.pt"], "no folder .*gone to write"),
@@ -267,7 +267,7 @@ def test_targets_that_cannot_be(ctc, adapter, tmp_path):  # noqa: F811
     assert os.listdir(str(tmp_path)) == ["file"]
 
 
-def test_a_full_disk(ctc, tmp_path):  # noqa: F811
+def test_a_full_disk(ctc, tmp_path):
     """/dev/full takes nothing; a write to it is what torch sees on a full disk."""
     state = finetuned.read_state(ctc.checkpoint)
     with pytest.raises(OSError, match="m.pt cannot be written"):
@@ -278,7 +278,7 @@ def test_a_full_disk(ctc, tmp_path):  # noqa: F811
     assert os.listdir(str(tmp_path)) == []
 
 
-def test_results_of_sibling_adapters_do_not_meet(ctc, adapter, tmp_path):  # noqa: F811
+def test_results_of_sibling_adapters_do_not_meet(ctc, adapter, tmp_path):
     for name in ("one", "two"):
         folder = copy(adapter, tmp_path / name)
         options = [f"model.adapter={folder}", f"model.w2v_path={ctc.base}", "dataset.num_workers=0"]

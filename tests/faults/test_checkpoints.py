@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from build import build_model, setup_task
-from faulty import (  # noqa: F401 (fixtures)
+from faulty import (
     broken_weights,
     ctc,
     decode,
@@ -20,7 +20,7 @@ from faulty import (  # noqa: F401 (fixtures)
 
 import varan_fairseq
 from varan_fairseq.cli import classify, export, infer, inspect_checkpoint, layers
-from varan_fairseq.pickles import peek
+from varan_fairseq.runtime.pickles import peek
 
 STRICT = hasattr(torch.serialization, "add_safe_globals")
 
@@ -76,7 +76,7 @@ READERS = {
 }
 
 
-def error_of(reader, path, run, out):  # noqa: F811
+def error_of(reader, path, run, out):
     """The one line that a reader answers with."""
     if callable(READERS[reader]):
         with pytest.raises(ValueError) as raised:
@@ -90,7 +90,7 @@ def error_of(reader, path, run, out):  # noqa: F811
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", FOREIGN)
-def test_foreign(ctc, tmp_path, monkeypatch, name, reader):  # noqa: F811
+def test_foreign(ctc, tmp_path, monkeypatch, name, reader):
     make, expected = FOREIGN[name]
     if "code" in expected and not STRICT:
         pytest.skip("torch < 2.4 cannot be told which classes are known")
@@ -127,14 +127,14 @@ def test_numpy_numbers_are_no_strangers(tmp_path, options):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("reader", [name for name in READERS if name != "train"])
-def test_weights_that_are_no_numbers(ctc, tmp_path, reader, value):  # noqa: F811
+def test_weights_that_are_no_numbers(ctc, tmp_path, reader, value):
     path = broken_weights(ctc.checkpoint, tmp_path / "broken.pt", value)
     error = error_of(reader, path, ctc, tmp_path)
     assert "broken.pt: 1 of" in error and "weights hold NaN or infinite numbers" in error
     assert os.listdir(str(tmp_path)) == ["broken.pt"]
 
 
-def test_a_classifiers_weights(emotion, tmp_path):  # noqa: F811
+def test_a_classifiers_weights(emotion, tmp_path):
     path = broken_weights(emotion.checkpoint, tmp_path / "broken.pt")
     wave = os.path.join(emotion.data, "wav", "test0.wav")
     for arguments in ([path, wave], [path, emotion.data, "test"]):
@@ -142,7 +142,7 @@ def test_a_classifiers_weights(emotion, tmp_path):  # noqa: F811
         assert code == 2 and not out and "weights hold NaN or infinite numbers" in error
 
 
-def test_a_pre_trained_models_weights(ctc, tmp_path):  # noqa: F811
+def test_a_pre_trained_models_weights(ctc, tmp_path):
     path = broken_weights(ctc.base, tmp_path / "base.pt", name="encoder.layers.1.fc1.weight")
     with pytest.raises(ValueError, match="base.pt: 1 of .*first is encoder.layers.1.fc1.weight"):
         build_model(path, setup_task(ctc.data))
@@ -154,14 +154,14 @@ def test_a_pre_trained_models_weights(ctc, tmp_path):  # noqa: F811
 
 
 @pytest.fixture
-def without_encoder(ctc, tmp_path):  # noqa: F811
+def without_encoder(ctc, tmp_path):
     state = torch.load(ctc.checkpoint)
     state["cfg"]["model"].update(w2v_args=None, w2v_path="gone.pt")
     torch.save(state, str(tmp_path / "bare.pt"))
     return str(tmp_path / "bare.pt")
 
 
-def test_a_checkpoint_without_its_encoder_takes_a_base(without_encoder, ctc):  # noqa: F811
+def test_a_checkpoint_without_its_encoder_takes_a_base(without_encoder, ctc):
     wave = os.path.join(ctc.data, "wav", "test0.wav")
     expected = varan_fairseq.load(ctc.checkpoint).layer_posterior(wave)
     found = varan_fairseq.load(without_encoder, base=ctc.base).layer_posterior(wave)

@@ -149,7 +149,7 @@ def test_formats_that_cannot_be_read(script, source, tmp_path):
 
 def test_killed_while_splitting_anew(script, source, tmp_path, monkeypatch):
     """At any step of a second split, no speaker is in two of the manifests that are there."""
-    from varan_fairseq import files
+    from varan_fairseq.runtime import files
 
     out, options = tmp_path / "out", ["--speaker", r"(\d)_", "--valid", "0.2", "--test", "0.2"]
     script("folder.py", source, out, *options)

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from build import build_model, setup_classification, setup_task
 from conftest import write_labelled_corpus
-from faulty import edit, folder, read, write  # noqa: F401 (a fixture)
+from faulty import edit, folder, read, write
 
 from varan_fairseq.data import audio_check
 from varan_fairseq.data.manifest import read_manifest
@@ -167,7 +167,7 @@ CTC = {
 
 
 @pytest.mark.parametrize("name", CTC)
-def test_ctc(folder, wav2vec2, name):  # noqa: F811
+def test_ctc(folder, wav2vec2, name):
     change, expected = CTC[name]
     change(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=expected) as raised:
@@ -191,7 +191,7 @@ def test_ctc_options(corpus, wav2vec2, options, expected):
         build_model(wav2vec2, setup_task(corpus), check_audio=True, **options)
 
 
-def test_few_unknown_labels_are_said_and_let_through(folder, wav2vec2, caplog):  # noqa: F811
+def test_few_unknown_labels_are_said_and_let_through(folder, wav2vec2, caplog):
     edit(os.path.join(folder, "train.ltr"), lambda text: text.replace("O", "Q", 1))
     task = setup_task(folder)
     with pytest.raises(ValueError, match="raise model.max_unknown_labels=0.01"):
@@ -200,19 +200,19 @@ def test_few_unknown_labels_are_said_and_let_through(folder, wav2vec2, caplog): 
     assert "train.ltr: 1 of 48 labels" in caplog.text and "they become <unk>" in caplog.text
 
 
-def test_short_files_can_be_left_out(folder, wav2vec2, caplog):  # noqa: F811
+def test_short_files_can_be_left_out(folder, wav2vec2, caplog):
     audio(399)(folder)
     build_model(wav2vec2, setup_task(folder, min_sample_size=400), check_audio=True)
     assert "1 of 6 files have less than task.min_sample_size=400 samples" in caplog.text
 
 
-def test_masking_is_checked_where_it_happens(folder, wav2vec2):  # noqa: F811
+def test_masking_is_checked_where_it_happens(folder, wav2vec2):
     audio(4000)(folder)
     for options in (dict(apply_mask=False), dict(mask_length=2), dict(mask_prob=0.0)):
         build_model(wav2vec2, setup_task(folder), **{"apply_mask": True, **options})
 
 
-def test_checking_the_masking_leaves_trainings_random_numbers_alone(folder):  # noqa: F811
+def test_checking_the_masking_leaves_trainings_random_numbers_alone(folder):
     cfg = SimpleNamespace(
         apply_mask=True, mask_prob=0.65, mask_length=10, mask_selection="static", mask_other=0.0,
         no_mask_overlap=False, mask_min_space=1,
@@ -227,7 +227,7 @@ def test_checking_the_masking_leaves_trainings_random_numbers_alone(folder):  # 
         check_masking("train.tsv", manifest, [11] * 6, cfg, None)
 
 
-def test_audio_is_not_read_again_unless_something_changed(folder, wav2vec2, caplog):  # noqa: F811
+def test_audio_is_not_read_again_unless_something_changed(folder, wav2vec2, caplog):
     local(folder)
     task, path = setup_task(folder), os.path.join(folder, "wav", "train2.wav")
 

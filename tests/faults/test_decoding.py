@@ -15,21 +15,21 @@ import preloaded
 import pytest
 import soundfile
 from conftest import REPO, command
-from faulty import copy, ctc, decode, edit, read, tool, write  # noqa: F401 (fixtures)
+from faulty import copy, ctc, decode, edit, read, tool, write
 from lm import save_neural_lm, write_lm
 
 import varan_fairseq
 from varan_fairseq.cli import transcribe
 from varan_fairseq.data.audio import read_audio, stream_audio
-from varan_fairseq import parallel
 from varan_fairseq.decoding import emissions, shards
 from varan_fairseq.decoding.search import Search, options
+from varan_fairseq.runtime import processes as parallel
 
 WORDS = ["ONE", "TWO", "SIX"]
 
 
 @pytest.fixture
-def data(ctc, tmp_path):  # noqa: F811
+def data(ctc, tmp_path):
     return copy(ctc.data, tmp_path / "data")
 
 
@@ -41,7 +41,7 @@ def runs(monkeypatch):
     return count
 
 
-def test_emissions_are_kept_until_anything_changes(ctc, data, tmp_path, runs):  # noqa: F811
+def test_emissions_are_kept_until_anything_changes(ctc, data, tmp_path, runs):
     where = [
         f"task.data={data}",
         "--emissions",
@@ -80,7 +80,7 @@ def test_emissions_are_kept_until_anything_changes(ctc, data, tmp_path, runs):  
     assert len(runs) == 5
 
 
-def test_several_subsets(ctc, tmp_path):  # noqa: F811
+def test_several_subsets(ctc, tmp_path):
     code, out, error = decode(
         ctc, "dataset.gen_subset=valid,test", f"decoding.results_path={tmp_path}/out"
     )
@@ -93,7 +93,7 @@ def test_several_subsets(ctc, tmp_path):  # noqa: F811
             assert read(tmp_path / "out" / subset / name)
 
 
-def test_speakers_give_an_interval(ctc, data, tmp_path):  # noqa: F811
+def test_speakers_give_an_interval(ctc, data, tmp_path):
     write(os.path.join(data, "test.spk"), "a\na\nb\nb\nc\nc\n")
     out = [f"task.data={data}", f"decoding.results_path={tmp_path}/out"]
     assert decode(ctc, *out)[0] == 0
@@ -123,7 +123,7 @@ SWEEPS = {
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_sweeps_that_are_none(ctc, tmp_path, name):  # noqa: F811
+def test_sweeps_that_are_none(ctc, tmp_path, name):
     arguments, expected = SWEEPS[name]
     lm, lexicon = write_lm(tmp_path, WORDS)
     if name not in ("viterbi", "on test"):
@@ -133,7 +133,7 @@ def test_sweeps_that_are_none(ctc, tmp_path, name):  # noqa: F811
     assert code == 2 and expected in error and error.count("\n") == 1, error
 
 
-def test_a_lexicon_of_other_labels(ctc, tmp_path):  # noqa: F811
+def test_a_lexicon_of_other_labels(ctc, tmp_path):
     lm, lexicon = write_lm(tmp_path, WORDS)
     write(lexicon, "ONE\tO N E |\nquiz\tq u i z |\n")
     arguments = ["decoding.type=kenlm", f"decoding.lmpath={lm}", f"decoding.lexicon={lexicon}"]
@@ -145,7 +145,7 @@ def test_a_lexicon_of_other_labels(ctc, tmp_path):  # noqa: F811
     assert code == 2 and "line 2" in error
 
 
-def test_searches_with_a_language_model(ctc, tmp_path):  # noqa: F811
+def test_searches_with_a_language_model(ctc, tmp_path):
     """Of words; of labels, which need no lexicon; the same weights set later."""
     lm, lexicon = write_lm(tmp_path, WORDS)
     units = tmp_path / "units"
@@ -199,7 +199,7 @@ def test_processes():
 
 
 @pytest.fixture
-def wav(ctc):  # noqa: F811
+def wav(ctc):
     return os.path.join(ctc.data, "wav")
 
 
@@ -212,7 +212,7 @@ BAD = {
 }
 
 
-def test_what_cannot_be_read_is_named_and_passed_over(ctc, wav, tmp_path):  # noqa: F811
+def test_what_cannot_be_read_is_named_and_passed_over(ctc, wav, tmp_path):
     folder = tmp_path / "audio"
     folder.mkdir()
     for name, content in BAD.items():
@@ -261,7 +261,7 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_arguments(ctc, wav, tmp_path, name):  # noqa: F811
+def test_arguments(ctc, wav, tmp_path, name):
     arguments, expected = ARGUMENTS[name]
     for folder in ("empty", "m4a"):
         (tmp_path / folder).mkdir()
@@ -274,7 +274,7 @@ def test_arguments(ctc, wav, tmp_path, name):  # noqa: F811
     assert sorted(os.listdir(str(tmp_path))) == ["empty", "file", "m4a"]
 
 
-def test_an_interrupted_folder_goes_on(ctc, wav, tmp_path, capsys):  # noqa: F811
+def test_an_interrupted_folder_goes_on(ctc, wav, tmp_path, capsys):
     out = str(tmp_path / "out")
     call = [ctc.checkpoint, wav, "--out", out, "--format", "jsonl"]
     assert tool(transcribe.main, *call)[0] == 0
@@ -296,7 +296,7 @@ def test_an_interrupted_folder_goes_on(ctc, wav, tmp_path, capsys):  # noqa: F81
     assert {each["layer"] for each in found["segments"]} == {1}
 
 
-def test_killed_at_work(ctc, wav, tmp_path):  # noqa: F811
+def test_killed_at_work(ctc, wav, tmp_path):
     out = str(tmp_path / "out")
     call = [command("varan-transcribe"), ctc.checkpoint, wav, "--out", out, "--batch-size", "1"]
     process = preloaded.start(call, REPO, separate=True)
@@ -311,7 +311,7 @@ def test_killed_at_work(ctc, wav, tmp_path):  # noqa: F811
     assert len([name for name in os.listdir(out) if name.endswith(".txt")]) == 18
 
 
-def test_standard_input_and_formats(ctc, wav, monkeypatch):  # noqa: F811
+def test_standard_input_and_formats(ctc, wav, monkeypatch):
     path = os.path.join(wav, "test0.wav")
     expected = varan_fairseq.load(ctc.checkpoint).recognize(path)
     for kind, pattern in (
@@ -349,7 +349,7 @@ def test_audio_of_any_rate_and_channels(tmp_path, rate):
     np.testing.assert_allclose(array[:count], expected[:count], atol=1e-4)
 
 
-def test_arrays_and_tensors(ctc, wav):  # noqa: F811
+def test_arrays_and_tensors(ctc, wav):
     import torch
 
     model = varan_fairseq.load(ctc.checkpoint, device="cpu")
@@ -369,7 +369,7 @@ def test_arrays_and_tensors(ctc, wav):  # noqa: F811
         model.transcribe(paths, batch_size=0)
 
 
-def test_shards(ctc, tmp_path, monkeypatch):  # noqa: F811
+def test_shards(ctc, tmp_path, monkeypatch):
     """Their joint is what one process computes; on a cluster, and by itself."""
 
     class Process:
@@ -417,7 +417,7 @@ def test_shards(ctc, tmp_path, monkeypatch):  # noqa: F811
     assert code == 2 and "--shards 0: wanted 1 or more" in error
 
 
-def test_a_language_model_of_fairseqs(ctc, tmp_path):  # noqa: F811
+def test_a_language_model_of_fairseqs(ctc, tmp_path):
     """A transformer, also where there is no GPU."""
     lm = save_neural_lm(tmp_path, WORDS)
     _, lexicon = write_lm(tmp_path, WORDS)
@@ -432,7 +432,7 @@ def test_a_language_model_of_fairseqs(ctc, tmp_path):  # noqa: F811
     assert {word for line in said for word in line.split("\t")[1].split()} <= set(WORDS)
 
 
-def test_threads_with_a_language_model(ctc, wav, tmp_path):  # noqa: F811
+def test_threads_with_a_language_model(ctc, wav, tmp_path):
     """A beam search has a state of its own: threads that share a model take turns."""
     from concurrent.futures import ThreadPoolExecutor
 

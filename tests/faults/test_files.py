@@ -7,12 +7,12 @@ import time
 
 import preloaded
 import pytest
-from faulty import adapter, ctc, read, write  # noqa: F401 (fixtures)
+from faulty import adapter, ctc, read, write
 
-from varan_fairseq import files
-from varan_fairseq.adapter import read_adapter, write_adapter
+from varan_fairseq.adapters.file import read_adapter, write_adapter
 from varan_fairseq.cli import run
-from varan_fairseq.files import locked, write_lines, written, written_whole
+from varan_fairseq.runtime import files
+from varan_fairseq.runtime.files import locked, write_lines, written, written_whole
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):
@@ -114,7 +114,7 @@ def test_a_reader_never_sees_a_score_of_other_hypotheses(tmp_path, monkeypatch):
 
 WRITER = """
 import sys
-from varan_fairseq.files import written_whole
+from varan_fairseq.runtime.files import written_whole
 folder, number = sys.argv[1:]
 for _ in range(40):
     with written_whole(folder, ("hypotheses", "score")) as partial:
@@ -134,7 +134,7 @@ def test_two_processes_on_one_folder(tmp_path):
     assert len(contents) == 1 and sorted(os.listdir(str(tmp_path))) == ["out", "writer.py"]
 
 
-def test_two_exports_into_one_folder(adapter, tmp_path):  # noqa: F811
+def test_two_exports_into_one_folder(adapter, tmp_path):
     found, folder = read_adapter(adapter), str(tmp_path / "a")
     card = {key: value for key, value in found.card.items() if key != "weights"}
     others = {name: tensor * 0.5 for name, tensor in found.tensors.items() if "lora" in name}
@@ -167,7 +167,7 @@ def test_a_lock_is_waited_for(tmp_path):
 STOPPED = """
 import sys, time
 from varan_fairseq.cli import run
-from varan_fairseq.files import written, written_whole
+from varan_fairseq.runtime.files import written, written_whole
 def work(argv):
     with written_whole(argv[0], ()) as partial, written(argv[0] + ".txt") as name:
         print("ready", flush=True)

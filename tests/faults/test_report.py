@@ -9,7 +9,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from faulty import copy, ctc, decode, edit, emotion, read, tool, write  # noqa: F401 (fixtures)
+from faulty import copy, ctc, decode, edit, emotion, read, tool, write
 
 import varan_fairseq
 from varan_fairseq.cli import classify, report
@@ -30,7 +30,7 @@ SIMPLE = """\
 
 
 @pytest.fixture(scope="module")
-def page(ctc, tmp_path_factory):  # noqa: F811
+def page(ctc, tmp_path_factory):
     """(data, HTML, its path) of a split with speakers and with a hostile name."""
     folder = tmp_path_factory.mktemp("report")
     data = copy(ctc.data, folder / "data")
@@ -47,7 +47,7 @@ def page(ctc, tmp_path_factory):  # noqa: F811
     return data, read(out), out
 
 
-def test_the_page_says_what_varan_infer_says(ctc, page, tmp_path):  # noqa: F811
+def test_the_page_says_what_varan_infer_says(ctc, page, tmp_path):
     data, text, _ = page
     assert decode(ctc, f"task.data={data}", f"decoding.results_path={tmp_path}/out")[0] == 0
     scores = json.loads(read(tmp_path / "out" / "asr.json"))
@@ -63,7 +63,7 @@ def test_the_page_says_what_varan_infer_says(ctc, page, tmp_path):  # noqa: F811
             assert found[2] in text
 
 
-def test_each_layer_alone(ctc, page, tmp_path, monkeypatch):  # noqa: F811
+def test_each_layer_alone(ctc, page, tmp_path, monkeypatch):
     """The curve is that of `varan-infer --layer`."""
     data = page[0]
     seen = {}
@@ -108,7 +108,7 @@ def test_a_real_browser_opens_it(page, tmp_path):
         [*common, "--virtual-time-budget=20000", "--dump-dom", f"file://{page[2]}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        universal_newlines=True,
+        text=True,
         timeout=120,
     )
     count = page[1].count("<audio ")
@@ -126,7 +126,7 @@ def test_a_real_browser_opens_it(page, tmp_path):
     assert pixels.shape[:2] == (2000, 1100) and pixels.std() > 0.05
 
 
-def test_a_baseline_has_no_layers_to_show(ctc, tmp_path, page):  # noqa: F811
+def test_a_baseline_has_no_layers_to_show(ctc, tmp_path, page):
     out = ctc.train(out=str(tmp_path / "run"), model={"aggregation": "weighted_sum"})
     code, text, error = tool(
         report.main, out, page[0], "test", "--out", tmp_path / "page.html", "--worst", "0"
@@ -136,7 +136,7 @@ def test_a_baseline_has_no_layers_to_show(ctc, tmp_path, page):  # noqa: F811
     assert "<svg" not in text and "<audio" not in text and "WER" in text
 
 
-def test_a_classifiers_page_says_what_varan_classify_says(emotion, tmp_path):  # noqa: F811
+def test_a_classifiers_page_says_what_varan_classify_says(emotion, tmp_path):
     data = copy(emotion.data, tmp_path / "data")
     names = [line.split("\t")[0] for line in read(f"{data}/test.tsv").splitlines()[1:]]
     write(f"{data}/test.spk", "".join(f"{index % 2}\n" for index in range(len(names))))
@@ -168,7 +168,7 @@ def test_a_classifiers_page_says_what_varan_classify_says(emotion, tmp_path):  #
     assert f"Best alone: layer {alone.index(best) + 1} with {best:.2f}%" in page
 
 
-def test_a_classifier_needs_labels(emotion, tmp_path):  # noqa: F811
+def test_a_classifier_needs_labels(emotion, tmp_path):
     data = copy(emotion.data, tmp_path / "data")
     os.remove(f"{data}/test.emo")
     code, _, error = tool(report.main, emotion.checkpoint, data, "test")
@@ -193,7 +193,7 @@ def test_logs_in_both_formats(tmp_path):
     assert read_log(str(tmp_path / "twice"))[0][1]["loss"] == [(10, 9.5), (20, 1.5)]
 
 
-def test_a_log_of_fairseqs(ctc, tmp_path, caplog):  # noqa: F811
+def test_a_log_of_fairseqs(ctc, tmp_path, caplog):
     """What a training writes today is what is read."""
     import logging
 
@@ -223,7 +223,7 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_arguments(ctc, tmp_path, name):  # noqa: F811
+def test_arguments(ctc, tmp_path, name):
     arguments, expected = ARGUMENTS[name]
     write(tmp_path / "file", "x")
     filled = [each.format(file=tmp_path / "file") for each in arguments]

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from build import batch, build_criterion, build_model, setup_task
 from conftest import write_corpus
-from faulty import (  # noqa: F401 (fixtures)
+from faulty import (
     Run,
     broken_weights,
     copy,
@@ -24,7 +24,7 @@ from preloaded import in_two
 
 import varan_fairseq
 from varan_fairseq.cli import layers
-from varan_fairseq.compat import whole_config
+from varan_fairseq.runtime.fairseq_compat import whole_config
 
 
 def turned(text):
@@ -33,12 +33,12 @@ def turned(text):
 
 
 @pytest.fixture
-def data(ctc, tmp_path):  # noqa: F811
+def data(ctc, tmp_path):
     return copy(ctc.data, tmp_path / "data")
 
 
 @pytest.fixture
-def out(ctc, tmp_path):  # noqa: F811
+def out(ctc, tmp_path):
     return copy(ctc.out, tmp_path / "out")
 
 
@@ -54,7 +54,7 @@ def states(folder):
     }
 
 
-def test_a_finished_run_says_so_and_stops(ctc, out, caplog):  # noqa: F811
+def test_a_finished_run_says_so_and_stops(ctc, out, caplog):
     before = states(out)
     for _ in range(2):
         caplog.clear()
@@ -64,13 +64,13 @@ def test_a_finished_run_says_so_and_stops(ctc, out, caplog):  # noqa: F811
     assert updates(ctc.train(out=out, updates=4)) == 4  # and goes on when it is asked to
 
 
-def test_a_run_that_is_not_finished_goes_on(ctc, tmp_path):  # noqa: F811
+def test_a_run_that_is_not_finished_goes_on(ctc, tmp_path):
     path = ctc.train(out=str(tmp_path / "o"), checkpoint={"save_interval_updates": 1})
     os.replace(path.replace("last", "1_2"), path)  # as if it had been killed then
     assert updates(path) == 2 and updates(ctc.train(out=str(tmp_path / "o"))) == 3
 
 
-def test_resuming_with_an_order_that_changed(ctc, data, out):  # noqa: F811
+def test_resuming_with_an_order_that_changed(ctc, data, out):
     edit(os.path.join(data, "dict.ltr.txt"), turned)
     before = states(out)
     with pytest.raises(ValueError, match="label 4 is '.' there, '.' here. Use the dictionary file"):
@@ -78,7 +78,7 @@ def test_resuming_with_an_order_that_changed(ctc, data, out):  # noqa: F811
     assert states(out) == before
 
 
-def test_finetuning_from_a_model_with_another_order(ctc, data, tmp_path):  # noqa: F811
+def test_finetuning_from_a_model_with_another_order(ctc, data, tmp_path):
     edit(os.path.join(data, "dict.ltr.txt"), turned)
     new = str(tmp_path / "new")
     options = {"checkpoint": {"finetune_from_model": ctc.checkpoint}}
@@ -87,34 +87,34 @@ def test_finetuning_from_a_model_with_another_order(ctc, data, tmp_path):  # noq
     assert updates(ctc.train(out=new, updates=4, **options)) == 4
 
 
-def test_resuming_a_classifier_with_classes_permuted(emotion, tmp_path):  # noqa: F811
+def test_resuming_a_classifier_with_classes_permuted(emotion, tmp_path):
     data = copy(emotion.data, tmp_path / "data")
     edit(os.path.join(data, "dict.emo.txt"), turned)
     with pytest.raises(ValueError, match="label 0 is 'ang' there, 'sad' here"):
         emotion.train(data, copy(emotion.out, tmp_path / "out"), updates=5)
 
 
-def test_resuming_weights_that_are_no_numbers(ctc, out):  # noqa: F811
+def test_resuming_weights_that_are_no_numbers(ctc, out):
     path = os.path.join(out, "checkpoint_last.pt")
     broken_weights(path, path)
     with pytest.raises(ValueError, match="checkpoint_last.pt: 1 of .* hold NaN or infinite"):
         ctc.train(out=out, updates=5)
 
 
-def test_resuming_what_is_no_checkpoint(ctc, out):  # noqa: F811
+def test_resuming_what_is_no_checkpoint(ctc, out):
     write(os.path.join(out, "checkpoint_last.pt"), "x" * 1000)
     with pytest.raises(ValueError, match="_last.pt cannot be gone on from: it is no file"):
         ctc.train(out=out, updates=5)
 
 
-def test_another_prior_on_resuming_is_said(ctc, out, caplog):  # noqa: F811
+def test_another_prior_on_resuming_is_said(ctc, out, caplog):
     ctc.train(out=out, updates=4)
     assert "another prior" not in caplog.text
     ctc.train(out=out, updates=5, criterion={"prior": "uniform"})
     assert "was trained with another prior over layers" in caplog.text
 
 
-def test_the_prior_by_default_fits_what_trains(ctc, wav2vec2):  # noqa: F811
+def test_the_prior_by_default_fits_what_trains(ctc, wav2vec2):
     from varan_fairseq.method.prior import layer_prior
 
     task = setup_task(ctc.data)
@@ -147,14 +147,14 @@ def test_the_prior_by_default_fits_what_trains(ctc, wav2vec2):  # noqa: F811
         ({"model": {"max_unknown_labels": -1.0}}, "max_unknown_labels=-1.0: wanted a share"),
     ],
 )
-def test_options(ctc, tmp_path, changes, expected):  # noqa: F811
+def test_options(ctc, tmp_path, changes, expected):
     data = changes.get("task", {}).get("data", ctc.data)
     with pytest.raises((ValueError, FileNotFoundError), match=expected):
         ctc.train(data, str(tmp_path / "out"), **changes)
     assert not os.path.exists(str(tmp_path / "out" / "checkpoint_last.pt"))
 
 
-def test_a_metric_of_the_classifier(emotion, tmp_path):  # noqa: F811
+def test_a_metric_of_the_classifier(emotion, tmp_path):
     for metric, right in (("wer", False), ("recall_sad", True), ("macro_f1", True)):
         options = {"checkpoint": {"best_checkpoint_metric": metric}}
         if right:
@@ -167,7 +167,7 @@ def test_a_metric_of_the_classifier(emotion, tmp_path):  # noqa: F811
 # What trains under fairseq's own model
 
 
-def test_no_validation(ctc, data, tmp_path):  # noqa: F811
+def test_no_validation(ctc, data, tmp_path):
     if "target_dictionary" not in setup_task(ctc.data).cfg:
         pytest.skip("fairseq 0.12.2 loads the validation split all the same")
     for ending in ("tsv", "ltr", "wrd"):
@@ -176,7 +176,7 @@ def test_no_validation(ctc, data, tmp_path):  # noqa: F811
     assert updates(ctc.train(data, str(tmp_path / "o"), **options)) == 3
 
 
-def test_a_dictionary_elsewhere(ctc, data, tmp_path):  # noqa: F811
+def test_a_dictionary_elsewhere(ctc, data, tmp_path):
     if "target_dictionary" not in setup_task(ctc.data).cfg:
         pytest.skip("an option of fairseq main")
     os.makedirs(str(tmp_path / "dict"))
@@ -185,7 +185,7 @@ def test_a_dictionary_elsewhere(ctc, data, tmp_path):  # noqa: F811
     assert updates(ctc.train(data, str(tmp_path / "o"), **options)) == 3
 
 
-def test_sentencepieces(ctc, tmp_path):  # noqa: F811
+def test_sentencepieces(ctc, tmp_path):
     """`criterion.post_process` is how words are made everywhere."""
 
     def pieces(folder):
@@ -211,7 +211,7 @@ def test_sentencepieces(ctc, tmp_path):  # noqa: F811
     assert "▁" not in text and text == rows["test0.wav"]
 
 
-def test_empty_transcripts(ctc, data, tmp_path):  # noqa: F811
+def test_empty_transcripts(ctc, data, tmp_path):
     """Alone in a batch, and throughout validation."""
     write(os.path.join(data, "train.ltr"), "O N E |\n" + "\n" * 5)
     write(os.path.join(data, "valid.ltr"), "|\n" * 6)
@@ -219,7 +219,7 @@ def test_empty_transcripts(ctc, data, tmp_path):  # noqa: F811
     assert updates(ctc.train(data, str(tmp_path / "o"), updates=6, **options)) == 6
 
 
-def test_sentence_avg_is_what_gradients_are_divided_by(ctc, wav2vec2):  # noqa: F811
+def test_sentence_avg_is_what_gradients_are_divided_by(ctc, wav2vec2):
     task = setup_task(ctc.data)
     model, sample = build_model(wav2vec2, task).eval(), batch(task)
     for name in ("varan_ctc", "ctc"):
@@ -232,7 +232,7 @@ def test_sentence_avg_is_what_gradients_are_divided_by(ctc, wav2vec2):  # noqa: 
         assert sizes == [6, int(sample["ntokens"])]
 
 
-def test_loss_that_is_no_number_names_the_batch(ctc, wav2vec2, caplog):  # noqa: F811
+def test_loss_that_is_no_number_names_the_batch(ctc, wav2vec2, caplog):
     task = setup_task(ctc.data)
     model, sample = build_model(wav2vec2, task).train(), batch(task)
     criterion = build_criterion(task)
@@ -267,17 +267,17 @@ HUBERT = {
 }
 
 
-def hubert(ctc, out, data=None, **task):  # noqa: F811
+def hubert(ctc, out, data=None, **task):
     return ctc.train(data, str(out), task={**HUBERT, **task})
 
 
 @pytest.mark.parametrize("task", [{"pad_audio": False}, {"random_crop": True}])
-def test_a_task_that_would_cut_labels_off(ctc, tmp_path, task):  # noqa: F811
+def test_a_task_that_would_cut_labels_off(ctc, tmp_path, task):
     with pytest.raises(ValueError, match="keep all labels: set task.pad_audio=true task.rand"):
         hubert(ctc, tmp_path, **task)
 
 
-def test_huberts_task(ctc, data, tmp_path):  # noqa: F811
+def test_huberts_task(ctc, data, tmp_path):
     """Checked as any other, self-contained, and read by every tool."""
     edit(os.path.join(data, "train.ltr"), str.lower)
     with pytest.raises(ValueError, match="train.ltr: .* are not in the dictionary"):
@@ -333,7 +333,7 @@ def two(rank, path, data, results):
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-def test_one_process_checks_for_all(ctc, tmp_path, wrong):  # noqa: F811
+def test_one_process_checks_for_all(ctc, tmp_path, wrong):
     data = copy(ctc.data, tmp_path / "data")
     if wrong:
         edit(os.path.join(data, "train.ltr"), str.lower)
@@ -358,7 +358,7 @@ def copy_file(source, target):
     return str(target)
 
 
-def test_audio_written_over_is_checked_on_resuming(ctc, data, out):  # noqa: F811
+def test_audio_written_over_is_checked_on_resuming(ctc, data, out):
     rows = read(os.path.join(data, "train.tsv")).split("\n")
     rows[0] = os.path.join(data, "wav")
     write(os.path.join(data, "train.tsv"), "\n".join(rows))

@@ -9,7 +9,7 @@ from build import build_model, setup_task
 from conftest import ENCODERS, save_pretrained
 from omegaconf import OmegaConf
 
-from varan_fairseq.decoding.recognizer import Recognizer
+from varan_fairseq.inference.recognizer import Recognizer
 
 LENGTHS = [4000, 16000, 7300, 12345, 900, 9999]
 

@@ -13,7 +13,7 @@ import torch
 from build import batch, build_criterion, setup_classification
 from conftest import command, shell, write_labelled_corpus
 from fairseq.data import Dictionary
-from faulty import (  # noqa: F401 (fixtures)
+from faulty import (
     EMOTION,
     Run,
     copy,
@@ -27,10 +27,10 @@ from faulty import (  # noqa: F401 (fixtures)
 )
 
 import varan_fairseq
-from varan_fairseq.decoding.finetuned import load_model
 from varan_fairseq.cli import classify, crossval, export, infer, inspect_checkpoint, layers
 from varan_fairseq.decoding.search import without_extra_boundaries
-from varan_fairseq.files import cell, printable
+from varan_fairseq.finetuned.load import load_model
+from varan_fairseq.runtime.files import cell, printable
 
 LM = ["decoding.type=kenlm", "decoding.lmpath={file}"]
 INFER = {
@@ -74,7 +74,7 @@ INFER = {
 }
 
 
-def fill(arguments, run, tmp_path):  # noqa: F811
+def fill(arguments, run, tmp_path):
     path = str(tmp_path / "file")
     write(path, "x")
     names = dict(model=run.checkpoint, data=run.data, base=run.base, file=path, out=str(tmp_path))
@@ -94,7 +94,7 @@ def refused(main, arguments, expected, tmp_path):
 
 
 @pytest.mark.parametrize("name", INFER)
-def test_infer(ctc, tmp_path, monkeypatch, name):  # noqa: F811
+def test_infer(ctc, tmp_path, monkeypatch, name):
     arguments, expected = INFER[name]
     monkeypatch.chdir(tmp_path)
     refused(infer.main, list(fill(arguments, ctc, tmp_path)), expected, tmp_path)
@@ -129,7 +129,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_others(ctc, tmp_path, monkeypatch, name):  # noqa: F811
+def test_others(ctc, tmp_path, monkeypatch, name):
     module, arguments, expected = OTHERS[name]
     monkeypatch.chdir(tmp_path)
     refused(module.main, list(fill(arguments, ctc, tmp_path)), expected, tmp_path)
@@ -152,14 +152,14 @@ def test_others(ctc, tmp_path, monkeypatch, name):  # noqa: F811
         ),
     ],
 )
-def test_audio_files(emotion, tmp_path, make, expected):  # noqa: F811
+def test_audio_files(emotion, tmp_path, make, expected):
     path = str(tmp_path / "a.wav")
     make(path)
     code, out, error = tool(classify.main, emotion.checkpoint, path)
     assert code == 2 and re.search(expected, error), error
 
 
-def test_arrays(ctc):  # noqa: F811
+def test_arrays(ctc):
     model = varan_fairseq.load(ctc.checkpoint)
     for array, expected in (
         (np.zeros(399, dtype=np.float32), "399 samples are too short, the encoder needs 400"),
@@ -174,7 +174,7 @@ def test_arrays(ctc):  # noqa: F811
 # What results say
 
 
-def decoded(run, *options):  # noqa: F811
+def decoded(run, *options):
     """(what was printed, asr.json) of a decoding."""
     code, out, error = decode(run, *options)
     assert code == 0, error
@@ -184,7 +184,7 @@ def decoded(run, *options):  # noqa: F811
     return out, scores
 
 
-def test_settings_have_folders_of_their_own_and_are_written(ctc):  # noqa: F811
+def test_settings_have_folders_of_their_own_and_are_written(ctc):
     seen = set()
     for options, reading in (
         ([], "as trained"),
@@ -198,7 +198,7 @@ def test_settings_have_folders_of_their_own_and_are_written(ctc):  # noqa: F811
     assert scores["model_overrides"] == {"combine": "mixture"} and len(seen) == 4
 
 
-def test_a_typed_override_is_followed(ctc, tmp_path):  # noqa: F811
+def test_a_typed_override_is_followed(ctc, tmp_path):
     def hypotheses(*options):
         _, scores = decoded(ctc, *options, f"decoding.results_path={tmp_path}")
         return scores["uer"], read(tmp_path / "hypotheses.tsv")
@@ -207,7 +207,7 @@ def test_a_typed_override_is_followed(ctc, tmp_path):  # noqa: F811
     assert hypotheses("--layer", "1") == hypotheses(typed)
 
 
-def test_nothing_of_other_libraries_is_printed(ctc, emotion, tmp_path):  # noqa: F811
+def test_nothing_of_other_libraries_is_printed(ctc, emotion, tmp_path):
     text = shell(
         command("varan-infer"),
         f"common_eval.path={ctc.checkpoint}",
@@ -219,7 +219,7 @@ def test_nothing_of_other_libraries_is_printed(ctc, emotion, tmp_path):  # noqa:
     assert not noise and lines[-1].startswith("WER ")
 
 
-def test_a_batch_is_at_least_one_file(ctc, emotion, tmp_path):  # noqa: F811
+def test_a_batch_is_at_least_one_file(ctc, emotion, tmp_path):
     out, _ = decoded(ctc, "dataset.max_tokens=10", f"decoding.results_path={tmp_path}/a")
     assert "6 utterances" in out
     code, out, error = tool(
@@ -246,11 +246,11 @@ def test_word_boundaries_that_beam_search_adds():
 
 
 @pytest.fixture
-def data(ctc, tmp_path):  # noqa: F811
+def data(ctc, tmp_path):
     return copy(ctc.data, tmp_path / "data")
 
 
-def test_another_order_does_not_change_the_result(ctc, data, tmp_path, caplog):  # noqa: F811
+def test_another_order_does_not_change_the_result(ctc, data, tmp_path, caplog):
     options = [f"decoding.results_path={tmp_path}/out"]
     expected = decoded(ctc, *options)[1]
     path = os.path.join(data, "dict.ltr.txt")
@@ -271,14 +271,14 @@ def test_another_order_does_not_change_the_result(ctc, data, tmp_path, caplog): 
         ("O N E |\n" * 5, "test.ltr has 5 lines"),
     ],
 )
-def test_labels_that_cannot_be_scored(ctc, data, tmp_path, text, expected):  # noqa: F811
+def test_labels_that_cannot_be_scored(ctc, data, tmp_path, text, expected):
     write(os.path.join(data, "test.ltr"), text)
     code, out, error = decode(ctc, f"task.data={data}", f"decoding.results_path={tmp_path}/out")
     assert code == 2 and re.search(expected, error), error
     assert sorted(os.listdir(str(tmp_path))) == ["data"]
 
 
-def test_audio_that_is_too_short_is_not_scored(ctc, data, tmp_path):  # noqa: F811
+def test_audio_that_is_too_short_is_not_scored(ctc, data, tmp_path):
     soundfile.write(os.path.join(data, "wav", "test2.wav"), np.zeros(399), 16000)
     rows = read(os.path.join(data, "test.tsv")).split("\n")
     rows[0], rows[3] = os.path.join(data, "wav"), "test2.wav\t399"
@@ -325,7 +325,7 @@ def test_cells():
 # The classifier's loss where its training is not known
 
 
-def test_balanced_weights_outside_of_training(emotion, caplog):  # noqa: F811
+def test_balanced_weights_outside_of_training(emotion, caplog):
     """As in fairseq-validate, which builds the criterion from the checkpoint alone."""
     task = setup_classification(emotion.data)
     criterion = build_criterion(task, "varan_classification", class_weights="balanced")

@@ -11,8 +11,8 @@ import threading
 import warnings
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
-from ..files import printable
 from ..method.combine import check_rule
+from ..runtime.files import printable
 
 
 def run(

@@ -18,9 +18,9 @@ import torch
 
 from ..data.manifest import Manifest
 from ..data.survey import ERROR, Frames, Survey, survey
-from ..files import printable, refuse_no_folder, write_lines
+from ..runtime.files import printable, refuse_no_folder, write_lines
 from ..upstream import build_encoder, read_checkpoint
-from ..upstream.kinds import count_frames, receptive_field
+from ..upstream.specs import count_frames, receptive_field
 from . import run
 
 # wav2vec 2.0, HuBERT, WavLM and data2vec as released: kernel and stride of each convolution.

@@ -18,16 +18,17 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 import torch
 
-import varan_fairseq  # noqa: F401  (registers the models)
+import varan_fairseq
 
 from ..data.labels import read_labels
 from ..data.manifest import read_manifest
-from ..decoding.finetuned import load_model
-from ..decoding.inference import Classifier
-from ..decoding.split import STRICT, check_complete, load_audio, outputs
-from ..files import cell, printable, refuse_file, write_lines, written_whole
+from ..finetuned.load import load_model
+from ..finetuned.outputs import STRICT, check_complete, load_audio, outputs
+from ..inference.model import Classifier
 from ..method.combine import RULES
 from ..report.figures import draw_confusion
+from ..report.pictures import pyplot, save_picture
+from ..runtime.files import cell, printable, refuse_file, write_lines, written_whole
 from ..scoring.classification import METRICS, confusion_matrix, recalls, summary
 from ..scoring.rates import interval
 from . import (
@@ -39,7 +40,6 @@ from . import (
     run,
     setting_name,
 )
-from .pictures import pyplot, save_picture
 
 # scores.json says that the others are of the same run; without labels, utterances.tsv is all.
 _FILES = ("utterances.tsv", "confusion.csv", "confusion.png", "scores.json")

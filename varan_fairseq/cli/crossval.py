@@ -18,9 +18,9 @@ from typing import List, Optional
 from omegaconf import OmegaConf
 
 from ..data.manifest import read_manifest
-from ..files import write_lines
+from ..runtime.files import write_lines
+from ..runtime.pickles import peek, reason
 from ..scoring.classification import METRICS
-from ..pickles import peek, reason
 from . import classify, run
 
 

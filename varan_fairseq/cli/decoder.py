@@ -13,7 +13,7 @@ from ..data.manifest import Manifest, read_lines
 from ..data.short import check_lengths
 from ..decoding import shards
 from ..decoding.emissions import Emissions, compute, file_state, is_kept, kept
-from ..decoding.split import load_checked_audio
+from ..finetuned.outputs import load_checked_audio
 from ..method.combine import CTC_RULES
 from . import beside, reading_overrides, results_name, setting_name
 from .request import Decoding, literal

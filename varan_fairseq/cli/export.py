@@ -13,14 +13,14 @@ from omegaconf import OmegaConf
 
 import varan_fairseq
 
-from ..adapter import halve, write_adapter
-from ..card import TASKS, known_config
-from ..decoding.finetuned import model_from_state, read_state, save_state
-from ..files import refuse_file, refuse_no_folder, refuse_same
+from ..adapters.card import TASKS, known_config
+from ..adapters.file import halve, write_adapter
+from ..adapters.of_model import adapter_parts, adapter_tensors
+from ..finetuned.load import model_from_state, read_state, save_state
+from ..finetuned.prune import prune
 from ..lora import merge_lora
-from ..models.adapters import adapter_parts, adapter_tensors
 from ..models.finetune import finetune_mode
-from ..prune import prune
+from ..runtime.files import refuse_file, refuse_no_folder, refuse_same
 from . import run
 
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from fairseq.data import Dictionary
 
-import varan_fairseq  # noqa: F401  (registers the models)
+import varan_fairseq
 
 from ..data.manifest import Manifest
 from ..decoding import sweep
@@ -25,8 +25,8 @@ from ..decoding.evaluate import (
     write_results,
 )
 from ..decoding.search import Search, plain, settings
-from ..files import refuse_file, write_lines, written_whole
 from ..method.combine import CTC_RULES
+from ..runtime.files import refuse_file, write_lines, written_whole
 from . import beside, reading_overrides, results_name, run, setting_name
 from .decoder import check_data, split_emissions
 from .request import Decoding, build, literal, parse

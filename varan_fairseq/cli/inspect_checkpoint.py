@@ -13,12 +13,12 @@ import sys
 from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from ..adapter import read_adapter
-from ..card import TASKS
-from ..decoding.finetuned import model_from_state, read_state
-from ..files import printable
+from ..adapters.card import TASKS
+from ..adapters.file import read_adapter
+from ..finetuned.load import model_from_state, read_state
 from ..models.finetune import finetune_mode
-from ..pickles import peek
+from ..runtime.files import printable
+from ..runtime.pickles import peek
 from ..upstream import Encoder, build_encoder, load_weights, normalizes, read_checkpoint
 from . import run
 

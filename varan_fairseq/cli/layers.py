@@ -15,18 +15,18 @@ from typing import Any, List, Optional
 
 import numpy as np
 
-import varan_fairseq  # noqa: F401  (registers the models)
+import varan_fairseq
 
 from ..data.labels import read_labels
 from ..data.manifest import read_manifest
-from ..decoding.finetuned import load_model
-from ..decoding.labelled import load_classified, load_transcribed
-from ..decoding.split import STRICT, check_complete, load_audio, outputs
-from ..files import cell, printable, refuse_no_folder, write_lines
+from ..finetuned.labelled import load_classified, load_transcribed
+from ..finetuned.load import load_model
+from ..finetuned.outputs import STRICT, check_complete, load_audio, outputs
 from ..report.curve import classifier_curve, draw_curve, recognizer_curve, table
 from ..report.figures import draw_posterior, entropy
+from ..report.pictures import pyplot, save_picture
+from ..runtime.files import cell, printable, refuse_no_folder, write_lines
 from . import add_split_options, beside, run
-from .pictures import pyplot, save_picture
 
 
 def split_posterior(model: Any, task: Any, subset: str, max_tokens: int) -> np.ndarray:

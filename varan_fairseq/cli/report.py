@@ -10,21 +10,21 @@ import os
 import sys
 from typing import Any, List, Optional, Tuple
 
-import varan_fairseq  # noqa: F401  (registers the models)
+import varan_fairseq
 
 from ..data.manifest import Manifest
-from ..decoding.finetuned import load_model
-from ..decoding.labelled import load_classified, load_transcribed
-from ..decoding.split import STRICT
-from ..files import refuse_no_folder, write_lines
+from ..finetuned.labelled import load_classified, load_transcribed
+from ..finetuned.load import load_model
+from ..finetuned.outputs import STRICT
 from ..method.combine import CTC_RULES
 from ..report.classification import classify
 from ..report.found import Found
 from ..report.log import read_log
 from ..report.page import render, sections, utterances
+from ..report.pictures import pyplot
 from ..report.recognition import recognize
+from ..runtime.files import refuse_no_folder, write_lines
 from . import add_reading_options, add_split_options, beside, reading_overrides, run
-from .pictures import pyplot
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,13 +11,13 @@ from fairseq import tasks
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .. import compat
 from ..data.check import MAX_UNKNOWN
 from ..decoding import shards, sweep
-from ..decoding.finetuned import model_from_state, read_state, training_post_process
 from ..decoding.words import check_post_process
+from ..finetuned.load import model_from_state, read_state, training_post_process
 from ..method.combine import CTC_RULES
-from ..pickles import state_labels
+from ..runtime import fairseq_compat
+from ..runtime.pickles import state_labels
 from . import add_reading_options, reading_overrides
 
 USAGE = """\
@@ -128,7 +128,7 @@ def build(args: argparse.Namespace) -> Decoding:
     defaults = OmegaConf.create(DEFAULTS)
     defaults.common = {"cpu": not torch.cuda.is_available()}
     try:
-        infer = compat.import_infer()
+        infer = fairseq_compat.import_infer()
         config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
         wanted = literal(given)
         state = read_state(

@@ -16,12 +16,12 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ..data.audio import STDIN, audio_below, duration
 from ..decoding.emissions import file_state
-from ..decoding.finetuned import load_model
-from ..decoding.recognizer import BATCH, OVERLAP, WINDOW, Recognizer
-from ..decoding.transcript import FORMATS, Transcript, Utterance, lines
-from ..files import printable, read_json, refuse_file, write_lines
+from ..finetuned.load import load_model
+from ..inference.recognizer import BATCH, OVERLAP, WINDOW, Recognizer
+from ..inference.transcript import FORMATS, Transcript, Utterance, lines
 from ..method.combine import CTC_RULES
-from ..progress import progress
+from ..runtime.files import printable, read_json, refuse_file, write_lines
+from ..runtime.progress import progress
 from . import add_reading_options, reading_overrides, run
 
 _KEY = ".varan-transcribe.json"  # beside the results: the settings that they are of

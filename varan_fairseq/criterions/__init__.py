@@ -1,3 +1,3 @@
 """fairseq criterions: thin, they call the method's objective, log, and count errors."""
 
-from . import varan_classification, varan_ctc  # noqa: F401
+from . import varan_classification, varan_ctc

@@ -13,9 +13,9 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor, nn
 
-from ..compat import whole_config
 from ..method.objective import DIRECTIONS, check_objective, variational_objective
 from ..method.prior import PRIORS, layer_prior
+from ..runtime.fairseq_compat import whole_config
 from .watch import PosteriorWatch
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import random
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from ..files import read_json, write_lines
+from ..runtime.files import read_json, write_lines
 from .manifest import Manifest
 
 logger = logging.getLogger(__name__)

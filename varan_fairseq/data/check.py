@@ -47,14 +47,13 @@ def check_task(cfg: Any) -> None:
         if not isinstance(value, str) or not value:
             raise ValueError(f"task.{key}={value}: wanted {what}")
     # A batch cut to its shortest utterance, with all labels of the longer ones.
-    if "random_crop" in cfg and "pad_audio" in cfg:
-        if not cfg.pad_audio or cfg.random_crop:
-            raise ValueError(
-                f"task.pad_audio={str(bool(cfg.pad_audio)).lower()} "
-                f"task.random_crop={str(bool(cfg.random_crop)).lower()}: task hubert_pretraining "
-                "would cut each batch to its shortest file and keep all labels: set "
-                "task.pad_audio=true task.random_crop=false, or task._name=audio_finetuning"
-            )
+    if "random_crop" in cfg and "pad_audio" in cfg and (not cfg.pad_audio or cfg.random_crop):
+        raise ValueError(
+            f"task.pad_audio={str(bool(cfg.pad_audio)).lower()} "
+            f"task.random_crop={str(bool(cfg.random_crop)).lower()}: task hubert_pretraining "
+            "would cut each batch to its shortest file and keep all labels: set "
+            "task.pad_audio=true task.random_crop=false, or task._name=audio_finetuning"
+        )
 
 
 def check_dictionary(path: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Dict, Iterable, List, NamedTuple, Optional, Se
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
 
-from ..files import write_lines
+from ..runtime.files import write_lines
 from .manifest import manifest_rows, read_lines, write_speakers
 
 

@@ -6,8 +6,8 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 import soundfile
 
-from ..parallel import in_processes
-from ..progress import progress
+from ..runtime.processes import in_processes
+from ..runtime.progress import progress
 from .audio_check import AudioProblem, check_header, check_samples
 from .manifest import Manifest
 

@@ -10,7 +10,7 @@ from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..files import write_lines
+from ..runtime.files import write_lines
 
 
 class Manifest(NamedTuple):

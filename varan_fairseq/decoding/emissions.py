@@ -22,10 +22,10 @@ from typing import (
 import numpy as np
 import torch
 
-from ..files import read_json, write_lines, written_whole
+from ..finetuned.outputs import outputs
 from ..models.varan_ctc import VaranCtc
-from ..progress import progress
-from .split import outputs
+from ..runtime.files import read_json, write_lines, written_whole
+from ..runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from fairseq.data.data_utils import post_process
 
 from ..data.check import SplitFiles
 from ..data.manifest import Manifest, read_lines, read_speakers, speakers_path
-from ..files import cell, write_lines
-from ..parallel import in_processes
-from ..progress import progress
+from ..runtime.files import cell, write_lines
+from ..runtime.processes import in_processes
+from ..runtime.progress import progress
 from ..scoring import transcripts
 from ..scoring.rates import rate
 from .emissions import Emissions

@@ -11,7 +11,7 @@ from fairseq.data import Dictionary
 from fairseq.data.data_utils import post_process
 from omegaconf import OmegaConf
 
-from .. import compat
+from ..runtime import fairseq_compat
 from .words import check_post_process
 
 # What of decoding.* a language-model decoder depends on.
@@ -53,7 +53,7 @@ class Search:
             check_lexicon(decoding.lexicon, labels)
         try:
             with self._device():
-                self._decoder = compat.import_decoder().Decoder(decoding, labels)
+                self._decoder = fairseq_compat.import_decoder().Decoder(decoding, labels)
         except (RuntimeError, KeyError, AttributeError, AssertionError) as error:
             # as flashlight, KenLM and fairseq say what they cannot read
             if self.kind == "viterbi":
@@ -89,7 +89,7 @@ class Search:
 
     def _device(self):
         neural = self.kind == "fairseqlm"
-        return compat.without_cuda() if neural else contextlib.nullcontext()
+        return fairseq_compat.without_cuda() if neural else contextlib.nullcontext()
 
     def _hypothesis(self, found: Dict[str, Any]) -> Hypothesis:
         units = [int(unit) for unit in found["tokens"]]
@@ -116,7 +116,7 @@ def best_paths(
 
 def options(**given: Any) -> Any:
     """fairseq's section `decoding` with its defaults. given: others, by their names."""
-    section = OmegaConf.structured(compat.import_infer().DecodingConfig)
+    section = OmegaConf.structured(fairseq_compat.import_infer().DecodingConfig)
     return OmegaConf.merge(section, OmegaConf.create(given))
 
 
@@ -126,7 +126,7 @@ def check_decoder(decoding: Any) -> None:
     if plain(decoding.type) == "viterbi":
         return
     try:
-        import flashlight.lib.text  # noqa: F401
+        import flashlight.lib.text
     except ImportError as error:
         raise ModuleNotFoundError(
             f"decoding.type={plain(decoding.type)} needs flashlight-text: pip install "

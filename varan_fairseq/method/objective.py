@@ -5,7 +5,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-from .ctc import layerwise_ctc  # noqa: F401  (the NLL of speech recognition)
+from .ctc import layerwise_ctc
 
 DIRECTIONS = ("prior_posterior", "posterior_prior")
 

@@ -1,3 +1,3 @@
 """fairseq models: thin, they wire the encoder to an aggregation."""
 
-from . import varan_classification, varan_ctc  # noqa: F401
+from . import varan_classification, varan_ctc

@@ -7,19 +7,18 @@ import torch
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
-from ..adapter import read_adapter
-from ..compat import forget_last_run, whole_config
+from ..adapters.file import read_adapter
+from ..adapters.of_model import load_adapter
 from ..method.aggregation import build_aggregation
 from ..method.combine import RULES, combine, pick_layer
 from ..method.posterior import LayerPosterior, as_released
 from ..method.prior import LayerPrior
-from ..ranks import on_first_rank
+from ..runtime.fairseq_compat import forget_last_run, whole_config
+from ..runtime.processes import on_first_rank
 from ..upstream import Encoder, load_encoder
-from .adapters import load_adapter
-from .finetune import adapt_encoder, finetune_mode, log_parameters
-from .groups import check_groups, set_groups
+from .finetune import adapt_encoder, check_groups, finetune_mode, log_parameters, set_groups
 from .options import check_options, layer_norm
-from .run import Checked, check_precision, check_resumed, check_short, keep_encoder
+from .preflight import Checked, check_precision, check_resumed, check_short, keep_encoder
 
 logger = logging.getLogger(__name__)
 

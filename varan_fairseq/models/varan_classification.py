@@ -13,7 +13,7 @@ from ..tasks.utterance_classification import UtteranceClassificationTask
 from ..upstream import Encoder
 from .layerwise import LayerwiseModel
 from .options import LayerwiseConfig
-from .run import Checked, CheckedSplit
+from .preflight import Checked, CheckedSplit
 
 
 @dataclass

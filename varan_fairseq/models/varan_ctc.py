@@ -14,11 +14,11 @@ from torch import Tensor
 from ..data.check import MAX_UNKNOWN, check_dictionary, check_split, check_task, split_files
 from ..method.combine import CTC_RULES, pick_layer
 from ..method.consensus import consensus_layer
-from ..ranks import on_first_rank
+from ..runtime.processes import on_first_rank
 from ..upstream import Encoder
 from .layerwise import LayerwiseModel
 from .options import LayerwiseConfig
-from .run import Checked, CheckedSplit
+from .preflight import Checked, CheckedSplit
 
 logger = logging.getLogger(__name__)
 

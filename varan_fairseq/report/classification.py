@@ -5,8 +5,8 @@ from typing import Any, List, Sequence
 import numpy as np
 import torch
 
-from ..decoding.labelled import Classified
-from ..decoding.split import check_complete, shown_outputs
+from ..finetuned.labelled import Classified
+from ..finetuned.outputs import check_complete, shown_outputs
 from ..models.varan_classification import VaranClassification
 from ..scoring.classification import confusion_matrix, summary
 from ..scoring.rates import interval

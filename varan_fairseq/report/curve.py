@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..decoding.evaluate import rates
-from ..decoding.labelled import Classified, Transcribed
 from ..decoding.search import Hypothesis, best_paths
-from ..decoding.split import shown_outputs
+from ..finetuned.labelled import Classified, Transcribed
+from ..finetuned.outputs import shown_outputs
 
 
 class Depth(NamedTuple):

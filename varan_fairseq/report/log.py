@@ -4,7 +4,7 @@ import json
 import re
 from typing import Dict, List, Optional, Tuple
 
-from ..files import printable
+from ..runtime.files import printable
 from .figures import Series
 
 _JSON = re.compile(r"\b(train_inner|train|valid)\w*\s*[|\]:-].*?(\{.*\})\s*$")

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..decoding.emissions import batch_emissions
 from ..decoding.evaluate import Scored, rates, score
-from ..decoding.labelled import Transcribed
 from ..decoding.search import Hypothesis, Search, best_paths, options
-from ..decoding.split import shown_outputs
+from ..finetuned.labelled import Transcribed
+from ..finetuned.outputs import shown_outputs
 from ..models.varan_ctc import VaranCtc
 from ..scoring.transcripts import edits
 from .found import Found, Mistake, common_groups

@@ -1,3 +1,3 @@
 """fairseq tasks: thin, they read data."""
 
-from . import utterance_classification  # noqa: F401
+from . import utterance_classification

@@ -23,7 +23,7 @@ from ..data.check import check_task
 from ..data.labelled_audio import LabelledAudio
 from ..data.labels import read_class_dictionary, read_labels, shared_speaker
 from ..data.manifest import Manifest, read_manifest, read_speakers, speakers_path
-from ..ranks import on_first_rank
+from ..runtime.processes import on_first_rank
 
 logger = logging.getLogger(__name__)
 

@@ -3,6 +3,6 @@
 Knows nothing of VARAN. To support another encoder, add one entry to `kinds.py`.
 """
 
-from .checkpoint import normalizes, read_checkpoint, read_pretrained  # noqa: F401
-from .layers import Encoder, EncoderOutput  # noqa: F401
-from .load import build_encoder, load_encoder, load_weights  # noqa: F401
+from .checkpoint import normalizes, read_checkpoint, read_pretrained
+from .layers import Encoder, EncoderOutput
+from .load import build_encoder, load_encoder, load_weights

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..lora import is_lora
-from ..pickles import as_fairseq_state, peek, reason
-from ..ranks import on_first_rank
+from ..runtime.pickles import as_fairseq_state, peek, reason
+from ..runtime.processes import on_first_rank
 from . import wavlm
 from .depth import cut_config, cut_weights, num_blocks
-from .kinds import KINDS, Kind, kind_of
+from .specs import KINDS, Kind, kind_of
 
 logger = logging.getLogger(__name__)
 

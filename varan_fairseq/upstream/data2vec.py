@@ -10,7 +10,7 @@ import fairseq
 from fairseq.models import MODEL_REGISTRY
 from torch import Tensor, nn
 
-from ..compat import find_example, import_example
+from ..runtime.fairseq_compat import find_example, import_example
 
 _MODULES = {"data2vec_audio": "data2vec_audio", "data2vec_multi": "data2vec2"}
 

@@ -4,7 +4,7 @@ from typing import Any, Dict
 
 from torch import Tensor
 
-from .kinds import Kind
+from .specs import Kind
 
 
 def num_blocks(cfg: Any, kind: Kind) -> int:

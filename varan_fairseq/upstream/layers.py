@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .half import mend_convolutions
-from .kinds import Kind, count_frames, hop, receptive_field
 from .norms import ValidBatchNorm, ValidGroupNorm
 from .record import Record, record_blocks
+from .specs import Kind, count_frames, hop, receptive_field
 from .valid import Valid, current, during
 
 

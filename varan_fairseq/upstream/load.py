@@ -8,10 +8,10 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
-from ..compat import fit_task_config
+from ..runtime.fairseq_compat import fit_task_config
 from .checkpoint import check_finite, read_pretrained
-from .kinds import kind_of
 from .layers import Encoder
+from .specs import kind_of
 
 # Keys of fairseq's fine-tuning config that no encoder here can honour, with the value
 # that asks for nothing.

@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .kinds import Kind
+from .specs import Kind
 
 
 class Record:

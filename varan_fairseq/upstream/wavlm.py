@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..compat import scaled_dot_product_attention
+from ..runtime.fairseq_compat import scaled_dot_product_attention
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def read_released(state: Dict[str, Any]) -> Tuple[Dict[str, Tensor], Any]:
     ignored = sorted(set(given) - set(known.keys()) - set(_REQUIRED))
     if ignored:
         logger.info("%d keys of the checkpoint ignored: %s", len(ignored), ", ".join(ignored))
-    model = {key: value for key, value in given.items() if key in known.keys()}
+    model = {key: value for key, value in given.items() if key in known}
     model = OmegaConf.to_container(OmegaConf.merge(known, model), enum_to_str=True)
     task = {"_name": "audio_pretraining", "normalize": model["normalize"], "sample_rate": 16000}
     return state["model"], OmegaConf.create({"model": {**model, "_name": "wavlm"}, "task": task})

@@ -11,8 +11,8 @@ from omegaconf import open_dict
 from ..data.labels import first_difference
 from ..data.manifest import Manifest
 from ..data.short import check_lengths, check_masking
-from ..pickles import peek, reason, state_labels
-from ..ranks import on_first_rank
+from ..runtime.pickles import peek, reason, state_labels
+from ..runtime.processes import on_first_rank
 from ..upstream import Encoder
 from ..upstream.checkpoint import check_finite
 

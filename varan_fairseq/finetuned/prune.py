@@ -5,8 +5,8 @@ from typing import Any, Dict
 from omegaconf import open_dict
 from torch import Tensor
 
-from .models.layerwise import LayerwiseModel
-from .upstream.depth import cut_config, cut_weights
+from ..models.layerwise import LayerwiseModel
+from ..upstream.depth import cut_config, cut_weights
 
 _ENCODER = "w2v_encoder.w2v_model."
 

@@ -6,14 +6,14 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 import numpy as np
 
 from ..data.audio import Audio, describe, stream_audio
+from ..decoding.emissions import batch_emissions
+from ..decoding.search import Search, options
+from ..decoding.words import timed_words
+from ..finetuned.load import training_post_process
 from ..models.varan_ctc import VaranCtc
 from . import windows
-from .emissions import batch_emissions
-from .finetuned import training_post_process
-from .inference import FinetunedModel
-from .search import Search, options
+from .model import FinetunedModel
 from .transcript import Transcript, Utterance
-from .words import timed_words
 
 WINDOW, OVERLAP = 20.0, 4.0  # seconds
 BATCH = 8  # windows that run at a time

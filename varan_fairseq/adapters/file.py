@@ -18,8 +18,8 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from ..runtime.files import locked, refuse_file, write_lines, written
 from .card import MOST_BYTES, known_card, parse_card
-from .files import locked, refuse_file, write_lines, written
 
 FORMAT = "varan_fairseq adapter"
 VERSION = 1

@@ -11,7 +11,7 @@ from typing import Iterable, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
-from .emissions import Emission
+from ..decoding.emissions import Emission
 
 _MOST_PARTS = 16  # windows after which a segment ends at any silence
 

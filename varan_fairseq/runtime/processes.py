@@ -1,10 +1,12 @@
-"""A function over items in forked processes, which share what was loaded before."""
+"""Work in several processes: items shared out to forked ones, and what one rank does for all."""
 
 import multiprocessing
 import multiprocessing.connection
 import os
 import sys
-from typing import Any, Callable, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Sequence, Tuple, TypeVar
+
+Result = TypeVar("Result")
 
 
 def in_processes(
@@ -70,3 +72,25 @@ def _check_ended(process: Any) -> None:
             f"a process of the search ended with exit code {process.exitcode} (killed, or out of "
             "memory): give it fewer --jobs"
         )
+
+
+def on_first_rank(work: Callable[[], Result]) -> Result:
+    """What `work` returns, or the ValueError or OSError it raises, in every process; only the
+    first one works. Every process has to call it. The result is pickled between them."""
+    import torch.distributed as dist  # slow to import, and only training has ranks
+
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return work()
+    result = error = None
+    if dist.get_rank() == 0:
+        try:
+            result = work()
+        except (ValueError, OSError) as caught:
+            error = (type(caught), str(caught))
+    box = [(result, error)]
+    dist.broadcast_object_list(box, src=0)
+    result, error = box[0]
+    if error is not None:
+        kind, text = error
+        raise kind(text)
+    return result

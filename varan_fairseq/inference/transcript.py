@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 
-from .words import Word
+from ..decoding.words import Word
 
 FORMATS = ("text", "jsonl", "srt", "vtt", "ctm")
 

@@ -11,7 +11,7 @@ from fairseq.data import FileAudioDataset
 from ..data.audio_check import audio_problems, refuse_audio
 from ..data.manifest import Manifest
 from ..data.short import check_lengths
-from ..progress import progress
+from ..runtime.progress import progress
 
 # Of a checkpoint's options: what training leaves out with a warning is an error in a report.
 STRICT = {"check_audio": True, "max_unreadable": 0.0}

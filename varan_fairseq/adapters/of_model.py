@@ -6,9 +6,9 @@ from typing import Any, Dict
 from fairseq.data import Dictionary
 from torch import Tensor, nn
 
-from ..adapter import Adapter
 from ..data.labels import class_dictionary, first_difference
-from .finetune import parameter_group
+from ..models.finetune import parameter_group
+from .file import Adapter
 
 # Options that decide what the weights beside the encoder are, and what those inside mean.
 _READING = (

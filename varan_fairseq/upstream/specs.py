@@ -12,7 +12,7 @@ from fairseq import tasks
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from ..compat import conformer_buildable
+from ..runtime.fairseq_compat import conformer_buildable
 from . import data2vec
 from .conformer import ConformerBlock
 from .wavlm import WavLM

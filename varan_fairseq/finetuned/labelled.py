@@ -9,9 +9,9 @@ from ..data.check import check_split, split_files
 from ..data.labels import read_labels
 from ..data.manifest import Manifest, read_manifest, read_speakers, speakers_path
 from ..data.short import check_lengths
-from .evaluate import References, read_references
-from .finetuned import training_post_process
-from .split import load_audio, load_checked_audio
+from ..decoding.evaluate import References, read_references
+from .load import training_post_process
+from .outputs import load_audio, load_checked_audio
 
 
 class Transcribed(NamedTuple):

@@ -12,14 +12,14 @@ from fairseq.dataclass.configs import FairseqConfig
 from fairseq.dataclass.utils import overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
-from .. import compat
-from ..adapter import read_adapter
-from ..card import TASKS
-from ..files import written
+from ..adapters.card import TASKS
+from ..adapters.file import read_adapter
+from ..adapters.of_model import adapter_labels, load_adapter
 from ..lora import lora_parameters
-from ..models.adapters import adapter_labels, load_adapter
 from ..models.layerwise import LayerwiseModel
-from ..pickles import as_fairseq_state, peek, reason
+from ..runtime import fairseq_compat
+from ..runtime.files import written
+from ..runtime.pickles import as_fairseq_state, peek, reason
 from ..upstream import load_weights, read_pretrained
 from ..upstream.checkpoint import check_finite
 
@@ -49,7 +49,7 @@ def read_state(
         raise ValueError(
             f"{path} was made by model {name!r}, wanted a checkpoint of {' or '.join(models)}"
         )
-    compat.fit_task_config(state["cfg"].task)
+    fairseq_compat.fit_task_config(state["cfg"].task)
     if not adapted:
         _complete(state["cfg"].model, path, base)
     return state
@@ -144,7 +144,7 @@ def _restored(folder: str, base: Optional[str]) -> Dict[str, Any]:
     cfg.model.w2v_path = base
     pretrained, cfg.model.w2v_args = read_pretrained(cfg.model)
     OmegaConf.set_struct(cfg.model.w2v_args, False)  # fairseq's tasks write to it
-    compat.fit_task_config(cfg.task)
+    fairseq_compat.fit_task_config(cfg.task)
     task = tasks.setup_task(cfg.task)
     labels = adapter_labels(adapter)
     task.load_state_dict({"target_dictionary": labels})

@@ -137,7 +137,7 @@ def fit_task_config(task_cfg) -> None:
     with open_dict(task_cfg):
         _drop_unknown(task_cfg, known)
         for key in ("multi_corpus_keys", "multi_corpus_sampling_weights"):
-            if key in known.keys() and key not in task_cfg:
+            if key in known and key not in task_cfg:
                 task_cfg[key] = None
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Callable
 
-from ..files import written
+from ..runtime.files import written
 
 
 def pyplot() -> Any:

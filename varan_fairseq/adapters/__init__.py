@@ -1,0 +1,1 @@
+"""What trained, as a small file that travels without a pickle."""

@@ -1,0 +1,1 @@
+"""Fine-tuned models: loaded, run over a split, cut."""

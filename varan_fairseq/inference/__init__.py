@@ -1,0 +1,1 @@
+"""The Python face: audio in, words or labels out."""

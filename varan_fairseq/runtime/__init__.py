@@ -1,0 +1,1 @@
+"""What any program needs: files, progress, processes, pickles, and what differs between fairseqs."""
