@@ -7,17 +7,17 @@ import pytest
 import torch
 from build import batch, build_criterion, build_model, setup_task
 
-from varan_fairseq.method import consensus
+from varan_fairseq.method import consensus, kernels
 from varan_fairseq.method.consensus import consensus_layer
-from varan_fairseq.method.likelihood import weighted_log_likelihood
-from varan_fairseq.method.likelihood_gpu import log_likelihood
+from varan_fairseq.method.kernels.ctc_likelihood import log_likelihood
+from varan_fairseq.method.kernels.forward_recursion import weighted_log_likelihood
 
 
 @pytest.fixture(params=["CPU", "GPU"], autouse=True)
 def device(request, monkeypatch):
     """Whose way of scoring transcripts is taken."""
     if request.param == "GPU":
-        monkeypatch.setattr(consensus, "on_host", lambda tensor: False)
+        monkeypatch.setattr(kernels, "on_host", lambda tensor: False)
 
 
 V = 3

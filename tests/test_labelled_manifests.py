@@ -139,7 +139,20 @@ def test_a_tree_that_is_another(tmp_path, sound, name):
 def cremad():
     codes = [
         f"{sentence}_{emotion}"
-        for sentence in ["IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI"]
+        for sentence in [
+            "IEO",
+            "TIE",
+            "IOM",
+            "IWW",
+            "TAI",
+            "MTI",
+            "IWL",
+            "ITH",
+            "DFA",
+            "ITS",
+            "TSI",
+            "WSI",
+        ]
         for emotion in ["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"]
     ]
     names = [f"AudioWAV/{actor}_{code}_XX.wav" for actor in range(1001, 1092) for code in codes]

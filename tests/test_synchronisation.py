@@ -8,7 +8,7 @@ from build import batch, build_criterion, build_model, setup_classification, set
 from fairseq import utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from varan_fairseq.method import frames, normed
+from varan_fairseq.method import kernels
 from varan_fairseq.method.aggregation import AGGREGATIONS
 
 WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "_unique2", "unique_dim"}
@@ -33,8 +33,7 @@ class Waits(TorchDispatchMode):
 
 def update(task, model, criterion, monkeypatch):
     """Waits of a forward and backward pass behind the encoder, as if on a GPU; of its metrics."""
-    for module in (frames, normed):
-        monkeypatch.setattr(module, "on_host", lambda tensor: False)
+    monkeypatch.setattr(kernels, "on_host", lambda tensor: False)
     sample = batch(task)
     with torch.no_grad():
         encoded = model.w2v_encoder(**sample["net_input"])

@@ -6,19 +6,22 @@ and log_q = 0, so the same objective and the same combination serve them all, an
 aggregation differs.
 """
 
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .baselines import AttentiveSum, HierarchicalConvolution, LastLayer, WeightedSum
-from .fixed_posterior import PriorPosterior, StaticPosterior
-from .frames import ValidFrames, on_host, valid_frames
-from .fused import read_layer
-from .fused_gpu import read_layers
-from .heads import ProbingHeads
-from .posterior import LayerPosterior
-from .reading import LayerNorms, Reading
+from .heads import LayerNorms, LayerOutputs, ProbingHeads
+from .kernels.read_layers import is_faster, read_layers
+from .posterior import (
+    LayerPosterior,
+    PriorPosterior,
+    StaticPosterior,
+    valid_frames,
+    valid_mean,
+)
 
 AGGREGATIONS = ("last_layer", "weighted_sum", "attentive", "hconv", "varan")
 POSTERIORS = ("input", "static", "prior")
@@ -79,9 +82,12 @@ def build_aggregation(
     if name == "hconv":
         read = HierarchicalConvolution.width(num_layers, dim)
         return HierarchicalConvolution(num_layers, dim, norms, heads(width=read), pooled)
-    fixed = {"static": StaticPosterior, "prior": PriorPosterior}
-    weighs = fixed[posterior](num_layers) if posterior in fixed else network()
-    return Varan(norms, weighs, heads(num_layers, shared=shared_head), pooled)
+    q = {
+        "input": network,
+        "static": lambda: StaticPosterior(num_layers),
+        "prior": PriorPosterior,
+    }[posterior]()
+    return Varan(norms, q, heads(num_layers, shared=shared_head), pooled)
 
 
 class Varan(nn.Module):
@@ -96,36 +102,30 @@ class Varan(nn.Module):
 
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
-    ) -> Reading:
-        valid = valid_frames(padding_mask)
-        if not (self.pooled or self.norms.norms or on_host(states[0])):
-            return self._read_at_once(states, valid, prior)
-        read = self._read_pooled if self.pooled else self._read
-        means, logits = zip(*(read(state, layer, valid) for layer, state in enumerate(states)))
-        means = torch.stack(means, dim=1)
-        return Reading(list(logits), self.posterior(means, prior), means)
+    ) -> LayerOutputs:
+        """states: L tensors [T, B, D], finite in the padding too. padding_mask: [B, T] bool,
+        True = padding, or None. prior: [L]."""
+        heads = [self.heads[layer] for layer in range(len(states))]
+        if not self.pooled and is_faster(states, self.norms.norms, heads):
+            means, logits = read_layers(states, padding_mask, heads)
+        else:
+            valid = valid_frames(padding_mask, states[0])
+            read = [self._read(layer, state, valid) for layer, state in enumerate(states)]
+            means = torch.stack([mean for mean, _ in read], dim=1)
+            logits = [logits for _, logits in read]
+        return LayerOutputs(logits, self.posterior(means, prior), means)
 
-    def _read_at_once(
-        self, states: List[Tensor], valid: Optional[ValidFrames], prior: Optional[Tensor]
-    ) -> Reading:
-        dropouts, linears, *rest = zip(*(self.heads[layer] for layer in range(len(states))))
-        p = dropouts[0].p if self.training else 0.0
-        means, logits = read_layers(states, valid, linears, p)
-        logits = logits.unbind(0)
-        for modules in rest:
-            logits = [module(each) for module, each in zip(modules, logits)]
-        return Reading(list(logits), self.posterior(means, prior), means)
+    def _read(self, layer: int, state: Tensor, valid: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+        """state [T, B, D] -> (mean [B, D], logits [T, B, V], or [B, V] if pooled)."""
 
-    def _read(self, state: Tensor, layer: int, valid: Optional[ValidFrames]):
-        """[T, B, D] -> (mean [B, D], logits [T, B, V])."""
-        dropout, linear, *rest = self.heads[layer]
-        p = dropout.p if self.training else 0.0
-        mean, logits = read_layer(state, valid, self.norms[layer], linear, p)
-        for module in rest:
-            logits = module(logits)
-        return mean, logits
+        def read(state: Tensor) -> Tuple[Tensor, Tensor]:
+            normed = self.norms(state, layer)
+            if self.pooled:
+                mean = valid_mean(normed, valid)
+                return mean, self.heads(mean, layer)
+            logits = self.heads(normed, layer)  # first: its gradient is then added in place
+            return valid_mean(normed, valid), logits
 
-    def _read_pooled(self, state: Tensor, layer: int, valid: Optional[ValidFrames]):
-        """[T, B, D] -> (mean [B, D], logits [B, V])."""
-        mean, _ = read_layer(state, valid, self.norms[layer])
-        return mean, self.heads(mean, layer)
+        if self.norms[layer] is None or not torch.is_grad_enabled():
+            return read(state)
+        return checkpoint(read, state, use_reentrant=False)  # or each normed copy would be kept

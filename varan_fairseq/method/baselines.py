@@ -6,13 +6,10 @@ from typing import List, Optional
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from .frames import cleaned, padding_of, valid_frames
-from .fused import read_layer
-from .heads import ProbingHeads
-from .posterior import LayerPosterior, masked_mean
-from .reading import LayerNorms, Reading, certain
-from .weighted import weighted_sum
+from .heads import LayerNorms, LayerOutputs, ProbingHeads, single_output
+from .posterior import LayerPosterior, valid_frames, masked_mean, valid_mean
 
 
 class LastLayer(nn.Module):
@@ -25,12 +22,9 @@ class LastLayer(nn.Module):
 
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
-    ) -> Reading:
-        if self.pooled:
-            read = masked_mean(states[-1], padding_mask)
-        else:
-            read = cleaned(states[-1], padding_of(padding_mask))
-        return certain(self.heads(read, 0))
+    ) -> LayerOutputs:
+        read = masked_mean(states[-1], padding_mask) if self.pooled else states[-1]
+        return single_output(self.heads(read, 0))
 
 
 class WeightedSum(nn.Module):
@@ -49,14 +43,13 @@ class WeightedSum(nn.Module):
 
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
-    ) -> Reading:
+    ) -> LayerOutputs:
         if self.pooled:
             means = _means(states, padding_mask, self.norms)
             total = (self.weights().to(means.dtype)[:, None] * means).sum(1)
         else:
-            norms = [self.norms[layer] for layer in range(len(states))]
-            total = weighted_sum(states, self.weights(), norms, padding_of(padding_mask))
-        return certain(self.heads(total, 0))
+            total = _weighted_sum(states, self.weights(), self.norms)
+        return single_output(self.heads(total, 0))
 
 
 class AttentiveSum(nn.Module):
@@ -74,15 +67,14 @@ class AttentiveSum(nn.Module):
 
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
-    ) -> Reading:
+    ) -> LayerOutputs:
         means = _means(states, padding_mask, self.norms)
         weights = self.posterior(means).exp()  # begins at equal weights, as WeightedSum
         if self.pooled:
             total = (weights.to(means.dtype).unsqueeze(-1) * means).sum(1)
         else:
-            norms = [self.norms[layer] for layer in range(len(states))]
-            total = weighted_sum(states, weights.t(), norms, padding_of(padding_mask))
-        return certain(self.heads(total, 0))
+            total = _weighted_sum(states, weights.t().unsqueeze(-1), self.norms)
+        return single_output(self.heads(total, 0))
 
 
 class HierarchicalConvolution(nn.Module):
@@ -97,7 +89,7 @@ class HierarchicalConvolution(nn.Module):
         depths = self.depths(num_layers)
         widths = [dim] * (len(depths) - 1) + [dim // depths[-1]]
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(*each, kernel_size=5, stride=3, padding=2) for each in zip(widths, widths[1:])
+            nn.Conv1d(a, b, kernel_size=5, stride=3, padding=2) for a, b in zip(widths, widths[1:])
         )
         self.norms = norms
         self.heads = heads
@@ -119,33 +111,53 @@ class HierarchicalConvolution(nn.Module):
 
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
-    ) -> Reading:
-        padding = padding_of(padding_mask)
-        states = [cleaned(state, padding) for state in states]
-        for layer in range(len(states)):
-            norm = self.norms[layer]
-            states[layer] = states[layer] if norm is None else norm(states[layer])
+    ) -> LayerOutputs:
+        states = [self.norms(state, layer) for layer, state in enumerate(states)]
         for convolution in self.convolutions:
             states = _over_depth(states, convolution)
         read = torch.cat(states, dim=-1)
         if self.pooled:
             read = masked_mean(read, padding_mask)
-        return certain(self.heads(read, 0))
+        return single_output(self.heads(read, 0))
 
 
 def _over_depth(states: List[Tensor], convolution: nn.Conv1d) -> List[Tensor]:
     """ReLU of a convolution over depth of L states [T, B, D], which are not stacked for it."""
-    found = []
+    convolved = []
     for start in range(-2, len(states) - 2, 3):
         total = convolution.bias
         for offset in range(max(0, -start), min(5, len(states) - start)):
             total = total + F.linear(states[start + offset], convolution.weight[:, :, offset])
-        found.append(total.relu())
-    return found
+        convolved.append(total.relu())
+    return convolved
+
+
+def _weighted_sum(states: List[Tensor], weights: Tensor, norms: LayerNorms) -> Tensor:
+    """sum_l w_l norm_l(h_l) of L states [T, B, D]. weights: [L], or [L, B, 1], an utterance's own."""
+
+    def add(total: Tensor, state: Tensor, weight: Tensor, layer: int) -> Tensor:
+        return torch.addcmul(total, norms(state, layer), weight)
+
+    total = torch.zeros_like(states[0])
+    for layer, (state, weight) in enumerate(zip(states, weights.to(total.dtype))):
+        if norms[layer] is None or not torch.is_grad_enabled():
+            total = add(total, state, weight, layer)
+        else:  # or each normed copy would be kept
+            total = checkpoint(add, total, state, weight, layer, use_reentrant=False)
+    return total
 
 
 def _means(states: List[Tensor], padding_mask: Optional[Tensor], norms: LayerNorms) -> Tensor:
     """[B, L, D] over valid frames."""
-    valid = valid_frames(padding_mask)
-    means = (read_layer(state, valid, norms[layer])[0] for layer, state in enumerate(states))
-    return torch.stack(list(means), dim=1)
+    valid = valid_frames(padding_mask, states[0])
+
+    def mean(state: Tensor, layer: int) -> Tensor:
+        return valid_mean(norms(state, layer), valid)
+
+    means = []
+    for layer, state in enumerate(states):
+        if norms[layer] is None or not torch.is_grad_enabled():
+            means.append(mean(state, layer))
+        else:
+            means.append(checkpoint(mean, state, layer, use_reentrant=False))
+    return torch.stack(means, dim=1)

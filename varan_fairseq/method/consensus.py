@@ -14,10 +14,10 @@ from typing import Sequence, Union
 import torch
 from torch import Tensor
 
+from . import kernels
 from .ctc import CPU_TABLE_BYTES, GPU_TABLE_BYTES
-from .frames import on_host
-from .likelihood import bytes_a_row, weighted_log_likelihood
-from .likelihood_gpu import bytes_of_a_row, log_likelihood
+from .kernels.ctc_likelihood import bytes_of_a_row, log_likelihood
+from .kernels.forward_recursion import bytes_a_row, weighted_log_likelihood
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def consensus_layer(
     weights = log_q.double().exp()
     batch = torch.arange(len(log_q), device=log_q.device)
 
-    if on_host(weights):
+    if kernels.on_host(weights):
         # First what the likeliest layer reads: most other transcripts are behind it long before
         # their last frame.
         leading = torch.zeros_like(transcripts.contested)

@@ -1,8 +1,49 @@
-"""Probing heads: every layer's own p(y | x, l)."""
+"""Probing heads: every layer's own p(y | x, l), and what comes of reading all layers."""
 
+from dataclasses import dataclass
+from typing import List, Optional
+
+import torch
 from torch import Tensor, nn
 
 ACTIVATIONS = ("none", "relu")
+
+
+@dataclass(frozen=True)
+class LayerOutputs:
+    """What an aggregation returns of a batch.
+
+    logits: K tensors [T, B, V], or [B, V] of a pooled aggregation. log_q: [B, K], at least
+    float32. means: [B, K, D], what the posterior saw; None without one.
+    """
+
+    logits: List[Tensor]
+    log_q: Tensor
+    means: Optional[Tensor] = None
+
+
+def single_output(logits: Tensor) -> LayerOutputs:
+    """Of an aggregation with one prediction, [T, B, V] or [B, V], which is certain: log q = 0."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return LayerOutputs([logits], logits.new_zeros(logits.shape[-2], 1, dtype=dtype))
+
+
+class LayerNorms(nn.Module):
+    """The LayerNorm of each layer but the last, which has passed the encoder's own; or none."""
+
+    def __init__(self, dim: int, num_layers: int, enabled: bool):
+        super().__init__()
+        norms = [nn.LayerNorm(dim) for _ in range(num_layers - 1)] if enabled else []
+        self.norms = nn.ModuleList(norms)
+
+    def __getitem__(self, layer: int) -> Optional[nn.LayerNorm]:
+        """That of the layer with this 0-based index, if it has one."""
+        return self.norms[layer] if layer < len(self.norms) else None
+
+    def forward(self, state: Tensor, layer: int) -> Tensor:
+        """[..., D] of the layer with this 0-based index -> the same shape."""
+        norm = self[layer]
+        return state if norm is None else norm(state)
 
 
 def probing_head(
@@ -57,7 +98,7 @@ class ProbingHeads(nn.Module):
             for _ in range(1 if shared else num_layers)
         )
 
-    def __getitem__(self, layer: int) -> nn.Sequential:
+    def __getitem__(self, layer: int) -> nn.Module:
         """The head of the layer with this 0-based index."""
         return self.heads[layer if len(self.heads) > 1 else 0]
 

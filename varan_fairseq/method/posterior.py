@@ -1,4 +1,5 @@
-"""The posterior q(l|x): how much each layer counts for this utterance."""
+"""The posterior q(l|x): how much each layer counts for this utterance. The network sees the mean of
+every layer; `StaticPosterior` and `PriorPosterior`, which do not, are what it is compared with."""
 
 from typing import Dict, Optional
 
@@ -6,19 +7,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .frames import valid_frames
-from .fused import read_layer
 from .prior import ExactBuffers
 
 
-def masked_mean(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
-    """Mean over the valid frames of each utterance.
+def valid_frames(padding_mask: Optional[Tensor], state: Tensor) -> Optional[Tensor]:
+    """1 where a frame is valid, 0 in the padding: [T, B, 1] in the dtype of `state`; None for None.
 
-    state: [T, B, D]. padding_mask: [B, T] bool, True = padding, or None for no padding.
-    Returns [B, D] in the dtype of `state`, summed in at least float32. Padding is left out, not
-    multiplied by zero, so whatever it holds (NaN too) has no effect.
+    padding_mask: [B, T] bool, True = padding, or None for no padding.
     """
-    return read_layer(state, valid_frames(padding_mask))[0]
+    return None if padding_mask is None else (~padding_mask.t()).unsqueeze(-1).to(state.dtype)
+
+
+def valid_mean(state: Tensor, valid: Optional[Tensor]) -> Tensor:
+    """Mean over the frames that `valid_frames` has 1 for: [T, B, D] -> [B, D], summed in at least
+    float32. What the padding holds does not matter as long as it is finite."""
+    dtype = torch.promote_types(state.dtype, torch.float32)
+    if valid is None:
+        return state.mean(0, dtype=dtype).to(state.dtype)
+    total = (state * valid).sum(0, dtype=dtype)  # on a CPU half the time of an einsum
+    return (total / valid.sum(0, dtype=dtype)).to(state.dtype)
+
+
+def masked_mean(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
+    """Mean over the valid frames of each utterance: [T, B, D] -> [B, D]. padding_mask: see
+    `valid_frames`."""
+    return valid_mean(state, valid_frames(padding_mask, state))
 
 
 def log_prior(prior: Tensor) -> Tensor:
@@ -113,6 +126,35 @@ class LayerPosterior(ExactBuffers):
         """With the weights as they are used, at the cost of scaling the (small) output."""
         bias = None if bias is None else bias.to(x.dtype)
         return self.lr_multiplier * F.linear(x, weight.to(x.dtype), bias)
+
+
+class StaticPosterior(nn.Module):
+    """q = softmax(scalars + log p), learned, the same for every input."""
+
+    def __init__(self, num_layers: int):
+        super().__init__()
+        self.scalars = nn.Parameter(torch.zeros(num_layers))
+
+    def forward(self, pooled: Tensor, prior: Optional[Tensor] = None) -> Tensor:
+        """pooled: [B, L, D], of which only the shape counts. prior: [L], or None for a uniform
+        one. Returns log q [B, L], at least float32."""
+        scalars = self.scalars[: pooled.shape[1]]
+        return _same_for_all(pooled, scalars, prior)
+
+
+class PriorPosterior(nn.Module):
+    """q = p: nothing is learned."""
+
+    def forward(self, pooled: Tensor, prior: Optional[Tensor] = None) -> Tensor:
+        """As of `StaticPosterior`."""
+        return _same_for_all(pooled, pooled.new_zeros(pooled.shape[1]), prior)
+
+
+def _same_for_all(pooled: Tensor, score: Tensor, prior: Optional[Tensor]) -> Tensor:
+    score = score.to(torch.promote_types(score.dtype, torch.float32))
+    if prior is not None:
+        score = score + log_prior(prior)
+    return score.log_softmax(-1).expand(pooled.shape[:2])
 
 
 def as_released(state: Dict[str, Tensor], prefix: str) -> None:

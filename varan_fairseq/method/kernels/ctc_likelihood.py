@@ -1,4 +1,5 @@
-"""What `likelihood` computes, as a GPU does it: it would wait for each of that recursion's small steps."""
+"""log p_k(y | x) of many transcripts, for a GPU, which would wait for each small step of
+`forward_recursion`: the plain formula is `-F.ctc_loss(log_probs_k, y)`, here for all at once."""
 
 from typing import Sequence
 

@@ -1,4 +1,17 @@
-"""CTC likelihoods of given transcripts in every layer at once (method.md, "Consensus")."""
+"""Batched forward recursion, pruned: the score sum_k w_k log p_k(y | x) of many transcripts.
+
+For one transcript y_1 .. y_S in one layer, with frame probabilities p_t and the gap after label j
+(blanks) as a state of its own:
+
+    gap_0(0) = 1, every other state is 0
+    label_t(j) = p_t(y_j) * (label_{t-1}(j) + gap_{t-1}(j-1) + [y_j != y_{j-1}] label_{t-1}(j-1))
+    gap_t(j) = p_t(blank) * (gap_{t-1}(j) + label_{t-1}(j))
+    p(y | x) = label_T(S) + gap_T(S)
+
+(label_t(0) stays 0). All transcripts run in all layers at once, in probabilities that are rescaled
+now and then, and a transcript whose bound falls behind is dropped: no table of T rows and no
+logarithm per state, so many times faster on a CPU than `F.ctc_loss` (`benchmarks/consensus.py`).
+"""
 
 from typing import Sequence
 
@@ -6,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .ctc import CPU_TABLE_BYTES
+from ..ctc import CPU_TABLE_BYTES
 
 FRAMES = 16  # between two looks at who is behind
 TINY = 1e-250  # of what a transcript's beginnings have
@@ -28,11 +41,9 @@ def weighted_log_likelihood(
 ) -> Tensor:
     """sum_k w_k log p_k(y | x) of many transcripts at once.
 
-    CTC's forward recursion for all of them in all layers, in probabilities that are rescaled now
-    and then: no table and no logarithm a state, so many times faster than `F.ctc_loss`
-    (`benchmarks/consensus.py`). What the beginnings of a transcript have left bounds what the
-    whole will have, so it is given up as soon as it is behind. Alignments that fall below `TINY` of
-    the others are dropped; where none is left, `F.ctc_loss` computes in logarithms.
+    A prefix's probability bounds the whole, so losing transcripts are dropped early. Alignments
+    that fall below `TINY` of the others are dropped; where none is left, `F.ctc_loss` computes in
+    logarithms.
 
     log_probs: L tensors [T, B, V]. weights: [N, L], not negative. utterance: [N], which of the B.
     labels: [N, S], padded with -1. lengths: [N], valid frames. bound: [N]. Returns [N] float64,
