@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What VARAN costs on each kind of encoder, and WavLM against transformers' own.
+"""What VARAN costs on each kind of encoder.
 
     python benchmarks/encoders.py [--json encoders.json]    # base sizes, a few minutes
     python benchmarks/encoders.py --sizes [--json ..]       # one training step of each size
@@ -22,11 +22,8 @@ from measure import (
     report,
     short,
 )
-from models import CUDA, DEVICE, ENCODERS, build, pretraining, training_step, waveforms
+from models import CUDA, ENCODERS, build, training_step
 from tqdm import tqdm
-from wavlm_transformers import our_names, transformers_wavlm
-
-from varan_fairseq.upstream.wavlm import WavLM
 
 BATCH, SECONDS, LABELS = (16, 15, 200) if CUDA else (2, 8, 100)
 READINGS = ("last_layer", "varan")
@@ -75,39 +72,6 @@ def compare_readings(rounds: int):
         }
 
 
-def compare_wavlm(rounds: int):
-    """A row: forward and backward, the same weights and input, no dropout."""
-    cfg = pretraining("wavlm_base").model
-    for key in ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"):
-        cfg[key] = 0.0
-    ours, theirs = WavLM(cfg).train().to(DEVICE), transformers_wavlm(cfg).train().to(DEVICE)
-    weights = ours.state_dict()
-    theirs.load_state_dict({name: weights[our] for name, our in our_names(theirs).items()})
-    source = waveforms(BATCH, SECONDS)
-    if CUDA:
-        ours, theirs = ours.half(), theirs.half()
-    padding = torch.zeros(source.shape, dtype=torch.bool, device=DEVICE)
-    padding[1:, int(0.8 * source.shape[1]) :] = True
-    source = source.masked_fill(padding, 0)
-
-    def run_ours():
-        output = ours.extract_features(source, padding)["x"]
-        output.float().square().mean().backward()
-
-    def run_theirs():
-        output = theirs(source, attention_mask=(~padding).long()).last_hidden_state
-        output.float().square().mean().backward()
-
-    seconds = interleaved_seconds({"transformers": run_theirs, "ours": run_ours}, rounds)
-    return {
-        "forward and backward": "WavLM Base, ours / transformers'",
-        "seconds": short(seconds["ours"]),
-        "their_seconds": short(seconds["transformers"]),
-        "time": round(seconds["ours"] / seconds["transformers"], 3),
-        "time_wanted": 1,
-    }
-
-
 def sizes():
     """A row an encoder: one training step."""
     megabytes = fresh_megabytes(__file__, [(encoder,) for encoder in ENCODERS], 1)
@@ -139,7 +103,7 @@ def main() -> None:
         return
     keep_freed_memory()
     print(f"{BATCH} utterances of {SECONDS} s")
-    report([list(compare_readings(args.rounds)), [compare_wavlm(args.rounds)]], args.json)
+    report(list(compare_readings(args.rounds)), args.json)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ import tempfile
 import torch
 from fairseq import criterions, tasks
 from fairseq.models import MODEL_DATACLASS_REGISTRY
-from fairseq.models.hubert import HubertModel
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
-import varan_fairseq
+import varan_fairseq.models  # noqa: F401  (registers all)
 from varan_fairseq.runtime.fairseq_compat import find_example
 from varan_fairseq.upstream import data2vec
 from varan_fairseq.upstream.wavlm import WavLMConfig

@@ -13,7 +13,7 @@ import json
 import torch
 from measure import fresh_megabytes, peak_megabytes, report
 
-from varan_fairseq.method.combine import CTC_RULES
+from varan_fairseq.method.choices import CTC_RULES
 from varan_fairseq.models.varan_ctc import VaranCtc
 
 LAYERS, FRAMES, BATCH, LABELS = 12, 500, 4, 5000

@@ -17,16 +17,12 @@ ROOT = os.path.dirname(DOCS)
 sys.path += [os.path.join(ROOT, "benchmarks")]
 sys.path += [os.path.join(ROOT, "examples", name) for name in ("demo", "evidence")]
 
-import beams
 import compare
 import depth
 import emotion
 import first_hour
 import layers
 import page
-import posterior
-import pre_norm
-import rules
 from measure import markdown
 
 from varan_fairseq.runtime.files import write_lines
@@ -86,15 +82,10 @@ TABLES = {
     **{f"evidence-{name}": layers.lines for name in LAYERS},
     "demo": compare.table,
     "demo-emotion": emotion.table,
-    "posterior": posterior.table,
-    "combine": rules.table,
-    "beams": beams.table,
     "decoding": markdown,
     "word-times": markdown,
     "long-audio": markdown,
-    "confidence-exit": markdown,
     "depth": depth.table,
-    "pre-norm": pre_norm.table,
     "corpora": markdown,
     "first-hour": first_hour.table,
     "costs": costs,

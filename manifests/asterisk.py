@@ -21,7 +21,6 @@ import subprocess
 import sys
 from typing import Dict, List, NamedTuple
 
-import light
 import soundfile
 import soxr
 from num2words import num2words

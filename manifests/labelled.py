@@ -7,7 +7,6 @@ import os
 import sys
 from typing import Dict, Iterable, List, NamedTuple, NoReturn, Optional, Sequence
 
-import light
 import numpy as np
 import soundfile
 import soxr

@@ -8,7 +8,7 @@ from fairseq import criterions, tasks
 from fairseq.tasks.audio_finetuning import AudioFinetuningConfig
 from omegaconf import OmegaConf
 
-import varan_fairseq
+import varan_fairseq.models  # noqa: F401  (registers all)
 
 
 def setup_task(data, **changes):

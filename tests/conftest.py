@@ -14,6 +14,7 @@ import torch
 from varan_fairseq.runtime.fairseq_compat import find_example
 
 torch.set_num_threads(1)
+pytest_plugins = ["faulty"]  # fixtures of the campaign
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONV = "[(16,20,10)] + [(16,3,2)] * 3 + [(16,2,2)] * 2"  # 320 samples a frame
@@ -168,7 +169,7 @@ def save_pretrained(path, kind="wav2vec2", normalize=False, old_format=False, **
     from fairseq.tasks import TASK_DATACLASS_REGISTRY
     from omegaconf import OmegaConf
 
-    import varan_fairseq
+    import varan_fairseq.models  # noqa: F401  (registers all)
     from varan_fairseq.runtime.fairseq_compat import conformer_buildable
     from varan_fairseq.upstream import data2vec
 

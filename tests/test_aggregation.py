@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from varan_fairseq.method import kernels
-from varan_fairseq.method.aggregation import AGGREGATIONS, build_aggregation
+from varan_fairseq.method.aggregation import build_aggregation
+from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.ctc import layerwise_ctc
 from varan_fairseq.method.objective import variational_objective
 from varan_fairseq.method.prior import layer_prior

@@ -14,7 +14,9 @@ from conftest import REPO, save_pretrained, write_corpus
 from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2CtcConfig
 
 from varan_fairseq.cli import infer, layers
-from varan_fairseq.data.check import check_dictionary, check_split, split_files
+from varan_fairseq.data.audio_checks import header_findings
+from varan_fairseq.data.checks import dictionary_findings, file_findings, label_findings
+from varan_fairseq.data.findings import Split, enforce, split_files
 from varan_fairseq.data.manifest import read_manifest
 
 
@@ -32,11 +34,14 @@ def folder(tmp_path):
     return write_corpus(tmp_path / "data")
 
 
-def check(folder, **options):
+def check(folder, audio=True):
     task = setup_task(folder)
-    files = split_files(task.cfg, "train")
-    check_dictionary(files.dictionary)
-    check_split(files, task.target_dictionary, 16000, **options)
+    split = Split("train", split_files(task.cfg, "train"))
+    enforce(dictionary_findings(split.files.dictionary))
+    enforce(file_findings(split))
+    enforce(label_findings(split, task.target_dictionary))
+    if audio:
+        enforce(header_findings(split, 16000))
 
 
 # The encoder
@@ -360,6 +365,7 @@ def test_fairseq_missing(tmp_path):
         "        if name == 'fairseq': raise ModuleNotFoundError('no', name='fairseq')\n"
         "del sys.modules['fairseq']; sys.meta_path.insert(0, Gone())\n"
         "import varan_fairseq\n"
+        "import varan_fairseq.models\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -18,7 +18,8 @@ from test_aggregation import (
 )
 from torch.nn import functional as F
 
-from varan_fairseq.method.aggregation import AGGREGATIONS, build_aggregation
+from varan_fairseq.method.aggregation import build_aggregation
+from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.classification import layerwise_cross_entropy
 from varan_fairseq.method.objective import variational_objective
 from varan_fairseq.method.prior import layer_prior

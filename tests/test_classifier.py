@@ -18,7 +18,7 @@ from test_objective import divergence_by_hand
 
 from varan_fairseq.data.labels import Utterance, write_class_dictionary, write_labelled_split
 from varan_fairseq.data.manifest import read_manifest
-from varan_fairseq.method.aggregation import AGGREGATIONS
+from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.prior import layer_prior
 from varan_fairseq.scoring.classification import METRICS, summary
 from varan_fairseq.tasks.utterance_classification import UtteranceClassificationConfig

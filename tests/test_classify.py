@@ -18,6 +18,7 @@ from test_bad_input import tool
 
 import varan_fairseq
 from varan_fairseq.cli import classify, crossval, export, layers
+from varan_fairseq.report import crossval as folds
 
 TINY = ["common.fp16=false", "common.cpu=true", "common.log_interval=1", "dataset.num_workers=0"]
 TINY += ["dataset.batch_size=3", "model.posterior_heads=4", "lr_scheduler.warmup_updates=1"]
@@ -257,7 +258,7 @@ def test_bad_input_of_the_tool(small, corpus, wav2vec2, tmp_path):
 
 
 def test_cross_validation(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(crossval.subprocess, "run", lambda call: preloaded.run(call, os.getcwd()))
+    monkeypatch.setattr(folds.subprocess, "run", lambda call: preloaded.run(call, os.getcwd()))
     base = save_pretrained(tmp_path / "base.pt", "hubert")
     for number in (1, 2, 10):  # the last has the data of the first
         write_labelled_corpus(tmp_path / "folds" / f"fold{number}", seed=number % 3)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from varan_fairseq.method.combine import RULES, combine
+from varan_fairseq.method.choices import RULES
+from varan_fairseq.method.combine import combine
 
 
 def by_hand(rule, probs, q):

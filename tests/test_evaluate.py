@@ -6,8 +6,9 @@ import json
 from fairseq.data import Dictionary
 
 from varan_fairseq.data.manifest import Manifest
-from varan_fairseq.decoding.evaluate import References, score, write_results
+from varan_fairseq.decoding.results import score, write_results
 from varan_fairseq.decoding.search import Hypothesis
+from varan_fairseq.finetuned.labelled import References
 
 
 def test_errors_of_each_utterance(tmp_path):

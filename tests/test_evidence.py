@@ -125,7 +125,7 @@ def composed(command):
 
 @pytest.mark.parametrize("name", plan.presets())
 def test_presets(name, monkeypatch):
-    import varan_fairseq
+    import varan_fairseq.models  # noqa: F401  (registers all)
 
     monkeypatch.chdir(REPO)
     preset = plan.load(name)

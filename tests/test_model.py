@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from test_objective import divergence_by_hand
 from test_posterior import reference
 
-from varan_fairseq.method.aggregation import AGGREGATIONS
+from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.prior import layer_prior
 from varan_fairseq.upstream.data2vec import without_timm
 

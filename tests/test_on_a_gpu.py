@@ -13,7 +13,7 @@ from conftest import ENCODERS, REPO, command, save_pretrained
 from fairseq import utils
 from omegaconf import OmegaConf
 
-from varan_fairseq.method.aggregation import AGGREGATIONS
+from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.consensus import consensus_layer
 from varan_fairseq.upstream.norms import ValidGroupNorm
 from varan_fairseq.upstream.valid import Valid, during

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from varan_fairseq.method.prior import PRIORS, LayerPrior, layer_prior
+from varan_fairseq.method.choices import PRIORS
+from varan_fairseq.method.prior import LayerPrior, layer_prior
 
 # The non-central chi-squared as a Poisson mixture of central ones, without scipy.
 

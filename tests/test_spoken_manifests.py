@@ -20,8 +20,10 @@ from conftest import REPO
 from fairseq.data import Dictionary
 from test_labelled_manifests import read, refusal
 
-from varan_fairseq.data.check import check_dictionary, check_split, split_files
+from varan_fairseq.data.checks import dictionary_findings
+from varan_fairseq.data.findings import Split, enforce, split_files
 from varan_fairseq.data.manifest import read_manifest
+from varan_fairseq.finetuned.labelled import check_transcribed
 
 sys.path.insert(0, os.path.join(REPO, "manifests"))
 import text as rules
@@ -123,9 +125,10 @@ def audio_finetuning_takes(out, *splits, labels="ltr"):
     from build import setup_task
 
     task = setup_task(str(out), labels=labels)
-    check_dictionary(split_files(task.cfg, splits[0]).dictionary)
+    enforce(dictionary_findings(split_files(task.cfg, splits[0]).dictionary))
     for split in splits:
-        check_split(split_files(task.cfg, split), task.target_dictionary, 16000)
+        checked = Split(split, split_files(task.cfg, split))
+        check_transcribed(checked, task.target_dictionary, 16000)
         task.load_dataset(split)
         assert len(task.dataset(split)) == len(read(out, split, labels))
 

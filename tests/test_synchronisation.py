@@ -9,7 +9,7 @@ from fairseq import utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from varan_fairseq.method import kernels
-from varan_fairseq.method.aggregation import AGGREGATIONS
+from varan_fairseq.method.choices import AGGREGATIONS
 
 WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "_unique2", "unique_dim"}
 MOST = 2

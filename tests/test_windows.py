@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from varan_fairseq.decoding.emissions import Emission
-from varan_fairseq.inference.windows import Grid, Stitcher, grid, windows
+from varan_fairseq.inference.windows import Grid, Stitcher, make_grid, windows
 
 BLANK, BOUNDARY = 0, 1
 GRID = Grid(frames=100, overlap=20, hop=320, field=400)
@@ -41,10 +41,10 @@ def test_audio_too_short_for_a_frame_has_no_window():
 
 
 def test_a_grid_in_seconds():
-    assert grid(20.0, 4.0, 16000, 320, 400) == Grid(1000, 200, 320, 400)
+    assert make_grid(20.0, 4.0, 16000, 320, 400) == Grid(1000, 200, 320, 400)
     for window, overlap in ((20, 0), (20, 11), (0, 0), (-1, -2)):
         with pytest.raises(ValueError, match="wanted more than 0, and half a window"):
-            grid(window, overlap, 16000, 320, 400)
+            make_grid(window, overlap, 16000, 320, 400)
 
 
 def speech(rng, words):

@@ -21,6 +21,7 @@ from fairseq.checkpoint_utils import load_model_ensemble
 from sklearn.cluster import MiniBatchKMeans
 from tqdm import tqdm
 
+import varan_fairseq.models  # noqa: F401  (registers all)
 from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.runtime.files import write_lines
 

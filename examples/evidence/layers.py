@@ -18,7 +18,6 @@ import outcome
 import torch
 from tqdm import tqdm
 
-import varan_fairseq
 from varan_fairseq.finetuned.labelled import load_transcribed
 from varan_fairseq.finetuned.load import load_model
 from varan_fairseq.finetuned.outputs import STRICT, outputs

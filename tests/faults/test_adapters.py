@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from faulty import adapter, copy, ctc, tool, write
+from faulty import copy, tool, write
 from safetensors.torch import load_file, save
 
 import varan_fairseq

@@ -11,9 +11,7 @@ import torch
 from build import build_model, setup_task
 from faulty import (
     broken_weights,
-    ctc,
     decode,
-    emotion,
     tool,
     write,
 )

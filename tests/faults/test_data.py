@@ -8,11 +8,12 @@ import pytest
 import soundfile
 from build import build_model, setup_classification, setup_task
 from conftest import write_labelled_corpus
-from faulty import edit, folder, read, write
+from faulty import edit, read, write
 
-from varan_fairseq.data import audio_check
+from varan_fairseq.data import audio_files
+from varan_fairseq.data.checks import mask_findings
+from varan_fairseq.data.findings import Frames, Split, SplitFiles, enforce
 from varan_fairseq.data.manifest import read_manifest
-from varan_fairseq.data.short import check_masking
 
 BOM = b"\xef\xbb\xbf"
 
@@ -217,14 +218,19 @@ def test_checking_the_masking_leaves_trainings_random_numbers_alone(folder):
         apply_mask=True, mask_prob=0.65, mask_length=10, mask_selection="static", mask_other=0.0,
         no_mask_overlap=False, mask_min_space=1,
     )  # fmt: skip
-    manifest = read_manifest(os.path.join(folder, "train.tsv"))
+    path = os.path.join(folder, "train.tsv")
+    split = Split("train", SplitFiles("train.tsv", "", ""), read_manifest(path))
+
+    def check(frames):
+        enforce(mask_findings(split, Frames(400, lambda samples: [frames] * 6), cfg))
+
     np.random.seed(7)
     expected = np.random.rand()
     np.random.seed(7)
-    check_masking("train.tsv", manifest, [30] * 6, cfg, None)
+    check(30)
     assert np.random.rand() == expected
     with pytest.raises(ValueError, match="may mask all 11 frames of train0.wav .* .6 such files"):
-        check_masking("train.tsv", manifest, [11] * 6, cfg, None)
+        check(11)
 
 
 def test_audio_is_not_read_again_unless_something_changed(folder, wav2vec2, caplog):
@@ -246,7 +252,7 @@ def test_audio_is_not_read_again_unless_something_changed(folder, wav2vec2, capl
 
 
 def test_of_many_float_files_some_are_read(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(audio_check, "MOST_FLOATS", 3)
+    monkeypatch.setattr(audio_files, "MOST_FLOATS", 3)
     rows = [str(tmp_path)]
     for index in range(8):
         wave = np.zeros(500, dtype=np.float32)
@@ -255,7 +261,7 @@ def test_of_many_float_files_some_are_read(tmp_path, monkeypatch, caplog):
     write(tmp_path / "train.tsv", "\n".join(rows) + "\n")
     path = str(tmp_path / "train.tsv")
     caplog.set_level("INFO")
-    assert audio_check.audio_problems(path, read_manifest(path), 16000) == []
+    assert audio_files.header_problems(path, read_manifest(path), 16000) == []
     assert "the samples of 3 of 8 float files" in caplog.text
 
 

@@ -15,7 +15,7 @@ import preloaded
 import pytest
 import soundfile
 from conftest import REPO, command
-from faulty import copy, ctc, decode, edit, read, tool, write
+from faulty import copy, decode, edit, read, tool, write
 from lm import save_neural_lm, write_lm
 
 import varan_fairseq

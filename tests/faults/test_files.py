@@ -7,7 +7,7 @@ import time
 
 import preloaded
 import pytest
-from faulty import adapter, ctc, read, write
+from faulty import read, write
 
 from varan_fairseq.adapters.file import read_adapter, write_adapter
 from varan_fairseq.cli import run

@@ -9,10 +9,11 @@ import subprocess
 
 import numpy as np
 import pytest
-from faulty import copy, ctc, decode, edit, emotion, read, tool, write
+from faulty import copy, decode, edit, read, tool, write
 
 import varan_fairseq
 from varan_fairseq.cli import classify, report
+from varan_fairseq.report import write as write_module
 from varan_fairseq.report.found import groups_of_length, groups_of_names
 from varan_fairseq.report.log import read_log
 
@@ -68,7 +69,7 @@ def test_each_layer_alone(ctc, page, tmp_path, monkeypatch):
     data = page[0]
     seen = {}
     monkeypatch.setattr(
-        report, "sections", lambda plt, found, *rest: seen.update(found=found) or []
+        write_module, "sections", lambda plt, found, *rest: seen.update(found=found) or []
     )
     arguments = [ctc.checkpoint, data, "test", "--out", str(tmp_path / "page.html")]
     assert tool(report.main, *arguments)[0] == 0

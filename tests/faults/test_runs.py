@@ -12,10 +12,8 @@ from faulty import (
     Run,
     broken_weights,
     copy,
-    ctc,
     decode,
     edit,
-    emotion,
     read,
     tool,
     write,
@@ -318,11 +316,11 @@ def two(rank, path, data, results):
     from test_data_parallel import join, leave
 
     join(rank, path)
-    from varan_fairseq.data import audio_check
+    from varan_fairseq.data import audio_files
 
     calls = []
-    real = audio_check.check_header
-    audio_check.check_header = lambda *arguments: calls.append(1) or real(*arguments)
+    real = audio_files.check_header
+    audio_files.check_header = lambda *arguments: calls.append(1) or real(*arguments)
     try:
         build_model(path, setup_task(data), check_audio=True)
         verdict = "fine"

@@ -6,7 +6,7 @@ from a card, nor is anything that this version does not know.
 
 import json
 import re
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, List, Sequence
 
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.models import MODEL_DATACLASS_REGISTRY
@@ -21,10 +21,6 @@ MOST_PATTERNS, MOST_STARS = 64, 4  # of lora_targets: globs may backtrack on old
 
 # The models an adapter may be of, and the task of each.
 TASKS = {"varan_ctc": "audio_finetuning", "varan_classification": "utterance_classification"}
-
-# What decides the shapes of the weights.
-_REQUIRED = {"aggregation", "posterior_heads", "layer_embedding", "head_dim", "shared_head"}
-_REQUIRED |= {"layer_norm", "lora_rank", "lora_alpha", "lora_targets", "lora_magnitude"}
 
 # Of a model, everything but files, and freeze_regex, whose matching may take for ever.
 _NOT_OF_MODEL = {"w2v_path", "w2v_args", "data", "adapter", "freeze_regex"}
@@ -100,6 +96,19 @@ def known_config(config: Dict[str, Any]) -> Dict[str, Any]:
     return result
 
 
+def shape_options(model: str, lora: bool = True, younger: bool = True) -> List[str]:
+    """Options of a model, by its name, that decide the shapes of its weights, as their declarations
+    say. lora: those of low-rank factors too. younger: those too that older files do not have."""
+    fields = MODEL_DATACLASS_REGISTRY[model].__dataclass_fields__
+    kinds = ("reading", "lora") if lora else ("reading",)
+    return [
+        name
+        for name, declared in fields.items()
+        if declared.metadata.get("shapes") in kinds
+        and (younger or not declared.metadata["younger"])
+    ]
+
+
 def _section(name: str, given: Any, options: type, keys: Sequence[str]) -> Dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError(f"config.{name} is no object")
@@ -120,7 +129,8 @@ def _section(name: str, given: Any, options: type, keys: Sequence[str]) -> Dict[
         except (OmegaConfBaseException, ValueError, TypeError):
             raise ValueError(f"{where}, which is of another type than the option") from None
         result[key] = value
-    missing = sorted(_REQUIRED - result.keys()) if name == "model" else []
+    required = shape_options(given["_name"], younger=False) if name == "model" else []
+    missing = sorted(set(required) - result.keys())
     if missing:
         raise ValueError(f"config.model.{missing[0]} is missing")
     targets = result.get("lora_targets")

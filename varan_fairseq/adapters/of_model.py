@@ -4,24 +4,13 @@ from collections import Counter
 from typing import Any, Dict
 
 from fairseq.data import Dictionary
+from fairseq.models import MODEL_DATACLASS_REGISTRY
 from torch import Tensor, nn
 
 from ..data.labels import class_dictionary, first_difference
-from ..models.finetune import parameter_group
+from .card import shape_options
 from .file import Adapter
-
-# Options that decide what the weights beside the encoder are, and what those inside mean.
-_READING = (
-    "aggregation",
-    "posterior",
-    "posterior_heads",
-    "layer_embedding",
-    "head_dim",
-    "head_activation",
-    "shared_head",
-    "layer_norm",
-)
-_LORA = ("lora_rank", "lora_alpha", "lora_targets", "lora_magnitude")
+from .parts import parameter_group
 
 
 def adapter_tensors(model: nn.Module) -> Dict[str, Tensor]:
@@ -104,9 +93,10 @@ def _check_labels(adapter: Adapter, labels: Dictionary) -> None:
 
 
 def _check_options(adapter: Adapter, cfg: Any) -> None:
-    older = {"posterior": "input", "head_activation": "none"}  # which do not say
-    made = {**older, **adapter.card["config"]["model"]}
-    keys = _READING + (_LORA if made["lora_rank"] else ())
+    made = adapter.card["config"]["model"]
+    keys = shape_options(cfg._name, lora=bool(made["lora_rank"]))
+    defaults = MODEL_DATACLASS_REGISTRY[cfg._name].__dataclass_fields__
+    made = {**{key: defaults[key].default for key in keys}, **made}  # older ones say less
     differ = [
         f"model.{key}={cfg[key]}, made with {made[key]}" for key in keys if cfg[key] != made[key]
     ]

@@ -4,14 +4,13 @@ import argparse
 import contextlib
 import logging
 import os
-import re
 import signal
 import sys
 import threading
 import warnings
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Callable, Iterator, List, Optional, Sequence
 
-from ..method.combine import check_rule
+from ..runtime import require_fairseq
 from ..runtime.files import printable
 
 
@@ -27,6 +26,7 @@ def run(
             quieten()
             failed = work(argv)
     except (ValueError, OSError, ModuleNotFoundError) as error:
+        error = _without_fairseq(error)
         if os.environ.get("VARAN_TRACEBACK"):
             raise
         print(f"{name}: error: {printable(str(error))}", file=sys.stderr)
@@ -35,6 +35,16 @@ def run(
         print(f"{name}: stopped", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     return 1 if failed else 0
+
+
+def _without_fairseq(error: Exception) -> Exception:
+    """What is missing in words, if it is fairseq."""
+    if getattr(error, "name", None) == "fairseq":
+        try:
+            require_fairseq()
+        except ModuleNotFoundError as clear:
+            return clear
+    return error
 
 
 def quieten() -> None:
@@ -73,25 +83,6 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def beside(path: str) -> str:
-    """Where results of a checkpoint go by default: its folder, or the adapter's own."""
-    return path.rstrip("/") if os.path.isdir(path) else os.path.dirname(path) or "."
-
-
-def results_name(*parts: Any) -> str:
-    """A folder's name for results from the settings that they depend on; None says nothing."""
-    return "-".join(re.sub(r"[^\w.+-]+", "_", str(part)) for part in parts if part is not None)
-
-
-def setting_name(path: str, args: argparse.Namespace) -> List[Optional[str]]:
-    """Parts of such a name: the checkpoint, unless it is the best one, and how it is read."""
-    stem = None
-    if not os.path.isdir(path):
-        stem = os.path.splitext(os.path.basename(path))[0]
-        stem = None if stem == "checkpoint_best" else stem
-    return [stem, args.combine, None if args.layer is None else f"layer{args.layer}"]
-
-
 def add_split_options(parser: argparse.ArgumentParser) -> None:
     """Options of tools that run over a split."""
     parser.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")
@@ -105,20 +96,3 @@ def add_reading_options(parser: argparse.ArgumentParser, rules: Sequence[str]) -
         "--combine", help=f"how the layers' predictions become one: {', '.join(rules)}"
     )
     parser.add_argument("--layer", type=int, help="read this layer alone, 1 (lowest) .. L")
-
-
-def reading_overrides(args: argparse.Namespace, rules: Sequence[str]) -> Dict[str, Any]:
-    """Those options as overrides of the model's configuration. Raises ValueError."""
-    if args.combine is not None and args.layer is not None:
-        raise ValueError(
-            f"--combine {args.combine} and --layer {args.layer}: one layer has nothing to combine, "
-            "give one of the two"
-        )
-    if args.combine is not None:
-        check_rule(args.combine, rules)
-        return {"combine": args.combine, "decode_layer": 0}
-    if args.layer is not None:
-        if args.layer < 1:
-            raise ValueError(f"--layer {args.layer}: layers are 1 (lowest) .. L")
-        return {"decode_layer": args.layer}
-    return {}

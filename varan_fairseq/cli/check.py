@@ -11,17 +11,15 @@ import json
 import os
 import sys
 from collections import Counter
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-import numpy as np
-import torch
-
-from ..data.manifest import Manifest
-from ..data.survey import ERROR, Frames, Survey, survey
 from ..runtime.files import printable, refuse_no_folder, write_lines
-from ..upstream import build_encoder, read_checkpoint
-from ..upstream.specs import count_frames, receptive_field
 from . import run
+
+if TYPE_CHECKING:
+    from ..data.findings import Frames
+    from ..data.manifest import Manifest
+    from ..data.survey import Survey
 
 # wav2vec 2.0, HuBERT, WavLM and data2vec as released: kernel and stride of each convolution.
 _USUAL = [(10, 5)] + [(3, 2)] * 4 + [(2, 2)] * 2
@@ -43,8 +41,14 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def frames_of(encoder: Optional[str]) -> Frames:
+def frames_of(encoder: Optional[str]) -> "Frames":
     """Of a pre-trained checkpoint, or of those that are released."""
+    import torch
+
+    from ..data.findings import Frames
+    from ..upstream import build_encoder, read_checkpoint
+    from ..upstream.specs import count_frames, receptive_field
+
     if encoder is None:
         features = torch.nn.Sequential(*(torch.nn.Conv1d(1, 1, *each) for each in _USUAL))
         field, count = receptive_field(features), lambda size: count_frames(features, size)
@@ -82,8 +86,10 @@ def find_splits(data: str, given: List[str]) -> List[str]:
     return sorted(names, key=lambda name: (not name.startswith("train"), names.index(name)))
 
 
-def text(found: Survey, sample_rate: int) -> List[str]:
+def text(found: "Survey", sample_rate: int) -> List[str]:
     """Lines for a person."""
+    import numpy as np
+
     lines = []
     for split in found.splits:
         seconds = split.manifest.samples / sample_rate
@@ -100,13 +106,15 @@ def text(found: Survey, sample_rate: int) -> List[str]:
             lines.append(f"  {start:7g} - {end:<7g} s {bar:<{_BAR}} {count:,}")
     for finding in found.findings:
         where = f"{finding.split}: " if finding.split else ""
-        lines.append(f"{finding.level}: {where}{finding.text}")
+        lines.append(f"{finding.severity}: {where}{finding.text}")
         lines += [f"    {example}" for example in finding.examples]
     return [printable(line) for line in lines]
 
 
-def histogram(manifest: Manifest, sample_rate: int) -> List[Tuple[float, float, int]]:
+def histogram(manifest: "Manifest", sample_rate: int) -> List[Tuple[float, float, int]]:
     """(from, to, files) by duration in seconds, in at most ten steps of a round size."""
+    import numpy as np
+
     seconds = manifest.samples / sample_rate
     longest = max(float(seconds.max()), 1e-3)
     step = next(
@@ -119,7 +127,7 @@ def histogram(manifest: Manifest, sample_rate: int) -> List[Tuple[float, float, 
     return [(step * at, step * (at + 1), counts[at]) for at in range(int(longest / step) + 1)]
 
 
-def as_json(found: Survey, sample_rate: int) -> Dict[str, Any]:
+def as_json(found: "Survey", sample_rate: int) -> Dict[str, Any]:
     """Everything, for another program."""
     return {
         "splits": [
@@ -132,13 +140,27 @@ def as_json(found: Survey, sample_rate: int) -> Dict[str, Any]:
             }
             for split in found.splits
         ],
-        "findings": [finding._asdict() for finding in found.findings],
+        "findings": [
+            {
+                "level": finding.severity,
+                "split": finding.split,
+                "kind": finding.kind,
+                "text": finding.text,
+                "count": finding.count,
+                "examples": list(finding.examples),
+                "file": finding.file or None,
+                "line": finding.line,
+            }
+            for finding in found.findings
+        ],
     }
 
 
 def check(argv: Optional[List[str]]) -> int:
     """Number of errors."""
     args = parser().parse_args(argv)
+    from ..data.survey import survey
+
     if args.jobs < 1:
         raise ValueError(f"--jobs {args.jobs}: wanted 1 or more")
     if args.json:
@@ -157,8 +179,8 @@ def check(argv: Optional[List[str]]) -> int:
     return errors
 
 
-def _count(found: Survey) -> Tuple[int, int]:
-    errors = sum(finding.level == ERROR for finding in found.findings)
+def _count(found: "Survey") -> Tuple[int, int]:
+    errors = sum(finding.severity == "error" for finding in found.findings)
     return errors, len(found.findings) - errors
 
 

@@ -14,15 +14,11 @@ import sys
 from collections import Counter
 from typing import Any, Dict, List, Optional, Tuple
 
-from ..data.audio import STDIN, audio_below, duration
-from ..decoding.emissions import file_state
-from ..finetuned.load import load_model
-from ..inference.recognizer import BATCH, OVERLAP, WINDOW, Recognizer
 from ..inference.transcript import FORMATS, Transcript, Utterance, lines
-from ..method.combine import CTC_RULES
-from ..runtime.files import printable, read_json, refuse_file, write_lines
-from ..runtime.progress import progress
-from . import add_reading_options, reading_overrides, run
+from ..inference.windows import BATCH, OVERLAP, WINDOW
+from ..method.choices import CTC_RULES
+from ..runtime.files import file_state, printable, read_json, refuse_file, write_lines
+from . import add_reading_options, run
 
 _KEY = ".varan-transcribe.json"  # beside the results: the settings that they are of
 _LM = {"lm_weight": "lmweight", "word_score": "wordscore", "sil_score": "silweight", "beam": "beam"}
@@ -54,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _sources(audio: List[str]) -> List[Tuple[str, str]]:
     """(path, name for its results, without ending) of every recording."""
+    from ..data.audio import STDIN, audio_below
+
     found = []
     for path in audio:
         if path == STDIN:
@@ -129,7 +127,13 @@ def _print(args: argparse.Namespace, transcript: Transcript, several: bool) -> N
 def transcribe(argv: Optional[List[str]]) -> int:
     """Number of recordings that failed."""
     args = parser().parse_args(argv)
-    overrides = reading_overrides(args, CTC_RULES)
+    from ..data.audio import duration
+    from ..finetuned.load import load_model
+    from ..finetuned.results import reading_overrides
+    from ..inference.recognizer import Recognizer
+    from ..runtime.progress import progress
+
+    overrides = reading_overrides(args.combine, args.layer, CTC_RULES)
     sources = _sources(args.audio)
     several = len(sources) > 1
     if several and not args.out and args.format in ("srt", "vtt"):

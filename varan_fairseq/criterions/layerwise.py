@@ -13,8 +13,9 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor, nn
 
-from ..method.objective import DIRECTIONS, check_objective, variational_objective
-from ..method.prior import PRIORS, layer_prior
+from ..method.choices import DIRECTIONS, PRIORS
+from ..method.objective import check_objective, variational_objective
+from ..method.prior import layer_prior
 from ..runtime.fairseq_compat import whole_config
 from .watch import PosteriorWatch
 

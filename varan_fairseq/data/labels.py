@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from fairseq.data import Dictionary
 
 from ..runtime.files import write_lines
-from .manifest import manifest_rows, read_lines, write_speakers
+from .manifest import DataError, manifest_rows, read_lines, write_speakers
 
 
 def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> "Dictionary":
@@ -37,17 +37,15 @@ def read_class_dictionary(path: str) -> "Dictionary":
     for number, line in enumerate(read_lines(path), start=1):
         fields = line.split()
         if len(fields) != 2 or not fields[1].isdecimal():
-            raise ValueError(f"{path}, line {number}: {line!r}, wanted label count")
+            raise DataError(path, number, f"{line!r}, wanted label count")
         if fields[0] in rows:
-            raise ValueError(f"{path}, line {number}: label {fields[0]!r} is there already")
+            raise DataError(path, number, f"label {fields[0]!r} is there already")
         if fields[0].startswith("="):
-            raise ValueError(
-                f"{path}, line {number}: label {fields[0]!r} begins with =, which spreadsheets "
-                "take for a formula: rename it"
-            )
+            what = f"label {fields[0]!r} begins with =, which spreadsheets take for a formula"
+            raise DataError(path, number, what, "rename it")
         rows[fields[0]] = int(fields[1])
     if len(rows) < 2:
-        raise ValueError(f"{path} has {len(rows)} labels, wanted 2 or more")
+        raise DataError(path, None, f"has {len(rows)} labels, wanted 2 or more")
     return class_dictionary(rows.items())
 
 
@@ -60,16 +58,12 @@ def read_labels(path: str, dictionary: "Dictionary", count: int) -> List[int]:
         raise FileNotFoundError(f"no label file {path}")
     labels = [line.strip() for line in read_lines(path)]
     if len(labels) != count:
-        raise ValueError(
-            f"{path} has {len(labels)} lines, its manifest names {count} audio files: wanted one "
-            "label a file"
-        )
+        what = f"has {len(labels)} lines, its manifest names {count} audio files"
+        raise DataError(path, None, what, "wanted one label a file")
     for number, label in enumerate(labels, start=1):
         if label not in dictionary:
-            raise ValueError(
-                f"{path}, line {number}: unknown label {label!r}, wanted one of "
-                f"{', '.join(dictionary.symbols)}"
-            )
+            what = f"unknown label {label!r}, wanted one of {', '.join(dictionary.symbols)}"
+            raise DataError(path, number, what)
     return [dictionary.indices[label] for label in labels]
 
 

@@ -6,11 +6,32 @@ A split is `{split}.tsv` (the audio folder, then a line `path<TAB>samples` a fil
 
 import codecs
 import os
-from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..runtime.files import write_lines
+
+
+class DataError(ValueError):
+    """A file, or a line of it, that is not as it should be. line: None for all of the file. what:
+    found there. wanted: expected instead."""
+
+    def __init__(self, file: str, line: Optional[int], what: str, wanted: str = ""):
+        super().__init__(sentence(file, line, what, wanted))
+        self.file, self.line, self.what, self.wanted = file, line, what, wanted
+
+    def __reduce__(self) -> Any:
+        return DataError, (self.file, self.line, self.what, self.wanted)
+
+
+def sentence(file: str, line: Optional[int], what: str, wanted: str = "") -> str:
+    """One line for a person. file: empty if `what` names it."""
+    if file:
+        verb = line is None and what.partition(" ")[0] in ("is", "has", "begins")
+        where = file if line is None else f"{file}, line {line}"
+        what = f"{where} {what}" if verb else f"{where}: {what}"
+    return f"{what}: {wanted}" if wanted else what
 
 
 class Manifest(NamedTuple):
@@ -37,10 +58,8 @@ def read_speakers(path: str, count: int) -> Optional[List[str]]:
         return None
     speakers = [line.strip() for line in read_lines(path)]
     if len(speakers) != count:
-        raise ValueError(
-            f"{path} has {len(speakers)} lines, its manifest names {count} audio files: wanted a "
-            "speaker a file"
-        )
+        what = f"has {len(speakers)} lines, its manifest names {count} audio files"
+        raise DataError(path, None, what, "wanted a speaker a file")
     return speakers
 
 
@@ -55,9 +74,8 @@ def read_lines(path: str) -> List[str]:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8: save it as UTF-8"
-        ) from None
+        what = f"byte 0x{data[error.start]:02x} is not UTF-8"
+        raise DataError(path, line, what, "save it as UTF-8") from None
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines[:-1] if not lines[-1] else lines
 
@@ -68,10 +86,9 @@ def refuse_bom(path: str) -> None:
     with open(path, "rb") as file:
         start = file.read(len(codecs.BOM_UTF8))
     if start == codecs.BOM_UTF8:
-        raise ValueError(
-            f"{path} begins with a byte order mark, which fairseq reads as text: remove it, by "
-            f"sed -i '1s/^\\xef\\xbb\\xbf//' {path}, say"
-        )
+        how = f"remove it, by sed -i '1s/^\\xef\\xbb\\xbf//' {path}, say"
+        what = "begins with a byte order mark, which fairseq reads as text"
+        raise DataError(path, None, what, how)
 
 
 def read_manifest(path: str) -> Manifest:
@@ -84,10 +101,10 @@ def read_manifest(path: str) -> Manifest:
     for number, line in enumerate(lines[1:], start=2):
         fields = line.split("\t")
         if len(fields) != 2 or not fields[0].strip() or not fields[1].strip().isdecimal():
-            raise ValueError(f"{path}, line {number}: {line!r}, wanted path<TAB>number of samples")
+            raise DataError(path, number, f"{line!r}, wanted path<TAB>number of samples")
         entries.append((fields[0], int(fields[1])))
     if not entries:
-        raise ValueError(f"{path} is empty: it names the folder {root!r} and no audio file")
+        raise DataError(path, None, "is empty", f"it names the folder {root!r} and no audio file")
     return Manifest(root, entries)
 
 

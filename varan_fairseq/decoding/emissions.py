@@ -1,14 +1,11 @@
-"""What a model says of every utterance of a split: computed once, kept on disk, read by any
-number of searches."""
+"""What a model says of every utterance of a split, on disk: any number of searches may read it."""
 
-import hashlib
 import json
 import logging
 import os
 import time
 from typing import (
     Any,
-    Callable,
     Dict,
     Iterable,
     Iterator,
@@ -24,13 +21,12 @@ import torch
 
 from ..finetuned.outputs import outputs
 from ..models.varan_ctc import VaranCtc
-from ..runtime.files import read_json, write_lines, written_whole
+from ..runtime.files import read_json, write_lines
 from ..runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
-_ABOUT, _COMPUTED, _LOG_PROBS = "about.json", "computed.json", "log_probs.f32"
+_COMPUTED, _LOG_PROBS = "computed.json", "log_probs.f32"
 _ARRAYS = ("rows", "log_q", "layer")
 
 
@@ -140,54 +136,6 @@ def save(
     about = {"classes": classes, "seconds": seconds, "device": device}
     write_lines(os.path.join(folder, _COMPUTED), [json.dumps(about)])
     return read(folder)
-
-
-def kept(
-    folder: str,
-    key: Dict[str, Any],
-    make: Callable[[str], Emissions],
-    audio_seconds: float,
-) -> Emissions:
-    """Emissions in `folder`, if they are those of `key`; else `make(folder)` makes them there.
-    audio_seconds: for the log."""
-    wanted = _identity(key)
-    if is_kept(folder, key):
-        logger.info("emissions of %.0f s of audio: as kept in %s", audio_seconds, folder)
-        return read(folder)
-    with written_whole(folder, (_ABOUT,)) as partial:
-        made = make(partial)
-        write_lines(
-            os.path.join(partial, _ABOUT), [json.dumps({**wanted, "key": key}, default=str)]
-        )
-    logger.info(
-        "emissions of %.0f s of audio in %.1f s, %.1f MB -> %s",
-        audio_seconds,
-        made.seconds,
-        made.log_probs.nbytes / 1e6,
-        folder,
-    )
-    return read(folder)
-
-
-def is_kept(folder: str, key: Dict[str, Any]) -> bool:
-    """Whether the emissions in a folder are those of `key`."""
-    found = read_json(os.path.join(folder, _ABOUT)) or {}
-    return {name: found.get(name) for name in ("version", "sha256")} == _identity(key)
-
-
-def _identity(key: Dict[str, Any]) -> Dict[str, Any]:
-    text = json.dumps(key, sort_keys=True, default=str)
-    return {"version": VERSION, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def file_state(path: Optional[str]) -> Optional[List[Any]]:
-    """What changes if a file is replaced; of a folder, that of its files."""
-    if path is None:
-        return None
-    if os.path.isdir(path):
-        return [file_state(os.path.join(path, name)) for name in sorted(os.listdir(path))]
-    state = os.stat(path)
-    return [os.path.abspath(path), state.st_size, state.st_mtime_ns]
 
 
 def device_name(model: torch.nn.Module) -> str:

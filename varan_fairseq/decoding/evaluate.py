@@ -1,160 +1,206 @@
-"""A split searched and scored: what varan-infer and varan-report are made of."""
+"""A recognizer over labelled splits, scored: what `varan-infer` and `varan_fairseq.evaluate` do."""
 
 import json
+import logging
 import os
-import time
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
 
 from fairseq.data import Dictionary
-from fairseq.data.data_utils import post_process
 
-from ..data.check import SplitFiles
-from ..data.manifest import Manifest, read_lines, read_speakers, speakers_path
-from ..runtime.files import cell, write_lines
-from ..runtime.processes import in_processes
-from ..runtime.progress import progress
-from ..scoring import transcripts
-from ..scoring.rates import rate
+from ..data.checks import dictionary_findings, task_findings
+from ..data.findings import Split, enforce, split_files
+from ..data.manifest import read_lines
+from ..finetuned.labelled import References, check_transcribed, read_references
+from ..finetuned.results import beside, results_name, setting_name
+from ..runtime.files import refuse_file, write_lines, written_whole
+from . import sweep
+from .cache import split_emissions
 from .emissions import Emissions
-from .search import Hypothesis, Search
+from .request import Decoding, Options, build
+from .results import RESULTS, score, search_split, write_results
+from .search import Search, plain, settings
 
-# The last one says that the others are of the same run.
-RESULTS = ("hypotheses.tsv", "errors.tsv", "alignment.txt", "nbest.tsv", "asr.json")
-_CHUNK = 16  # utterances that a process searches at a time
-
-
-class References(NamedTuple):
-    """units: of each utterance, by the model's dictionary. text: what fairseq makes of them.
-    speakers: of each, if there is a file of them."""
-
-    units: List[List[int]]
-    text: List[str]
-    speakers: Optional[List[str]]
+logger = logging.getLogger(__name__)
 
 
-class Scored(NamedTuple):
-    """best: hypotheses of the N utterances. aligned: pairs of words of each. units: (errors, length)
-    of each. summary: see `scoring.transcripts.summary`."""
+@dataclass(frozen=True)
+class Result:
+    """Of a split that was scored. folder: with its files. summary: the content of asr.json."""
 
-    best: List[Hypothesis]
-    aligned: List[List[Tuple[str, str]]]
-    units: List[Tuple[int, int]]
+    folder: str
     summary: Dict[str, Any]
 
 
-def read_references(files: SplitFiles, labels: Dictionary, spelling: str) -> References:
-    """Of a split, with its speakers if they are known. Raises ValueError if there is not a word in it."""
-    units = [
-        labels.encode_line(line, append_eos=False, add_if_not_exist=False).tolist()
-        for line in read_lines(files.labels)
-    ]
-    text = [post_process(labels.string(each), spelling) for each in units]
-    if not any(line.split() for line in text):
-        raise ValueError(
-            f"{files.labels}: the transcripts have no words after common_eval.post_process={spelling}: "
-            "there is no WER"
-        )
-    return References(units, text, read_speakers(speakers_path(files.manifest), len(units)))
+@dataclass(frozen=True)
+class Sweep:
+    """Of a split that weights were chosen on. folder: with sweep.tsv. rows: every setting with its
+    WER and UER. best: the row that was chosen."""
+
+    folder: str
+    subset: str
+    weights: Dict[str, float]
+    rows: List[Dict[str, Any]]
+    best: Dict[str, Any]
 
 
-def search_split(
-    search: Search,
-    emissions: Emissions,
-    jobs: int,
-    settings: Sequence[Dict[str, float]] = ({},),
-    what: str = "search",
-) -> Tuple[List[List[List[Hypothesis]]], float]:
-    """(hypotheses of every utterance for each of the settings, seconds). settings: of
-    `search.WEIGHTS`. jobs: processes."""
-    starts = range(0, len(emissions), _CHUNK)
-    work = [(setting, start) for setting in range(len(settings)) for start in starts]
+@dataclass(frozen=True)
+class CheckedSplit:
+    """A split that was checked, with the labels of the checkpoint."""
 
-    def run(item):
-        setting, start = item
-        if settings[setting]:
-            search.set_weights(**settings[setting])
-        end = min(start + _CHUNK, len(emissions))
-        return [search(emissions[index].log_probs) for index in range(start, end)]
-
-    found: List[List[List[Hypothesis]]] = [[[]] * len(emissions) for _ in settings]
-    start_time = time.time()
-    jobs = 1 if search.in_one_process else jobs
-    for index, hypotheses in progress(in_processes(run, work, jobs), what, total=len(work)):
-        setting, start = work[index]
-        found[setting][start : start + len(hypotheses)] = hypotheses
-    return found, time.time() - start_time
+    split: Split
+    references: References
+    labels: Dictionary
 
 
-def score(references: References, best: Sequence[Hypothesis]) -> Scored:
-    """WER and UER of the hypotheses."""
-    aligned = [
-        transcripts.pairs(reference.split(), hypothesis.text.split())
-        for reference, hypothesis in zip(references.text, best)
-    ]
-    units = [
-        (transcripts.distance(reference, hypothesis.units), len(reference))
-        for reference, hypothesis in zip(references.units, best)
-    ]
-    edits = [transcripts.edits(pairs) for pairs in aligned]
-    return Scored(
-        list(best), aligned, units, transcripts.summary(edits, units, references.speakers)
+def evaluate(
+    checkpoint: str,
+    data: str,
+    subset: str = "test",
+    *,
+    base: Optional[str] = None,
+    out: Optional[str] = None,
+    overrides: Sequence[str] = (),
+    **options: Any,
+) -> Dict[str, Any]:
+    """Decodes a split with fairseq's decoder and scores it.
+
+    Args:
+        checkpoint: a checkpoint of `varan_ctc` (a pickle), or the folder of an adapter.
+        data: folder with the manifests.
+        subset: name of the manifest.
+        base: the pre-trained checkpoint of an adapter.
+        out: folder for the results; default: beside the checkpoint.
+        overrides: fairseq's, as `decoding.type=kenlm`.
+        options: those of `request.Options`: combine, layer, jobs, emissions, shards, ..
+
+    Returns:
+        The content of asr.json.
+
+    Raises:
+        ValueError, FileNotFoundError, ModuleNotFoundError: naming the file or option.
+    """
+    given = {"task.data": data, "decoding.results_path": out}
+    given["model.adapter" if os.path.isdir(checkpoint) else "common_eval.path"] = checkpoint
+    given["model.w2v_path"] = base
+    named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    named.append(f"dataset.gen_subset={subset}")
+    results = decode(build(Options([*named, *overrides], **options)))
+    return [result.summary for result in results if isinstance(result, Result)][-1]
+
+
+def decode(decoding: Decoding) -> Iterator[Union[Sweep, Result]]:
+    """Checks all splits, then sweeps, if asked to, and decodes one split after the other."""
+    options, config = decoding.options, decoding.config
+    subsets = [*([options.sweep] if options.sweep else []), *decoding.subsets]
+    splits = [_check(decoding, subset) for subset in subsets]
+    if options.shard:
+        for checked in splits:
+            split_emissions(decoding, checked.split)
+        return
+    search = Search(config.decoding, splits[0].labels, config.common_eval.post_process)
+    chosen = None
+    if options.sweep:
+        swept = _choose(decoding, search, splits.pop(0))
+        yield swept
+        chosen = {"subset": swept.subset, "settings": len(swept.rows), **swept.best}
+    for checked in splits:
+        yield _score(decoding, search, checked, chosen)
+
+
+def _check(decoding: Decoding, subset: str) -> CheckedSplit:
+    cfg, labels = decoding.config.task, decoding.labels
+    enforce(task_findings(cfg))
+    split = Split(subset, split_files(cfg, subset))
+    dictionary = split.files.dictionary
+    if labels is None:
+        enforce(dictionary_findings(dictionary))
+        labels = Dictionary.load(dictionary)
+    elif os.path.isfile(dictionary):
+        symbols = [line.rstrip().rpartition(" ")[0] for line in read_lines(dictionary)]
+        if symbols != labels.symbols[labels.nspecial :]:
+            logger.warning(
+                "%s is not the dictionary of the training: labels are read by the checkpoint's",
+                dictionary,
+            )
+    check_transcribed(split, labels, cfg.sample_rate, decoding.max_unknown)
+    references = read_references(split, labels, decoding.config.common_eval.post_process)
+    return CheckedSplit(split, references, labels)
+
+
+def _choose(decoding: Decoding, search: Search, checked: CheckedSplit) -> Sweep:
+    """Sweeps on a development split, and sets the best weights."""
+    emissions = split_emissions(decoding, checked.split)
+    options, grid, name = decoding.options, decoding.grid, checked.split.name
+    found, _ = search_split(search, emissions, options.jobs, grid, f"sweep on {name}")
+    best, rows = sweep.choose(checked.references, grid, found)
+    search.set_weights(**grid[best])
+    decoder = search.decoding
+    lm = os.path.splitext(os.path.basename(decoder.lmpath))[0]
+    setting = setting_name(decoding.path, options.combine, options.layer)
+    setting_folder = results_name("sweep", name, plain(decoder.type), lm, *setting)
+    folder = os.path.join(decoding.results or beside(decoding.path), setting_folder)
+    with written_whole(folder, ("sweep.tsv",)) as partial:
+        write_lines(os.path.join(partial, "sweep.tsv"), sweep.table(rows))
+    return Sweep(folder, name, grid[best], rows, rows[best])
+
+
+def _score(
+    decoding: Decoding, search: Search, checked: CheckedSplit, chosen: Optional[Dict[str, Any]]
+) -> Result:
+    """Decodes, scores and writes a split."""
+    config, split = decoding.config, checked.split
+    subset, references = split.name, checked.references
+    folder = _folder(decoding, subset)
+    refuse_file(folder)
+    emissions = split_emissions(decoding, split)
+    (found,), searched = search_split(
+        search, emissions, decoding.options.jobs, what=f"search of {subset}"
     )
-
-
-def rates(references: References, best: Sequence[Hypothesis]) -> Tuple[float, float]:
-    """WER and UER alone, in percent."""
-    words = [(line.split(), each.text.split()) for line, each in zip(references.text, best)]
-    units = [(reference, each.units) for reference, each in zip(references.units, best)]
-    wer, uer = (
-        rate(
-            sum(transcripts.distance(*pair) for pair in pairs), sum(len(said) for said, _ in pairs)
+    scored = score(references, [ranked[0] for ranked in found])
+    about = {
+        "checkpoint": decoding.path,
+        "subset": subset,
+        "decoder": plain(config.decoding.type),
+        "decoding": settings(search.decoding),
+        "chosen_on": chosen,
+        "post_process": config.common_eval.post_process,
+        "model_overrides": decoding.model_overrides,
+        "reading": decoding.reading or "as trained",
+        "time": _time(emissions, searched, split.manifest.samples.sum() / config.task.sample_rate),
+    }
+    with written_whole(folder, RESULTS) as partial:
+        summary = write_results(
+            partial, split.manifest, references, found, scored, checked.labels, about
         )
-        for pairs in (words, units)
-    )
-    return wer, uer
+    return Result(folder, summary)
 
 
-def write_results(
-    folder: str,
-    manifest: Manifest,
-    references: References,
-    hypotheses: Sequence[Sequence[Hypothesis]],
-    scored: Scored,
-    labels: Dictionary,
-    about: Dict[str, Any],
-) -> None:
-    """Writes `RESULTS` into a folder, and the files that fairseq's decoder writes (hypo.word,
-    hypo.units, ref.word, ref.units, asr_score). hypotheses: of each utterance, the best first."""
-    names = [name for name, _ in manifest.entries]
+def _time(emissions: Emissions, searched: float, seconds: float) -> Dict[str, Any]:
+    return {
+        "audio_seconds": seconds,
+        "encoder_seconds": emissions.seconds,
+        "encoder_device": emissions.device,
+        "search_seconds": searched,
+        "real_time_factor": (emissions.seconds + searched) / seconds,
+    }
 
-    def write(name, lines):
-        write_lines(os.path.join(folder, name), lines)
 
-    def numbered(name, texts):
-        write(name, (f"{text} (None-{index})" for index, text in enumerate(texts)))
+def _folder(decoding: Decoding, subset: str) -> str:
+    """Where results of a subset go."""
+    given = decoding.results
+    if given is None:
+        return os.path.join(beside(decoding.path), _results_name(decoding, subset))
+    several = len(decoding.subsets) > 1 or decoding.options.sweep
+    return os.path.join(given, subset) if several else given
 
-    best = scored.best
-    numbered("hypo.word", (each.text for each in best))
-    numbered("hypo.units", (labels.string(each.units) for each in best))
-    numbered("ref.word", references.text)
-    numbered("ref.units", (labels.string(each) for each in references.units))
-    numbered("asr_score", (each.score for each in best))
-    rows = (f"{cell(name)}\t{cell(each.text)}" for name, each in zip(names, best))
-    write("hypotheses.tsv", ["id\thypothesis", *rows])
-    words = map(transcripts.edits, scored.aligned)
-    rows = (
-        "\t".join(map(str, (cell(name), word.errors, word.length, *unit)))
-        for name, word, unit in zip(names, words, scored.units)
-    )
-    write("errors.tsv", ["id\tword_errors\twords\tunit_errors\tunits", *rows])
-    aligned = sorted(zip(names, scored.aligned), key=lambda row: -transcripts.edits(row[1]).errors)
-    lines = [line for row in aligned for line in [*transcripts.alignment_text(*row), ""]]
-    write("alignment.txt", lines)
-    if any(len(each) > 1 for each in hypotheses):
-        rows = (
-            f"{cell(name)}\t{rank}\t{each.score:.4f}\t{cell(each.text)}"
-            for name, ranked in zip(names, hypotheses)
-            for rank, each in enumerate(ranked, start=1)
-        )
-        write("nbest.tsv", ["id\trank\tscore\thypothesis", *rows])
-    write("asr.json", [json.dumps({**about, **scored.summary}, indent=2)])
+
+def _results_name(decoding: Decoding, subset: str) -> str:
+    decoder, lm = decoding.config.decoding, []
+    if plain(decoder.type) != "viterbi":
+        lm = [os.path.splitext(os.path.basename(decoder.lmpath))[0]]
+        short = {"lmweight": "lw", "wordscore": "ws", "beam": "beam"}
+        lm += [f"{word}{decoder[key]:g}" for key, word in short.items()]
+    overrides = "-".join(f"{key}_{value}" for key, value in decoding.model_overrides.items())
+    setting = setting_name(decoding.path, decoding.options.combine, decoding.options.layer)
+    return results_name("decode", subset, plain(decoder.type), *lm, *setting, overrides or None)

@@ -126,7 +126,7 @@ def check_decoder(decoding: Any) -> None:
     if plain(decoding.type) == "viterbi":
         return
     try:
-        import flashlight.lib.text
+        import flashlight.lib.text  # noqa: F401
     except ImportError as error:
         raise ModuleNotFoundError(
             f"decoding.type={plain(decoding.type)} needs flashlight-text: pip install "

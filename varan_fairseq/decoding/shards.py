@@ -7,12 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, List, NamedTuple, Sequence
 
-import numpy as np
-import torch
-
-from .emissions import Emissions, read, save
+if TYPE_CHECKING:
+    from .emissions import Emissions
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +37,8 @@ def shard(text: str) -> Shard:
 def run(command: Sequence[str], count: int) -> None:
     """Runs `command --shard I/COUNT` for every shard at the same time, each on a GPU if there are
     some, else with its share of the cores. Raises OSError if one fails."""
+    import torch
+
     processes = []
     gpus = _gpus()
     try:
@@ -63,15 +63,21 @@ def run(command: Sequence[str], count: int) -> None:
 
 def _gpus() -> List[str]:
     """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them."""
+    import torch
+
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not torch.cuda.is_available():
         return []
     return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
 
 
-def merge(whole: str, count: int, folder: str) -> Emissions:
+def merge(whole: str, count: int, folder: str) -> "Emissions":
     """Writes into `folder` what the shards of `whole` computed, and removes them. Raises
     ValueError if one is missing or an utterance is in none."""
+    import numpy as np
+
+    from .emissions import read, save
+
     parts = [Shard(index, count).folder(whole) for index in range(count)]
     missing = [part for part in parts if not os.path.isdir(part)]
     if missing:

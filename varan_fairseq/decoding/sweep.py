@@ -4,11 +4,12 @@ import itertools
 import math
 from typing import Any, Dict, List, Sequence, Tuple
 
-from .evaluate import References, rates
+from ..finetuned.labelled import References
+from .results import rates
 from .search import WEIGHTS, Hypothesis, plain
 
 
-def grid(overrides: Sequence[str]) -> Tuple[List[str], List[Dict[str, float]]]:
+def weight_grid(overrides: Sequence[str]) -> Tuple[List[str], List[Dict[str, float]]]:
     """Splits overrides as `decoding.lmweight=1,2,3` into what a single run has and the settings
     to try: (overrides with the first value of each, combinations of all values).
 

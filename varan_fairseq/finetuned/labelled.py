@@ -1,17 +1,28 @@
 """A split that is loaded with its labels checked: what there is to score a model on."""
 
-import os
 from typing import Any, List, NamedTuple, Optional
 
 import numpy as np
+from fairseq.data import Dictionary
+from fairseq.data.data_utils import post_process
 
-from ..data.check import check_split, split_files
+from ..data.audio_checks import header_findings
+from ..data.checks import MAX_UNKNOWN, file_findings, label_findings, length_findings
+from ..data.findings import Split, enforce, split_files
 from ..data.labels import read_labels
-from ..data.manifest import Manifest, read_manifest, read_speakers, speakers_path
-from ..data.short import check_lengths
-from ..decoding.evaluate import References, read_references
+from ..data.manifest import Manifest
+from ..models.preflight import encoder_frames
 from .load import training_post_process
 from .outputs import load_audio, load_checked_audio
+
+
+class References(NamedTuple):
+    """units: of each utterance, by the model's dictionary. text: what fairseq makes of them.
+    speakers: of each, if there is a file of them."""
+
+    units: List[List[int]]
+    text: List[str]
+    speakers: Optional[List[str]]
 
 
 class Transcribed(NamedTuple):
@@ -33,21 +44,43 @@ class Classified(NamedTuple):
 def load_transcribed(model: Any, cfg: Any, task: Any, subset: str) -> Transcribed:
     """Raises ValueError or FileNotFoundError for what cannot be scored."""
     spelling = training_post_process(cfg)
-    labels, files = task.target_dictionary, split_files(cfg.task, subset)
-    manifest = check_split(files, labels, cfg.task.sample_rate)
-    references = read_references(files, labels, spelling)
-    check_lengths(files.manifest, manifest, model.w2v_encoder.receptive_field, None)
+    split = Split(subset, split_files(cfg.task, subset))
+    check_transcribed(split, task.target_dictionary, cfg.task.sample_rate)
+    references = read_references(split, task.target_dictionary, spelling)
+    enforce(length_findings(split, encoder_frames(model.w2v_encoder)))
     load_checked_audio(task, cfg.task, subset)
-    return Transcribed(manifest, references, spelling)
+    return Transcribed(split.manifest, references, spelling)
+
+
+def check_transcribed(
+    split: Split, labels: Dictionary, sample_rate: int, max_unknown: float = MAX_UNKNOWN
+) -> None:
+    """Reads and checks all of a split that scoring needs but the encoder's sizes."""
+    enforce(file_findings(split))
+    enforce(label_findings(split, labels, max_unknown))
+    enforce(header_findings(split, sample_rate))
 
 
 def load_classified(model: Any, cfg: Any, task: Any, subset: str) -> Classified:
     """The same for a classifier."""
-    path = os.path.join(cfg.task.data, f"{subset}.tsv")
-    manifest = read_manifest(path)
-    count = len(manifest.entries)
-    labels = os.path.join(cfg.task.data, f"{subset}.{cfg.task.labels}")
-    labels = np.array(read_labels(labels, task.target_dictionary, count))
-    speakers = read_speakers(speakers_path(path), count)
-    load_audio(model, cfg, task, subset, manifest)
-    return Classified(manifest, labels, speakers)
+    split = Split(subset, split_files(cfg.task, subset))
+    enforce(file_findings(split, labels=False))
+    count = len(split.manifest.entries)
+    labels = np.array(read_labels(split.files.labels, task.target_dictionary, count))
+    load_audio(model, cfg, task, subset, split.manifest)
+    return Classified(split.manifest, labels, split.speakers)
+
+
+def read_references(split: Split, labels: Dictionary, spelling: str) -> References:
+    """Of a split whose files were read. Raises ValueError if there is not a word in it."""
+    units = [
+        labels.encode_line(line, append_eos=False, add_if_not_exist=False).tolist()
+        for line in split.lines
+    ]
+    text = [post_process(labels.string(each), spelling) for each in units]
+    if not any(line.split() for line in text):
+        raise ValueError(
+            f"{split.files.labels}: the transcripts have no words after "
+            f"common_eval.post_process={spelling}: there is no WER"
+        )
+    return References(units, text, split.speakers)

@@ -8,9 +8,11 @@ import torch
 from fairseq import utils
 from fairseq.data import FileAudioDataset
 
-from ..data.audio_check import audio_problems, refuse_audio
+from ..data.audio_checks import header_findings
+from ..data.checks import length_findings
+from ..data.findings import Split, enforce, split_files
 from ..data.manifest import Manifest
-from ..data.short import check_lengths
+from ..models.preflight import encoder_frames
 from ..runtime.progress import progress
 
 # Of a checkpoint's options: what training leaves out with a warning is an error in a report.
@@ -20,12 +22,12 @@ STRICT = {"check_audio": True, "max_unreadable": 0.0}
 def load_audio(model: Any, cfg: Any, task: Any, subset: str, manifest: Manifest) -> None:
     """Loads a split without its labels, which need not exist. Raises ValueError for audio that
     is not as its manifest says, or too short for the model."""
-    path = os.path.join(cfg.task.data, f"{subset}.tsv")
-    check_lengths(path, manifest, model.w2v_encoder.receptive_field, None)
+    split = Split(subset, split_files(cfg.task, subset), manifest)
+    enforce(length_findings(split, encoder_frames(model.w2v_encoder)))
     if hasattr(task, "load_audio"):
         task.load_audio(subset)
     else:
-        refuse_audio(path, audio_problems(path, manifest, cfg.task.sample_rate))
+        enforce(header_findings(split, cfg.task.sample_rate))
         load_checked_audio(task, cfg.task, subset)
 
 

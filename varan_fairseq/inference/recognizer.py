@@ -14,9 +14,7 @@ from ..models.varan_ctc import VaranCtc
 from . import windows
 from .model import FinetunedModel
 from .transcript import Transcript, Utterance
-
-WINDOW, OVERLAP = 20.0, 4.0  # seconds
-BATCH = 8  # windows that run at a time
+from .windows import BATCH, OVERLAP, WINDOW
 
 
 class Piece(NamedTuple):
@@ -56,7 +54,7 @@ class Recognizer(FinetunedModel):
         super().__init__(model, cfg, task, device)
         encoder = model.w2v_encoder
         self.spelling = training_post_process(cfg)
-        self.grid = windows.grid(
+        self.grid = windows.make_grid(
             window, overlap, self.sample_rate, encoder.hop, encoder.receptive_field
         )
         self._search = Search(options(), self.labels, self.spelling)

@@ -2,11 +2,12 @@
 
 import json
 import os
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 
-from ..decoding.words import Word
+if TYPE_CHECKING:
+    from ..decoding.words import Word
 
 FORMATS = ("text", "jsonl", "srt", "vtt", "ctm")
 
@@ -23,7 +24,7 @@ class Utterance(NamedTuple):
     text: str
     start: float
     end: float
-    words: List[Word]
+    words: "List[Word]"
     layer_posterior: np.ndarray
     layer: int
 
@@ -47,7 +48,7 @@ class Transcript(NamedTuple):
         return " ".join(each.text for each in self.utterances if each.text)
 
     @property
-    def words(self) -> List[Word]:
+    def words(self) -> "List[Word]":
         return [word for each in self.utterances for word in each.words]
 
     @property
@@ -110,7 +111,7 @@ def _ctm(transcript: Transcript) -> Iterator[str]:
         yield f"{name} 1 {span} {text} {word.confidence:.4f}"
 
 
-def _subtitles(words: Sequence[Word], kind: str) -> Iterator[str]:
+def _subtitles(words: "Sequence[Word]", kind: str) -> Iterator[str]:
     if kind == "vtt":
         yield from ["WEBVTT", ""]
     for number, cue in enumerate(_cues(words), start=1):
@@ -121,8 +122,8 @@ def _subtitles(words: Sequence[Word], kind: str) -> Iterator[str]:
         yield ""
 
 
-def _cues(words: Iterable[Word]) -> Iterator[List[Word]]:
-    cue: List[Word] = []
+def _cues(words: "Iterable[Word]") -> "Iterator[List[Word]]":
+    cue: "List[Word]" = []
     for word in words:
         if cue and (
             word.start - cue[-1].end > _PAUSE

@@ -7,12 +7,15 @@ what one says a few frames later than the other is neither lost nor said twice. 
 two such seams at the end of a word is a segment, and can be searched on its own.
 """
 
-from typing import Iterable, Iterator, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Iterable, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
-from ..decoding.emissions import Emission
+if TYPE_CHECKING:
+    from ..decoding.emissions import Emission
 
+WINDOW, OVERLAP = 20.0, 4.0  # seconds
+BATCH = 8  # windows that run at a time
 _MOST_PARTS = 16  # windows after which a segment ends at any silence
 
 
@@ -55,7 +58,7 @@ class Part(NamedTuple):
     layer: int
 
 
-def grid(window: float, overlap: float, rate: int, hop: int, field: int) -> Grid:
+def make_grid(window: float, overlap: float, rate: int, hop: int, field: int) -> Grid:
     """window, overlap: seconds. Raises ValueError if the overlap is no half of the window."""
     if not 0 < overlap <= window / 2:
         raise ValueError(
@@ -99,10 +102,10 @@ class Stitcher:
         self._held: List[np.ndarray] = []
         self._parts: List[Part] = []
         self._start = 0
-        self._before: Optional[Emission] = None  # without frames that are held
+        self._before: "Optional[Emission]" = None  # without frames that are held
         self._at = 0  # its first frame
 
-    def add(self, emission: Emission, start: int, last: bool) -> Iterator[Segment]:
+    def add(self, emission: "Emission", start: int, last: bool) -> Iterator[Segment]:
         """emission: of a window that starts at frame `start`. Yields the segments that are
         complete."""
         skip = 0
@@ -161,7 +164,7 @@ class Stitcher:
         after = np.flatnonzero(path[said[0] :] != self.boundary)
         return int(said[0] + (after[0] if len(after) else len(path) - said[0]))
 
-    def _hold(self, emission: Emission, frames: int) -> None:
+    def _hold(self, emission: "Emission", frames: int) -> None:
         if not frames:
             return
         self._held.append(emission.log_probs[:frames])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .baselines import AttentiveSum, HierarchicalConvolution, LastLayer, WeightedSum
+from .choices import AGGREGATIONS, POSTERIORS
 from .heads import LayerNorms, LayerOutputs, ProbingHeads
 from .kernels.read_layers import is_faster, read_layers
 from .posterior import (
@@ -22,9 +23,6 @@ from .posterior import (
     valid_frames,
     valid_mean,
 )
-
-AGGREGATIONS = ("last_layer", "weighted_sum", "attentive", "hconv", "varan")
-POSTERIORS = ("input", "static", "prior")
 
 
 def build_aggregation(

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .heads import LayerNorms, LayerOutputs, ProbingHeads, single_output
-from .posterior import LayerPosterior, valid_frames, masked_mean, valid_mean
+from .posterior import LayerPosterior, masked_mean, valid_frames, valid_mean
 
 
 class LastLayer(nn.Module):

@@ -1,18 +1,11 @@
 """One prediction from the predictions of all layers (method.md, "Prediction")."""
 
-from typing import Iterable, Sequence
+from typing import Iterable
 
 import torch
 from torch import Tensor
 
-RULES = ("mixture", "log_linear", "best_layer")
-CTC_RULES = (*RULES, "consensus")
-
-
-def check_rule(rule: str, rules: Sequence[str] = RULES) -> None:
-    """Raises ValueError for a rule that is none of `rules`."""
-    if rule not in rules:
-        raise ValueError(f"unknown combination rule {rule!r}: choose one of {', '.join(rules)}")
+from .choices import check_rule
 
 
 def combine(log_probs: Iterable[Tensor], log_q: Tensor, rule: str) -> Tensor:

@@ -6,7 +6,7 @@ from typing import List, Optional
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS = ("none", "relu")
+from .choices import ACTIVATIONS
 
 
 @dataclass(frozen=True)

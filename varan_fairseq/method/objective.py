@@ -5,9 +5,8 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-from .ctc import layerwise_ctc
-
-DIRECTIONS = ("prior_posterior", "posterior_prior")
+from .choices import DIRECTIONS
+from .ctc import layerwise_ctc  # noqa: F401  (the NLL of speech recognition)
 
 
 def check_objective(beta: float, direction: str) -> None:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-PRIORS = ("uniform", "geometric", "geometric_reversed", "chi2", "chi2_reversed")
+from .choices import PRIORS
 
 
 def layer_prior(

@@ -4,16 +4,19 @@ import fnmatch
 import logging
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Iterable, List, Optional, Set
 
 from fairseq.dataclass import FairseqDataclass
 from torch import nn
 
+from ..adapters.parts import parameter_group
 from ..lora import KEYS as LORA_KEYS
 from ..lora import apply_lora, check_options, lora_parameters, match_linears, set_trainable
+from ..method.choices import check_choice
 from ..upstream import Encoder
 from ..upstream.specs import Kind
+from .fields import option
 
 logger = logging.getLogger(__name__)
 
@@ -25,45 +28,31 @@ EXTRAS = ("norms", "biases")
 class FinetuneConfig(FairseqDataclass):
     """Keys that any fine-tuning model of ours has."""
 
-    finetune: str = field(
-        default="auto",
-        metadata={
-            "help": "what trains of the encoder: full, lora, probe (nothing), or auto, which "
-            "means lora if lora_rank > 0, else full"
-        },
+    finetune: str = option(
+        "auto",
+        "what trains of the encoder (probe: nothing; auto: lora if lora_rank > 0, else full)",
+        choices=("auto", *MODES),
     )
-    lora_rank: int = field(default=0, metadata={"help": "rank of the adapters; 0 for none"})
-    lora_alpha: float = field(
-        default=16.0, metadata={"help": "adapters are scaled by lora_alpha / lora_rank"}
+    lora_rank: int = option(0, "rank of the adapters; 0 for none", shapes="lora")
+    lora_alpha: float = option(16.0, "adapters are scaled by lora_alpha / lora_rank", shapes="lora")
+    lora_dropout: float = option(0.0, "dropout before the adapters of layers that are called")
+    lora_targets: str = option(
+        "ffn",
+        "what is adapted: ffn, attention, all (both), or glob patterns over the names of linear "
+        "layers, separated by commas, as encoder.layers.1?.fc2",
+        shapes="lora",
     )
-    lora_dropout: float = field(
-        default=0.0, metadata={"help": "dropout before the adapters of layers that are called"}
+    lora_magnitude: bool = option(False, "DoRA: learned magnitudes too", shapes="lora")
+    lora_extra: str = option(
+        "none",
+        "what else of the transformer trains beside LoRA: none, norms, biases, or norms,biases",
     )
-    lora_targets: str = field(
-        default="ffn",
-        metadata={
-            "help": "what is adapted: ffn, attention, all (both), or glob patterns over the names "
-            "of linear layers, separated by commas, as encoder.layers.1?.fc2"
-        },
-    )
-    lora_magnitude: bool = field(default=False, metadata={"help": "DoRA: learned magnitudes too"})
-    lora_extra: str = field(
-        default="none",
-        metadata={
-            "help": "what else of the transformer trains beside LoRA: none, norms, biases, or "
-            "norms,biases"
-        },
-    )
-    adapter: Optional[str] = field(
-        default=None,
-        metadata={"help": "folder of an adapter (see varan-export) to start from"},
-    )
+    adapter: Optional[str] = option(None, "folder of an adapter (see varan-export) to start from")
 
 
 def finetune_mode(cfg: Any) -> str:
     """One of `MODES`. Raises ValueError for options that are unknown or contradict each other."""
-    if cfg.finetune not in ("auto", *MODES):
-        raise ValueError(f"model.finetune={cfg.finetune}: choose one of auto, {', '.join(MODES)}")
+    check_choice("model.finetune", cfg.finetune, ("auto", *MODES))
     if cfg.lora_rank < 0:
         raise ValueError(f"model.lora_rank={cfg.lora_rank}: wanted 0 (no adapters) or more")
     extras = _extras(cfg)
@@ -185,20 +174,6 @@ def log_parameters(model: nn.Module) -> None:
     logger.info("trained parameters: %s of %s (%.1f%%)", f"{training:,}", f"{everything:,}", share)
     for group in total:
         logger.info("  %-17s %13s of %13s", group, f"{trained[group]:,}", f"{total[group]:,}")
-
-
-def parameter_group(name: str, features: str) -> str:
-    """What part of a fine-tuning model a parameter or buffer belongs to. features: prefix of
-    the feature encoder's weights in the pre-trained model."""
-    parts = name.split(".")
-    if parts[0] == "aggregation":
-        return {"scalars": "layer weights", "norms": "layer norms"}.get(parts[1], parts[1])
-    if parts[-1] in LORA_KEYS:
-        return "magnitudes" if parts[-1] == "lora_magnitude" else "low-rank factors"
-    if parts[0] != "w2v_encoder":
-        return parts[0]
-    inside = name[len("w2v_encoder.w2v_model.") :]
-    return "feature encoder" if inside.startswith(features) else "transformer"
 
 
 def group_of(name: str) -> str:

@@ -7,18 +7,18 @@ import torch
 from fairseq.models import BaseFairseqModel
 from torch import Tensor
 
-from ..adapters.file import read_adapter
 from ..adapters.of_model import load_adapter
+from ..data.findings import Split
 from ..method.aggregation import build_aggregation
-from ..method.combine import RULES, combine, pick_layer
+from ..method.choices import RULES
+from ..method.combine import combine, pick_layer
 from ..method.posterior import LayerPosterior, as_released
 from ..method.prior import LayerPrior
-from ..runtime.fairseq_compat import forget_last_run, whole_config
-from ..runtime.processes import on_first_rank
+from ..runtime.fairseq_compat import forget_last_run
 from ..upstream import Encoder, load_encoder
-from .finetune import adapt_encoder, check_groups, finetune_mode, log_parameters, set_groups
+from .finetune import adapt_encoder, finetune_mode, log_parameters, set_groups
 from .options import check_options, layer_norm
-from .preflight import Checked, check_precision, check_resumed, check_short, keep_encoder
+from .preflight import check_before, check_model, write_to_run
 
 logger = logging.getLogger(__name__)
 
@@ -71,36 +71,25 @@ class LayerwiseModel(BaseFairseqModel):
     def build_model(cls, cfg: Any, task: Any) -> "LayerwiseModel":
         """Checks options and data, then reads the encoder and adapts it. Raises ValueError
         or FileNotFoundError with one line that names what is wrong."""
-        check_options(cfg, cls.rules)
-        # Of a fine-tuned checkpoint, the caller loads the weights: nothing to read or check.
-        fresh, adapter, checked = cfg.w2v_args is None, None, []
-        if fresh:
-            forget_last_run()
-            whole = whole_config(cfg)
-            if whole is not None:
-                check_precision(whole)
-            adapter = read_adapter(cfg.adapter) if cfg.adapter else None
-            splits = [cfg.train_subset]
-            if whole is None or not whole.dataset.disable_validation:
-                splits += cfg.valid_subset.split(",")
-            checked = cls.check_data(cfg, task, splits)
-            if whole is not None:
-                check_resumed(whole, task)
-        encoder = load_encoder(cfg)
-        if fresh:
-            on_first_rank(lambda: check_short(cfg, encoder, checked))
-            if whole is not None:
-                keep_encoder(whole, cfg, task)
-        adapt_encoder(encoder, cfg)
-        model = cls.on_encoder(cfg, encoder, task)
-        if fresh and whole is not None:
-            check_groups(whole, model)
-        if adapter is not None:
-            load_adapter(model, adapter, task.target_dictionary)
+        if cfg.w2v_args is not None:  # of a fine-tuned checkpoint: the caller loads the weights
+            check_options(cfg, cls.rules)
+            return cls._built(cfg, task)
+        forget_last_run()
+        checked = check_before(cfg, task, cls.rules, cls.check_data)
+        model = cls._built(cfg, task)
+        check_model(model, checked, task)
+        write_to_run(checked, cfg, task)
+        if checked.adapter is not None:
+            load_adapter(model, checked.adapter, task.target_dictionary)
             logger.info("starting from adapter %s", cfg.adapter)
-        if fresh:
-            log_parameters(model)
+        log_parameters(model)
         return model
+
+    @classmethod
+    def _built(cls, cfg: Any, task: Any) -> "LayerwiseModel":
+        encoder = load_encoder(cfg)
+        adapt_encoder(encoder, cfg)
+        return cls.on_encoder(cfg, encoder, task)
 
     @classmethod
     def on_encoder(cls, cfg: Any, encoder: Encoder, task: Any) -> "LayerwiseModel":
@@ -108,9 +97,9 @@ class LayerwiseModel(BaseFairseqModel):
         raise NotImplementedError
 
     @classmethod
-    def check_data(cls, cfg: Any, task: Any, splits: Sequence[str]) -> Checked:
-        """Checks splits, of which the first trains, before the (long) work begins; every
-        process calls it. Returns what the first one found of the audio."""
+    def check_data(cls, cfg: Any, task: Any, names: Sequence[str]) -> Sequence[Split]:
+        """Checks splits, of which the first trains, before the (long) work begins; every process
+        calls it. Returns them as the first one read them."""
         raise NotImplementedError
 
     def upgrade_state_dict_named(self, state_dict: Dict[str, Tensor], name: str) -> None:

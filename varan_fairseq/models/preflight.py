@@ -1,43 +1,109 @@
-"""What of a training run would stop or spoil it later, beside options and labels."""
+"""What would stop or spoil a training run later, found before it begins, and what is written to its
+configuration."""
 
 import logging
 import os
-from typing import Any, List, NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
+import numpy as np
 import torch
 from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 from omegaconf import open_dict
 
+from ..adapters.card import TASKS, shape_options
+from ..adapters.file import Adapter, read_adapter
+from ..data.checks import length_findings, mask_findings
+from ..data.findings import Frames, Split, enforce
 from ..data.labels import first_difference
-from ..data.manifest import Manifest
-from ..data.short import check_lengths, check_masking
+from ..runtime.fairseq_compat import whole_config
 from ..runtime.pickles import peek, reason, state_labels
 from ..runtime.processes import on_first_rank
 from ..upstream import Encoder
 from ..upstream.checkpoint import check_finite
+from .finetune import check_groups
+from .options import check_options
 
 logger = logging.getLogger(__name__)
 
 
-class CheckedSplit(NamedTuple):
-    """path: of the manifest. min_sample_size: shorter files are left out by the task."""
+@dataclass(frozen=True)
+class Checked:
+    """What was found before building. whole: the run's configuration; None outside of a run.
+    splits: of the data, read. adapter: to start from. finished: whether nothing is left to train."""
 
-    path: str
-    manifest: Manifest
-    min_sample_size: Optional[int]
+    whole: Optional[Any]
+    splits: Sequence[Split]
+    adapter: Optional[Adapter]
+    finished: bool
 
 
-Checked = List[CheckedSplit]
+def check_before(
+    cfg: Any, task: Any, rules: Sequence[str], check_data: Callable[..., Sequence[Split]]
+) -> Checked:
+    """Checks options, precision, adapter, data and the checkpoint to resume, and changes nothing.
+
+    Args:
+        cfg: of the model. task: fairseq's.
+        rules: that `cfg.combine` may be.
+        check_data: (cfg, task, names of the splits, the first of which trains) -> splits; every
+            process calls it.
+
+    Raises:
+        ValueError, FileNotFoundError: one line that names what is wrong.
+    """
+    check_options(cfg, rules)
+    whole = whole_config(cfg)
+    if whole is not None:
+        check_precision(whole)
+    adapter = read_adapter(cfg.adapter) if cfg.adapter else None
+    names = [cfg.train_subset]
+    if whole is None or not whole.dataset.disable_validation:
+        names += cfg.valid_subset.split(",")
+    splits = check_data(cfg, task, names)
+    finished = whole is not None and check_resumed(whole, cfg, task)
+    return Checked(whole, splits, adapter, finished)
 
 
-def check_short(cfg: Any, encoder: Encoder, checked: Checked) -> None:
-    """Of splits, the first of which trains."""
-    for split in checked:
-        check_lengths(*split[:2], encoder.receptive_field, split.min_sample_size)
-    if checked and encoder.kind.masks_spans:
-        path, manifest, least = checked[0]
-        samples = torch.from_numpy(manifest.samples)
-        check_masking(path, manifest, encoder.frames(samples).tolist(), cfg, least)
+def check_model(model: Any, checked: Checked, task: Any) -> None:
+    """Checks what only the model can tell: audio too short for it, groups of its optimizer."""
+    least = getattr(task.cfg, "min_sample_size", None)
+    on_first_rank(lambda: check_lengths(model.cfg, model.w2v_encoder, checked.splits, least))
+    if checked.whole is not None:
+        check_groups(checked.whole, model)
+
+
+def write_to_run(checked: Checked, cfg: Any, task: Any) -> None:
+    """Writes to the run's configuration: the encoder's, so that checkpoints hold it; and that a
+    finished run ends before its first epoch."""
+    if checked.whole is None:
+        return
+    with open_dict(checked.whole):
+        if not isinstance(task, AudioPretrainingTask):  # which does it by itself
+            checked.whole.model.w2v_args = cfg.w2v_args
+        if checked.finished:
+            checked.whole.optimization.max_epoch = -1
+
+
+def check_lengths(
+    cfg: Any, encoder: Encoder, splits: Sequence[Split], least: Optional[int]
+) -> None:
+    """Raises ValueError for audio that is too short for an encoder, or, in the first of the splits,
+    which trains, for its masking. least: task.min_sample_size."""
+    frames = encoder_frames(encoder)
+    for split in splits:
+        enforce(length_findings(split, frames, least))
+    if splits and encoder.kind.masks_spans:
+        enforce(mask_findings(splits[0], frames, cfg, least))
+
+
+def encoder_frames(encoder: Encoder) -> Frames:
+    """How many frames an encoder makes of audio, for checks."""
+
+    def count(samples: np.ndarray) -> np.ndarray:
+        return encoder.frames(torch.from_numpy(samples)).numpy()
+
+    return Frames(encoder.receptive_field, count)
 
 
 def check_precision(whole: Any) -> None:
@@ -49,35 +115,26 @@ def check_precision(whole: Any) -> None:
         )
 
 
-def check_resumed(whole: Any, task: Any) -> None:
-    """Checks the checkpoint that a run goes on from; says and sees to it if there is nothing
-    left to train. whole: fairseq's configuration. Raises ValueError."""
-    found = on_first_rank(lambda: _gone_on_from(whole.checkpoint))
+def check_resumed(whole: Any, cfg: Any, task: Any) -> bool:
+    """Checks the checkpoint that a run resumes from; returns whether training is already complete,
+    which is logged. whole: fairseq's configuration. cfg: of the model. Raises ValueError."""
+    found = on_first_rank(lambda: _resumed_from(whole.checkpoint))
     if found is None:
-        return
-    path, resumed, symbols, updates = found
+        return False
     ours = task.target_dictionary.symbols if task.target_dictionary is not None else None
-    refuse_other_labels(path, symbols, ours)
+    refuse_other_labels(found.path, found.labels, ours)
+    refuse_other_shapes(found.path, found.options, cfg)
     wanted = whole.optimization.max_update
-    if resumed and not whole.checkpoint.reset_optimizer and 0 < wanted <= updates:
-        logger.warning(
-            "%s has %d updates, optimization.max_update=%d: this run is finished and trains no "
-            "more. Raise optimization.max_update, or give another checkpoint.save_dir",
-            path,
-            updates,
-            wanted,
-        )
-        with open_dict(whole):
-            whole.optimization.max_epoch = -1  # fairseq's loop ends before its first epoch
-
-
-def keep_encoder(whole: Any, cfg: Any, task: Any) -> None:
-    """Puts the encoder's configuration, which cfg holds, in the run's checkpoints, where the
-    task does not: `audio_finetuning` does, `hubert_pretraining` does not."""
-    if isinstance(task, AudioPretrainingTask):
-        return
-    with open_dict(whole):
-        whole.model.w2v_args = cfg.w2v_args
+    if not found.resumed or whole.checkpoint.reset_optimizer or not 0 < wanted <= found.updates:
+        return False
+    logger.warning(
+        "%s has %d updates, optimization.max_update=%d: this run is finished and trains no more. "
+        "Raise optimization.max_update, or give another checkpoint.save_dir",
+        found.path,
+        found.updates,
+        wanted,
+    )
+    return True
 
 
 def refuse_other_labels(path: str, theirs: Optional[list], ours: Optional[list]) -> None:
@@ -96,10 +153,41 @@ def refuse_other_labels(path: str, theirs: Optional[list], ours: Optional[list])
     )
 
 
-def _gone_on_from(options: Any) -> Optional[Tuple[str, bool, Optional[list], int]]:
-    """(file that fairseq will load, whether it resumes that run, labels, updates), by fairseq's
-    options of checkpoints; None if there is no file. Raises ValueError for one that cannot be
-    used."""
+def refuse_other_shapes(path: str, theirs: Dict[str, Any], ours: Any) -> None:
+    """Raises ValueError if a checkpoint was trained with another value of an option that decides
+    shapes, which fairseq would say as a list of weights. theirs: options known of its model."""
+    differ = [
+        f"model.{key}={ours[key]} here, {theirs[key]} there"
+        for key in shape_options(ours._name, lora=bool(ours.lora_rank))
+        if key in theirs and key in ours and _differ(key, theirs[key], ours[key])
+    ]
+    if differ:
+        raise ValueError(
+            f"{path} was trained with other options: {'; '.join(differ)}. Use these, or begin anew "
+            "in another checkpoint.save_dir"
+        )
+
+
+def _differ(key: str, theirs: Any, ours: Any) -> bool:
+    # what auto means is known on the encoder alone
+    return theirs != ours and not (key == "layer_norm" and "auto" in (theirs, ours))
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint that fairseq will load. resumed: whether it continues that run. labels, options
+    (of its model), updates: what it says of its training."""
+
+    path: str
+    resumed: bool
+    labels: Optional[List[str]]
+    options: Dict[str, Any]
+    updates: int
+
+
+def _resumed_from(options: Any) -> Optional[Resumed]:
+    """By fairseq's options of checkpoints; None if there is no file. Raises ValueError for one that
+    cannot be used."""
     path, resumed = options.restore_file, True
     if path == "checkpoint_last.pt":
         path = os.path.join(options.save_dir, f"checkpoint_last{options.checkpoint_suffix}.pt")
@@ -112,7 +200,10 @@ def _gone_on_from(options: Any) -> Optional[Tuple[str, bool, Optional[list], int
         labels = state_labels(state)
         updates = (state.get("optimizer_history") or [{}])[-1].get("num_updates", 0)
         weights = state["model"]
+        model = (state.get("cfg") or {}).get("model") or {}
+        keys = shape_options(model["_name"]) if model.get("_name") in TASKS else []
+        known = {key: model[key] for key in keys if key in model}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
     check_finite(weights, path)
-    return path, resumed, None if labels is None else labels.symbols, updates
+    return Resumed(path, resumed, None if labels is None else labels.symbols, known, updates)

@@ -1,27 +1,27 @@
 """Model `varan_classification`: a pre-trained encoder, read by an aggregation, for one label
 an utterance."""
 
-import os
-from dataclasses import dataclass, field
-from typing import Any, Dict, Sequence
+from dataclasses import dataclass
+from typing import Any, Dict, List, Sequence
 
 from fairseq.models import register_model
 from fairseq.models.wav2vec.wav2vec2_asr import Wav2Vec2AsrConfig
 from torch import Tensor
 
+from ..data.findings import Split
 from ..tasks.utterance_classification import UtteranceClassificationTask
 from ..upstream import Encoder
+from .fields import option
 from .layerwise import LayerwiseModel
 from .options import LayerwiseConfig
-from .preflight import Checked, CheckedSplit
 
 
 @dataclass
 class VaranClassificationConfig(LayerwiseConfig, Wav2Vec2AsrConfig):
     """fairseq's fine-tuning keys with their names and meaning, and those of `LayerwiseConfig`."""
 
-    head_dim: int = field(
-        default=256, metadata={"help": "bottleneck width of the probing heads; 0 for none"}
+    head_dim: int = option(
+        256, "bottleneck width of the probing heads; 0 for none", shapes="reading"
     )
 
 
@@ -44,19 +44,15 @@ class VaranClassification(LayerwiseModel):
 
     @classmethod
     def check_data(
-        cls, cfg: VaranClassificationConfig, task: Any, splits: Sequence[str]
-    ) -> Checked:
+        cls, cfg: VaranClassificationConfig, task: Any, names: Sequence[str]
+    ) -> List[Split]:
         if not isinstance(task, UtteranceClassificationTask):
             raise ValueError(
                 f"model varan_classification needs task._name=utterance_classification, got "
                 f"{type(task).__name__}"
             )
-        task.check_splits(splits[0], list(splits[1:]))
-        least = task.cfg.min_sample_size
-        return [
-            CheckedSplit(os.path.join(task.cfg.data, f"{split}.tsv"), checked.manifest, least)
-            for split, checked in task.checked.items()
-        ]
+        task.check_splits(names[0], list(names[1:]))
+        return [checked.split for checked in task.checked.values()]
 
     def get_logits(self, net_output: Dict[str, Any]) -> Tensor:
         """The combined prediction, log-probabilities [B, C]."""

@@ -1,8 +1,8 @@
 """Model `varan_ctc`: a pre-trained encoder, read by an aggregation, for CTC."""
 
 import logging
-from dataclasses import dataclass, field
-from typing import Any, Dict, NamedTuple, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from fairseq.models import register_model
@@ -11,14 +11,24 @@ from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 from fairseq.tasks.hubert_pretraining import HubertPretrainingTask
 from torch import Tensor
 
-from ..data.check import MAX_UNKNOWN, check_dictionary, check_split, check_task, split_files
-from ..method.combine import CTC_RULES, pick_layer
+from ..data.audio_checks import header_findings
+from ..data.checks import (
+    MAX_UNKNOWN,
+    dictionary_findings,
+    file_findings,
+    label_findings,
+    speaker_findings,
+    task_findings,
+)
+from ..data.findings import Split, enforce, split_files
+from ..method.choices import CTC_RULES
+from ..method.combine import pick_layer
 from ..method.consensus import consensus_layer
 from ..runtime.processes import on_first_rank
 from ..upstream import Encoder
+from .fields import option
 from .layerwise import LayerwiseModel
 from .options import LayerwiseConfig
-from .preflight import Checked, CheckedSplit
 
 logger = logging.getLogger(__name__)
 
@@ -28,20 +38,14 @@ class VaranCtcConfig(LayerwiseConfig, Wav2Vec2CtcConfig):
     """fairseq's CTC fine-tuning keys with their names and meaning, those of
     `LayerwiseConfig`, and those below."""
 
-    combine: str = field(
-        default="consensus",
-        metadata={"help": f"how predictions of the layers become one: {', '.join(CTC_RULES)}"},
+    combine: str = option(
+        "consensus", f"how predictions of the layers become one: {', '.join(CTC_RULES)}"
     )
-    check_audio: bool = field(
-        default=True,
-        metadata={"help": "read the header of every audio file before training starts"},
-    )
-    max_unknown_labels: float = field(
-        default=MAX_UNKNOWN,
-        metadata={
-            "help": "share of a split's labels that may lack in the dictionary: those become "
-            "<unk>, with a warning; beyond it training does not start"
-        },
+    check_audio: bool = option(True, "read the header of every audio file before training starts")
+    max_unknown_labels: float = option(
+        MAX_UNKNOWN,
+        "share of a split's labels that may lack in the dictionary: those become <unk>, with a "
+        "warning; beyond it training does not start",
     )
 
 
@@ -75,35 +79,30 @@ class VaranCtc(LayerwiseModel):
         return cls(cfg, encoder, len(labels), labels.index(getattr(task, "blank_symbol", "<s>")))
 
     @classmethod
-    def check_data(cls, cfg: VaranCtcConfig, task: Any, splits: Sequence[str]) -> Checked:
+    def check_data(cls, cfg: VaranCtcConfig, task: Any, names: Sequence[str]) -> List[Split]:
         """By the first process alone."""
         if not isinstance(task, (AudioPretrainingTask, HubertPretrainingTask)):
             logger.warning("data of task %s are not checked before training", type(task).__name__)
             return []
-        check_task(task.cfg)
+        enforce(task_findings(task.cfg))
         plain = {"binarized_dataset": False, "multi_corpus_keys": None}
         if any(getattr(task.cfg, key, neutral) != neutral for key, neutral in plain.items()):
             logger.warning("binarized and multi-corpus data are not checked before training")
             return []
-        least = task.cfg.min_sample_size
-        checked = []
+        splits = [Split(name, split_files(task.cfg, name)) for name in names]
 
-        def check():
-            check_dictionary(split_files(task.cfg, splits[0]).dictionary)
+        def check() -> None:
+            enforce(dictionary_findings(splits[0].files.dictionary))
             for split in splits:
-                files = split_files(task.cfg, split)
-                manifest = check_split(
-                    files,
-                    task.target_dictionary,
-                    task.cfg.sample_rate,
-                    audio=cfg.check_audio,
-                    max_unknown=cfg.max_unknown_labels,
-                    min_sample_size=least,
-                )
-                checked.append(CheckedSplit(files.manifest, manifest, least))
+                enforce(file_findings(split))
+                enforce(label_findings(split, task.target_dictionary, cfg.max_unknown_labels))
+                if cfg.check_audio:
+                    least = task.cfg.min_sample_size
+                    enforce(header_findings(split, task.cfg.sample_rate, least))
+            enforce(speaker_findings(splits))
 
         on_first_rank(check)
-        return checked
+        return splits
 
     def predict(self, net_output: Dict[str, Any]) -> CtcPrediction:
         """The combined prediction, padding frames included."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..decoding.evaluate import rates
+from ..decoding.results import rates
 from ..decoding.search import Hypothesis, best_paths
 from ..finetuned.labelled import Classified, Transcribed
 from ..finetuned.outputs import shown_outputs

@@ -5,7 +5,7 @@ from typing import Any, List, Optional
 import numpy as np
 
 from ..decoding.emissions import batch_emissions
-from ..decoding.evaluate import Scored, rates, score
+from ..decoding.results import Scored, rates, score
 from ..decoding.search import Hypothesis, Search, best_paths, options
 from ..finetuned.labelled import Transcribed
 from ..finetuned.outputs import shown_outputs

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import time
 import unicodedata
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Iterator, List, Optional, Sequence
 
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.(tmp|partial)")
 _STALE = 60  # seconds: a writer takes its lock at once, but not in the same instant
@@ -96,6 +96,16 @@ def read_json(path: str) -> Any:
             return json.load(file)
     except (OSError, ValueError):
         return None
+
+
+def file_state(path: Optional[str]) -> Optional[List[Any]]:
+    """What changes if a file is replaced; of a folder, that of its files."""
+    if path is None:
+        return None
+    if os.path.isdir(path):
+        return [file_state(os.path.join(path, name)) for name in sorted(os.listdir(path))]
+    state = os.stat(path)
+    return [os.path.abspath(path), state.st_size, state.st_mtime_ns]
 
 
 def refuse_same(out: str, *inputs: str) -> None:

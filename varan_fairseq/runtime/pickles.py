@@ -76,6 +76,7 @@ def state_labels(state: Dict[str, Any]) -> Optional[Dictionary]:
 
 
 def _load(path: str) -> Any:
+    allow_checkpoint_classes()
     options = {"map_location": "cpu"}
     if hasattr(torch.serialization, "add_safe_globals") and not os.environ.get(_TRUST):
         options["weights_only"] = True

@@ -18,11 +18,11 @@ from omegaconf import II
 from torch import Tensor
 
 from ..criterions.confusion import log_recalls
-from ..data.audio_check import audio_problems, refuse_audio
-from ..data.check import check_task
+from ..data.audio_checks import header_findings
+from ..data.checks import file_findings, speaker_findings, task_findings
+from ..data.findings import ERROR, WARNING, Split, enforce, split_files
 from ..data.labelled_audio import LabelledAudio
-from ..data.labels import read_class_dictionary, read_labels, shared_speaker
-from ..data.manifest import Manifest, read_manifest, read_speakers, speakers_path
+from ..data.labels import read_class_dictionary, read_labels
 from ..runtime.processes import on_first_rank
 
 logger = logging.getLogger(__name__)
@@ -52,13 +52,11 @@ class UtteranceClassificationConfig(AudioPretrainingConfig):
     seed: int = II("common.seed")
 
 
-class Split(NamedTuple):
-    """A checked split. labels: class index of each entry of the manifest, or None.
-    unreadable: rows to leave out."""
+class CheckedSplit(NamedTuple):
+    """labels: class index of each entry of the manifest, or None."""
 
-    manifest: Manifest
+    split: Split
     labels: Optional[List[int]]
-    unreadable: Set[int]
 
 
 @register_task("utterance_classification", dataclass=UtteranceClassificationConfig)
@@ -82,7 +80,7 @@ class UtteranceClassificationTask(AudioPretrainingTask):
                 )
         super().__init__(cfg)
         self.train_split: Optional[str] = None
-        self.checked: Dict[str, Split] = {}
+        self.checked: Dict[str, CheckedSplit] = {}
         self.state.add_factory("target_dictionary", self._read_dictionary)
 
     def _read_dictionary(self) -> Dictionary:
@@ -97,13 +95,14 @@ class UtteranceClassificationTask(AudioPretrainingTask):
     def check_splits(self, train: str, valid: List[str]) -> None:
         """Checks everything that would stop or spoil training later, and warns of classes
         without examples."""
-        check_task(self.cfg)
+        enforce(task_findings(self.cfg))
         self.train_split = train
-        for split in [train, *valid]:
-            self.checked[split] = self._check(split)
-            counts = self._counts(self.checked[split])
-            each = (f"{name} {n:.0f}" for name, n in zip(self.target_dictionary.symbols, counts))
-            logger.info("%s: %d utterances (%s)", split, counts.sum(), ", ".join(each))
+        for name in [train, *valid]:
+            self.checked[name] = self._check(name)
+            counts = self._counts(self.checked[name])
+            numbers = zip(self.target_dictionary.symbols, counts)
+            shown = ", ".join(f"{symbol} {n:.0f}" for symbol, n in numbers)
+            logger.info("%s: %d utterances (%s)", name, counts.sum(), shown)
         counts = self.train_counts()
         empty = [name for name, count in zip(self.target_dictionary.symbols, counts) if not count]
         if empty:
@@ -114,8 +113,9 @@ class UtteranceClassificationTask(AudioPretrainingTask):
                 train,
                 ", ".join(empty),
             )
-        if not self.cfg.allow_shared_speakers:
-            self._refuse_shared_speakers([train, *valid])
+        severity = WARNING if self.cfg.allow_shared_speakers else ERROR
+        splits = [checked.split for checked in self.checked.values()]
+        enforce(speaker_findings(splits, severity))
 
     def train_counts(self) -> Optional[Tensor]:
         """Examples of each class in the training split, [C] float32; None where no model was
@@ -124,58 +124,27 @@ class UtteranceClassificationTask(AudioPretrainingTask):
             return None
         return self._counts(self.checked[self.train_split])
 
-    def _counts(self, split: Split) -> Tensor:
-        labels = [y for row, y in enumerate(split.labels) if row not in split.unreadable]
+    def _counts(self, checked: CheckedSplit) -> Tensor:
+        lost = checked.split.unreadable
+        labels = [label for row, label in enumerate(checked.labels) if row not in lost]
         return torch.bincount(torch.tensor(labels), minlength=len(self.target_dictionary)).float()
 
-    def _path(self, split: str, ending: str) -> str:
-        return os.path.join(self.cfg.data, f"{split}.{ending}")
-
-    def _check(self, split: str, labelled: bool = True) -> Split:
-        path = self._path(split, "tsv")
-        manifest, labels = read_manifest(path), None
+    def _check(self, name: str, labelled: bool = True) -> CheckedSplit:
+        split = Split(name, split_files(self.cfg, name))
+        enforce(file_findings(split, labels=False))
+        labels = None
         if labelled:
-            ending = self._path(split, self.cfg.labels)
-            labels = read_labels(ending, self.target_dictionary, len(manifest.entries))
-        unreadable = set()
+            count = len(split.manifest.entries)
+            labels = read_labels(split.files.labels, self.target_dictionary, count)
         if self.cfg.check_audio:
             # once for all processes, which have to leave out the same
-            problems = on_first_rank(
-                lambda: audio_problems(
-                    path, manifest, self.cfg.sample_rate, self.cfg.min_sample_size
-                )
-            )
-            lost = [problem for problem in problems if problem.unreadable]
-            refuse_audio(path, [problem for problem in problems if not problem.unreadable])
-            share = len(lost) / len(manifest.entries)
-            if share > self.cfg.max_unreadable:
-                raise ValueError(
-                    f"{path}: {len(lost)} of {len(manifest.entries)} audio files cannot be read "
-                    f"({100 * share:.1f}%, task.max_unreadable={self.cfg.max_unreadable} allows "
-                    f"{100 * self.cfg.max_unreadable:g}%), the first: {lost[0].text}"
-                )
-            for problem in lost:
-                logger.warning("left out of %s: %s", split, problem.text)
-            if lost:
-                logger.warning(
-                    "%s: %d of %d audio files left out", path, len(lost), len(manifest.entries)
-                )
-            unreadable = {problem.row for problem in lost}
-        return Split(manifest, labels, unreadable)
+            split.unreadable = on_first_rank(lambda: self._unreadable(split))
+        return CheckedSplit(split, labels)
 
-    def _refuse_shared_speakers(self, splits: List[str]) -> None:
-        speakers = {}
-        for split in splits:
-            count = len(self.checked[split].manifest.entries)
-            found = read_speakers(speakers_path(self._path(split, "tsv")), count)
-            if found is not None:
-                speakers[split] = found
-        shared = shared_speaker(speakers)
-        if shared:
-            raise ValueError(
-                f"{speakers_path(self._path(shared.second, 'tsv'))}: {shared}: split by speaker, or set "
-                "task.allow_shared_speakers=true"
-            )
+    def _unreadable(self, split: Split) -> Set[int]:
+        least, most = self.cfg.min_sample_size, self.cfg.max_unreadable
+        enforce(header_findings(split, self.cfg.sample_rate, least, most))
+        return split.unreadable
 
     def load_dataset(self, split: str, task_cfg: Any = None, **unused) -> None:
         """A split with its labels."""
@@ -185,17 +154,17 @@ class UtteranceClassificationTask(AudioPretrainingTask):
         """A split without its labels, which need not exist."""
         self._load(split, self._check(split, labelled=False))
 
-    def _load(self, split: str, checked: Split) -> None:
+    def _load(self, split: str, checked: CheckedSplit) -> None:
         super().load_dataset(split)
-        audio = self.datasets[split]
-        audio.root_dir = checked.manifest.root  # fairseq leaves a byte order mark in it
+        audio, manifest = self.datasets[split], checked.split.manifest
+        audio.root_dir = manifest.root  # fairseq leaves a byte order mark in it
         skipped = audio.skipped_indices  # shorter than min_sample_size
-        rows = [row for row in range(len(checked.manifest.entries)) if row not in skipped]
+        rows = [row for row in range(len(manifest.entries)) if row not in skipped]
         labels = checked.labels
         self.datasets[split] = LabelledAudio(
             audio,
             None if labels is None else torch.tensor([labels[row] for row in rows]),
-            leave_out=[index for index, row in enumerate(rows) if row in checked.unreadable],
+            leave_out=[index for index, row in enumerate(rows) if row in checked.split.unreadable],
             max_samples=self.cfg.max_sample_size,
             random_crop=split == self.train_split,
         )

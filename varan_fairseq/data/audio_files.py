@@ -1,4 +1,5 @@
-"""Audio files against their manifest: there, readable, as long as it says, finite."""
+"""Audio files against their manifest (there, readable, as long as it says), and all their samples
+(silent, clipped, NaN, the same as another's)."""
 
 import concurrent.futures
 import hashlib
@@ -7,9 +8,14 @@ import logging
 import os
 import random
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+
+import numpy
+import soundfile
 
 from ..runtime.files import read_json, write_lines
+from ..runtime.processes import in_processes
+from ..runtime.progress import progress
 from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -17,6 +23,10 @@ logger = logging.getLogger(__name__)
 WORKERS = 16  # reading headers waits for the disk, so threads help even on one core
 MOST_FLOATS = 256  # files whose samples are read: their format can hold NaN
 STAMP_VERSION = 1
+FLOAT = "float"
+SILENT = 1e-3  # greatest sample of a file that is taken for silent: -60 dB
+CLIPPED, CLIPPED_SHARE = 0.999, 1e-3  # from where a sample, and a file, are taken for clipped
+_CHUNK = 100  # files that a process reads at a time
 
 
 class AudioProblem(NamedTuple):
@@ -28,7 +38,7 @@ class AudioProblem(NamedTuple):
     unreadable: bool
 
 
-def audio_problems(
+def header_problems(
     path: str, manifest: Manifest, sample_rate: int, min_sample_size: Optional[int] = None
 ) -> List[AudioProblem]:
     """Reads the header of every audio file of a manifest (`path`, for the log), and the samples
@@ -95,21 +105,9 @@ def audio_state(manifest: Manifest, sample_rate: int) -> Dict:
         return _stamp(sample_rate, names, manifest, pool)
 
 
-def refuse_audio(path: str, problems: Sequence[AudioProblem]) -> None:
-    """Raises ValueError for the first of the problems of a manifest, if there are any."""
-    if problems:
-        more = f" (and {len(problems) - 1} more such files)" if len(problems) > 1 else ""
-        raise ValueError(f"{path}: {problems[0].text}{more}")
-
-
-FLOAT = "float"
-
-
 def check_header(row: int, path: str, samples: int, sample_rate: int) -> Any:
     """A problem of a file that should have so many samples, `FLOAT` if they may hold NaN, or
     None."""
-    import soundfile
-
     if not os.path.isfile(path):
         what = "is no regular file" if os.path.exists(path) else None
         return AudioProblem(row, f"{path} {what}" if what else f"no audio file {path}", True)
@@ -131,8 +129,6 @@ def check_header(row: int, path: str, samples: int, sample_rate: int) -> Any:
 
 def check_samples(row: int, path: str, wave: Any) -> Optional[AudioProblem]:
     """A problem, if float samples are not all numbers."""
-    import numpy
-
     bad = int((~numpy.isfinite(wave)).sum())
     if not bad:
         return None
@@ -140,8 +136,6 @@ def check_samples(row: int, path: str, wave: Any) -> Optional[AudioProblem]:
 
 
 def _samples(row: int, path: str) -> Optional[AudioProblem]:
-    import soundfile
-
     try:
         wave, _ = soundfile.read(path, dtype="float32")
     except (RuntimeError, OSError) as error:
@@ -180,3 +174,60 @@ def _write_stamp(path: str, stamp: Dict) -> None:
         write_lines(_stamp_path(path), [json.dumps(stamp)])
     except OSError as error:  # read-only data: checked again next time
         logger.debug("no stamp beside %s: %s", path, error)
+
+
+class Heard(NamedTuple):
+    """Of a file. problem: why it cannot be used; then the others say nothing. peak: greatest
+    absolute sample. clipped: share of the samples. digest: of the samples."""
+
+    problem: Optional[AudioProblem]
+    channels: int = 1
+    peak: float = 0.0
+    clipped: float = 0.0
+    digest: bytes = b""
+
+
+def listen(manifest: Manifest, sample_rate: int, jobs: int, what: str) -> List[Optional[Heard]]:
+    """One an entry; None for entries inside of archives. what: for the progress."""
+    rows = [row for row, (name, _) in enumerate(manifest.entries) if ":" not in name]
+    chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
+
+    def hear(chunk: Sequence[int]) -> List[Heard]:
+        return list(_hear(chunk, manifest, sample_rate))
+
+    found: List[Optional[Heard]] = [None] * len(manifest.entries)
+    done = in_processes(hear, chunks, jobs)
+    sizes = progress(done, what, len(rows), lambda result: len(result[1]), "files")
+    for index, heard in sizes:
+        for row, each in zip(chunks[index], heard):
+            found[row] = each
+    return found
+
+
+def _hear(rows: Sequence[int], manifest: Manifest, sample_rate: int) -> Iterator[Heard]:
+    for row in rows:
+        name, samples = manifest.entries[row]
+        path = os.path.join(manifest.root, name)
+        problem = check_header(row, path, samples, sample_rate)
+        if isinstance(problem, AudioProblem):
+            yield Heard(problem)
+            continue
+        try:
+            with soundfile.SoundFile(path) as file:
+                whole = "int16" if file.subtype == "PCM_16" else "float32"
+                wave, channels = file.read(dtype=whole), file.channels
+        except (RuntimeError, OSError) as error:
+            yield Heard(AudioProblem(row, f"{path} cannot be read: {error}", True))
+            continue
+        scale = 2.0**15 if whole == "int16" else 1.0
+        problem = None if whole == "int16" else check_samples(row, path, wave)
+        if problem is not None:
+            yield Heard(problem)
+            continue
+        least, most = float(wave.min()), float(wave.max())
+        peak, limit = max(-least, most) / scale, CLIPPED * scale
+        clipped = 0.0
+        if peak >= CLIPPED:
+            clipped = float(((wave >= limit) | (wave <= -limit)).mean())
+        digest = hashlib.blake2b(wave.tobytes(), digest_size=16).digest()
+        yield Heard(None, channels, peak, clipped, digest)

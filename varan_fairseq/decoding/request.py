@@ -1,31 +1,24 @@
-"""What varan-infer is asked for: fairseq's options and a checkpoint."""
+"""What a decoding run is asked for: fairseq's options and a checkpoint."""
 
-import argparse
 import ast
 import os
-import sys
-from typing import Any, Dict, List, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from fairseq import tasks
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..data.check import MAX_UNKNOWN
-from ..decoding import shards, sweep
-from ..decoding.words import check_post_process
+from ..data.checks import MAX_UNKNOWN
 from ..finetuned.load import model_from_state, read_state, training_post_process
-from ..method.combine import CTC_RULES
+from ..finetuned.results import reading_overrides
+from ..method.choices import CTC_RULES
 from ..runtime import fairseq_compat
 from ..runtime.pickles import state_labels
-from . import add_reading_options, reading_overrides
-
-USAGE = """\
-varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET[,SUBSET ..]
-       [decoding.type=kenlm decoding.lmpath=LM decoding.lexicon=LEXICON decoding.beam=500
-       decoding.lmweight=2 decoding.wordscore=-1] [--combine RULE | --layer N] [key=value ...]
-   or: the same with model.adapter=FOLDER model.w2v_path=BASE instead of common_eval.path
-   or: the same with --sweep DEV decoding.lmweight=0.5,1,2 decoding.wordscore=-1,0,1"""
+from . import sweep
+from .shards import Shard
+from .words import check_post_process
 
 # What a decoding run means unless the command line says otherwise.
 DEFAULTS = {
@@ -36,19 +29,51 @@ DEFAULTS = {
 _PARTS = ("min_sample_size", "max_sample_size")
 
 
-class Decoding:
-    """args: of the command line. config: fairseq's, of its decoder. path: the checkpoint, or
-    the folder of an adapter, whose pre-trained checkpoint is base. state: fairseq's, until it
-    became the model. grid: settings to sweep over. results: folder asked for, or None."""
+@dataclass(frozen=True)
+class Options:
+    """What a decoding run is asked for.
 
-    def __init__(self, args, config: Any, path: str, base: Optional[str], state: Dict[str, Any]):
-        self.args, self.config, self.path, self.base = args, config, path, base
+    overrides: fairseq's, KEY=VALUE. combine, layer: read the layers otherwise than trained. sweep:
+    the split to choose language-model weights on. jobs: processes of a KenLM search. emissions:
+    folder to cache them in; default: beside the checkpoint. shards: processes that run the encoder.
+    shard: run the encoder on this part alone.
+    """
+
+    overrides: Sequence[str]
+    combine: Optional[str] = None
+    layer: Optional[int] = None
+    sweep: Optional[str] = None
+    jobs: int = os.cpu_count() or 1
+    emissions: Optional[str] = None
+    shards: int = 1
+    shard: Optional[Shard] = None
+
+    def arguments(self) -> List[str]:
+        """The same as arguments of varan-infer, without shards."""
+        named = {"combine": self.combine, "layer": self.layer, "sweep": self.sweep}
+        named.update(jobs=self.jobs, emissions=self.emissions)
+        given = [f"--{name}={value}" for name, value in named.items() if value is not None]
+        return [*given, *self.overrides]
+
+
+class Decoding:
+    """config: fairseq's, of its decoder. path: the checkpoint, or the folder of an adapter, whose
+    pre-trained checkpoint is base. state: fairseq's, until it became the model. grid: settings to
+    sweep over. reading, model_overrides: how the model's options differ from the training's.
+    results: folder asked for, or None."""
+
+    def __init__(
+        self, options: Options, config: Any, path: str, base: Optional[str], state: Dict[str, Any]
+    ):
+        self.options, self.config, self.path, self.base = options, config, path, base
         self.labels = state_labels(state)
         self.max_unknown = state["cfg"].model.get("max_unknown_labels", MAX_UNKNOWN)
         self.state: Optional[Dict[str, Any]] = state
         self.model = self.task = None
         self.subsets = [name for name in str(config.dataset.gen_subset).split(",") if name]
         self.grid: List[Dict[str, float]] = []
+        self.reading = reading_overrides(options.combine, options.layer, CTC_RULES)
+        self.model_overrides = _literal(config)
         self.results = config.decoding.results_path
 
     def load(self) -> None:
@@ -63,55 +88,19 @@ class Decoding:
             self.model.half()
 
 
-def parse(argv: Optional[List[str]], description: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="varan-infer", usage=USAGE, description=description)
-    add_reading_options(parser, CTC_RULES)
-    parser.add_argument(
-        "--sweep",
-        metavar="DEV",
-        help="choose language-model weights on this split: the lowest WER of all combinations of "
-        "the values given with commas",
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="processes of a KenLM search"
-    )
-    parser.add_argument(
-        "--emissions",
-        metavar="FOLDER",
-        help="where what the model says of the audio is kept for the next decoding; default: "
-        "beside the checkpoint",
-    )
-    parser.add_argument(
-        "--shards",
-        type=int,
-        default=1,
-        help="processes that run the encoder, each on a GPU if there are some",
-    )
-    parser.add_argument(
-        "--shard",
-        type=shards.shard,
-        metavar="I/N",
-        help="for a cluster: run the encoder on this part alone; --shards N then joins them",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
-    args = parser.parse_intermixed_args(argv)  # overrides before and after options
-    for override in args.overrides:
+def build(options: Options) -> Decoding:
+    """The configuration of fairseq's decoder: its defaults, ours, the checkpoint's task, the
+    overrides. Raises ValueError for what would fail after the decoding, or here."""
+    for override in options.overrides:
         if "=" not in override:
             raise ValueError(f"{override!r} is no override: wanted key=value")
     for name in ("jobs", "shards"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} {getattr(args, name)}: wanted 1 or more")
-    reading_overrides(args, CTC_RULES)  # a bad one is said first
-    args.argv = list(sys.argv[1:] if argv is None else argv)
-    return args
-
-
-def build(args: argparse.Namespace) -> Decoding:
-    """The configuration of fairseq's decoder: its defaults, ours, the checkpoint's task, the
-    command line. Raises ValueError for what would fail after the decoding, or here."""
-    overrides, grid = args.overrides, []
-    if args.sweep:
-        overrides, grid = sweep.grid(overrides)
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} {getattr(options, name)}: wanted 1 or more")
+    reading = reading_overrides(options.combine, options.layer, CTC_RULES)
+    overrides, grid = list(options.overrides), []
+    if options.sweep:
+        overrides, grid = sweep.weight_grid(overrides)
     else:
         sweep.refuse_values(overrides)
     given = _given(overrides)
@@ -130,10 +119,8 @@ def build(args: argparse.Namespace) -> Decoding:
     try:
         infer = fairseq_compat.import_infer()
         config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
-        wanted = literal(given)
-        state = read_state(
-            path, {**wanted, **reading_overrides(args, CTC_RULES)}, base, ("varan_ctc",)
-        )
+        wanted = _literal(given)
+        state = read_state(path, {**wanted, **reading}, base, ("varan_ctc",))
         _refuse_unknown(wanted, state["cfg"])
         config.common_eval.post_process = training_post_process(state["cfg"])
         config.task = OmegaConf.create(OmegaConf.to_container(state["cfg"].task, resolve=True))
@@ -143,14 +130,14 @@ def build(args: argparse.Namespace) -> Decoding:
     check_post_process(config.common_eval.post_process, "common_eval.post_process")
     if config.common.fp16 and (config.common.cpu or not torch.cuda.is_available()):
         raise ValueError("common.fp16=true needs a GPU: leave it out on a CPU")
-    decoding = Decoding(args, config, path, base, state)
+    decoding = Decoding(options, config, path, base, state)
     decoding.grid = grid
-    if args.sweep:
-        sweep.check_split(args.sweep, decoding.subsets, config.decoding)
+    if options.sweep:
+        sweep.check_split(options.sweep, decoding.subsets, config.decoding)
     return decoding
 
 
-def literal(given) -> Dict[str, Any]:
+def _literal(given) -> Dict[str, Any]:
     """The option common_eval.model_overrides. Raises ValueError if it is no dictionary."""
     text = given.get("common_eval", {}).get("model_overrides", "{}")
     try:

@@ -1,0 +1,232 @@
+"""Checks of what is written: options, dictionary, manifest, labels, lengths, speakers.
+
+A new check is one more `yield`. What reading a file says, `manifest` and `labels` raise as
+`DataError`, which becomes a finding here.
+"""
+
+import os
+from collections import Counter
+from typing import Any, Iterator, List, Optional, Sequence
+
+import numpy as np
+from fairseq.data import Dictionary
+
+from .findings import ERROR, WARNING, Finding, Frames, Split
+from .labels import shared_speaker
+from .manifest import (
+    DataError,
+    read_lines,
+    read_manifest,
+    read_speakers,
+    refuse_bom,
+    speakers_path,
+)
+from .masking import may_mask_all
+
+MAX_UNKNOWN = 0.01  # share of labels that the dictionary may lack
+_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's own symbols
+
+
+def task_findings(cfg: Any) -> Iterator[Finding]:
+    """Options of a task that name no data, or give batches that no labels belong to."""
+    wanted = {"data": "the folder with the manifests", "labels": "the ending of the label files"}
+    for key, what in wanted.items():
+        value = cfg[key]
+        if key == "labels" and not isinstance(value, str) and value:
+            value = value[0]
+        if not isinstance(value, str) or not value:
+            yield Finding(ERROR, "options", None, "", None, f"task.{key}={value}", f"wanted {what}")
+    # A batch cut to its shortest utterance, with all labels of the longer ones.
+    if "random_crop" in cfg and "pad_audio" in cfg and (not cfg.pad_audio or cfg.random_crop):
+        keys = ("pad_audio", "random_crop")
+        what = " ".join(f"task.{key}={str(bool(cfg[key])).lower()}" for key in keys)
+        why = (
+            "task hubert_pretraining would cut each batch to its shortest file and keep all labels: "
+            "set task.pad_audio=true task.random_crop=false, or task._name=audio_finetuning"
+        )
+        yield Finding(ERROR, "options", None, "", None, what, why)
+
+
+def dictionary_findings(path: str) -> Iterator[Finding]:
+    """What fairseq's `Dictionary` cannot read, or no label can mean."""
+    if not os.path.isfile(path):
+        what = f"no dictionary {path} (task.data, task.labels)"
+        yield Finding(ERROR, "dictionary", None, "", None, what, missing=True)
+        return
+    try:
+        _check_dictionary(path)
+    except DataError as error:
+        yield _of_error(error, "dictionary", None)
+
+
+def _check_dictionary(path: str) -> None:
+    refuse_bom(path)
+    seen = set(_SPECIAL)
+    for number, line in enumerate(read_lines(path), start=1):
+        symbol, _, count = line.rstrip().replace(" #fairseq:overwrite", "").rpartition(" ")
+        if not symbol or not count.isdecimal():
+            raise DataError(path, number, f"{line!r}, wanted symbol count")
+        if symbol in seen and "#fairseq:overwrite" not in line:
+            what = "is fairseq's own" if symbol in _SPECIAL else "is there already"
+            raise DataError(path, number, f"{line!r}: symbol {symbol!r} {what}")
+        seen.add(symbol)
+    if len(seen) == len(_SPECIAL):
+        raise DataError(path, None, "is empty", "wanted a line `symbol count` a label")
+
+
+def file_findings(split: Split, labels: bool = True) -> Iterator[Finding]:
+    """Reads manifest, labels (unless told otherwise) and speakers into the split."""
+    files = split.files
+    try:
+        split.manifest = read_manifest(files.manifest)
+        if labels:  # fairseq reads it, too
+            refuse_bom(files.manifest)
+    except (DataError, OSError) as error:
+        split.manifest = None
+        yield _of_error(error, "manifest", split.name)
+        return
+    count = len(split.manifest.entries)
+    try:
+        split.speakers = read_speakers(speakers_path(files.manifest), count)
+    except (DataError, OSError) as error:
+        yield _of_error(error, "labels", split.name)
+    if labels:
+        try:
+            split.lines = _label_lines(files.labels, files.manifest, count)
+        except (DataError, OSError) as error:
+            yield _of_error(error, "labels", split.name)
+
+
+def _label_lines(path: str, manifest: str, count: int) -> List[str]:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no label file {path} for {manifest}")
+    refuse_bom(path)
+    lines = read_lines(path)
+    if len(lines) != count:
+        what = f"has {len(lines)} lines, {manifest} names {count} audio files"
+        raise DataError(path, None, what, "wanted one line of labels a file")
+    return lines
+
+
+def _of_error(error: Exception, kind: str, split: Optional[str]) -> Finding:
+    if isinstance(error, DataError):
+        return Finding(ERROR, kind, split, error.file, error.line, error.what, error.wanted)
+    missing = isinstance(error, FileNotFoundError)
+    return Finding(ERROR, kind, split, "", None, str(error), missing=missing)
+
+
+def label_findings(
+    split: Split, dictionary: Optional[Dictionary], max_unknown: float = MAX_UNKNOWN
+) -> Iterator[Finding]:
+    """Of the label lines: empty ones, and labels that the dictionary lacks, which fairseq would read
+    as <unk>. max_unknown: share of those up to which they are a warning."""
+    if not 0 <= max_unknown <= 1:
+        what = f"model.max_unknown_labels={max_unknown}"
+        yield Finding(ERROR, "options", None, "", None, what, "wanted a share, 0 .. 1")
+    if split.lines is None:
+        return
+    path = split.files.labels
+    empty = [row for row, line in enumerate(split.lines) if not line.split()]
+    if len(empty) == len(split.lines):
+        yield split.finding(ERROR, "empty", "has no labels in any line", file=path)
+        return
+    if empty:
+        what = f"{len(empty)} files have no labels"
+        yield split.finding(WARNING, "empty", what, file=path, rows=empty)
+    if dictionary is not None:
+        yield from _unknown_labels(split, dictionary, max_unknown)
+
+
+def _unknown_labels(split: Split, dictionary: Dictionary, most: float) -> Iterator[Finding]:
+    unknown: Counter = Counter()
+    known, first, total = set(dictionary.symbols) - set(_SPECIAL), None, 0
+    for number, line in enumerate(split.lines, start=1):
+        for label in line.split():
+            total += 1
+            if label not in known:
+                unknown[label] += 1
+                first = first or number
+    count = sum(unknown.values())
+    if not count:
+        return
+    symbols = [repr(label) for label, _ in unknown.most_common()]
+    what = (
+        f"{count} of {total} labels ({100 * count / total:.3g}%) are not in the dictionary, the "
+        f"first in line {first}: {_some(symbols, 8)}"
+    )
+    severity, wanted = WARNING, "they become <unk>"
+    if count / total > most:
+        what += f"; it has {_some(dictionary.symbols[dictionary.nspecial :], 12)}"
+        wanted = f"write the labels with these, or raise model.max_unknown_labels={most:g}"
+        severity = ERROR
+    path = split.files.labels
+    yield Finding(severity, "unknown", split.name, path, None, what, wanted, count)
+
+
+def length_findings(
+    split: Split, frames: Frames, min_sample_size: Optional[int] = None
+) -> Iterator[Finding]:
+    """Audio that is too short for one frame of an encoder, or for CTC of its labels.
+    min_sample_size: shorter files are left out by the task."""
+    sizes, needed = split.manifest.samples, frames.receptive_field
+    kept = sizes >= (min_sample_size or 0)
+    rows = np.flatnonzero(kept & (sizes < needed))
+    if len(rows):
+        name, samples = split.manifest.entries[rows[0]]
+        what = (
+            f"{name} has {samples} samples, the encoder needs {needed} for one frame "
+            f"({len(rows)} such files)"
+        )
+        wanted = f"remove them, or set task.min_sample_size={needed} to leave them out"
+        yield split.finding(ERROR, "short", what, wanted, rows=rows, first=True)
+    if split.lines is None:
+        return
+    labels = [line.split() for line in split.lines]
+    # CTC needs a frame per label, and one more between two equal neighbours
+    repeats = [sum(a == b for a, b in zip(each, each[1:])) for each in labels]
+    longest = np.array([len(each) for each in labels]) + repeats
+    rows = np.flatnonzero(kept & (sizes >= needed) & (longest > frames.count(sizes)))
+    if len(rows):
+        what = f"{len(rows)} files have more labels than frames"
+        wanted = "CTC cannot learn them (criterion.zero_infinity=true)"
+        yield split.finding(WARNING, "infeasible", what, wanted, file=split.files.labels, rows=rows)
+
+
+def mask_findings(
+    split: Split, frames: Frames, cfg: Any, min_sample_size: Optional[int] = None
+) -> Iterator[Finding]:
+    """Files of which masking may leave nothing, where fairseq stops. cfg: of the model, with
+    fairseq's keys of masking. min_sample_size: see `length_findings`."""
+    if not cfg.apply_mask or not cfg.mask_prob:
+        return
+    counts = np.array(frames.count(split.manifest.samples))
+    counts[split.manifest.samples < (min_sample_size or 0)] = 0
+    rows = np.flatnonzero(np.isin(counts, may_mask_all(counts, cfg)))
+    if len(rows):
+        name, samples = split.manifest.entries[rows[0]]
+        enough = max(split.manifest.entries[row][1] for row in rows) + 1
+        what = (
+            f"model.mask_prob={cfg.mask_prob:g} model.mask_length={cfg.mask_length} may mask all "
+            f"{counts[rows[0]]} frames of {name} ({samples} samples), and training would stop there "
+            f"({len(rows)} such files)"
+        )
+        wanted = (
+            "lower model.mask_length, set model.apply_mask=false, or "
+            f"task.min_sample_size={enough} to leave them out"
+        )
+        yield split.finding(ERROR, "masking", what, wanted, rows=rows, first=True)
+
+
+def speaker_findings(splits: Sequence[Split], severity: str = WARNING) -> Iterator[Finding]:
+    """Speakers of more than one split."""
+    shared = shared_speaker({split.name: split.speakers or [] for split in splits})
+    if shared is not None:
+        path = next(split.files.manifest for split in splits if split.name == shared.second)
+        wanted = "split by speaker, or set task.allow_shared_speakers=true"
+        where = (severity, "speakers", None, speakers_path(path), None, str(shared))
+        yield Finding(*where, wanted if severity == ERROR else "", shared.count)
+
+
+def _some(symbols: Sequence[str], most: int) -> str:
+    more = f" and {len(symbols) - most} more" if len(symbols) > most else ""
+    return " ".join(symbols[:most]) + more or "none"

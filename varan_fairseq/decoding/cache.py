@@ -1,0 +1,107 @@
+"""Emissions that are computed once: cached beside the checkpoint, under a key of all that they
+depend on."""
+
+import hashlib
+import json
+import logging
+import os
+from typing import Any, Callable, Dict
+
+from .. import __version__
+from ..data.audio_files import audio_state
+from ..data.checks import length_findings
+from ..data.findings import Split, enforce
+from ..finetuned.outputs import load_checked_audio
+from ..finetuned.results import beside, results_name, setting_name
+from ..models.preflight import encoder_frames
+from ..runtime.files import file_state, read_json, write_lines, written_whole
+from . import shards
+from .emissions import Emissions, compute, read
+from .request import Decoding
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+_ABOUT = "about.json"
+
+
+def split_emissions(decoding: Decoding, split: Split) -> Emissions:
+    """Those of a checked split: cached ones, if nothing that they depend on changed."""
+    config, options = decoding.config, decoding.options
+    subset, manifest = split.name, split.manifest
+    key = {
+        "version": __version__,
+        "checkpoint": [file_state(decoding.path), file_state(decoding.base)],
+        "overrides": {**decoding.model_overrides, **decoding.reading},
+        "fp16": config.common.fp16,
+        "normalize": config.task.normalize,
+        "audio": audio_state(manifest, config.task.sample_rate),
+    }
+    name = results_name(
+        "emissions", subset, *setting_name(decoding.path, options.combine, options.layer)
+    )
+    folder = os.path.join(options.emissions or beside(decoding.path), name)
+    seconds = manifest.samples.sum() / config.task.sample_rate
+    if options.shard and not is_cached(folder, key):
+        folder, key = options.shard.folder(folder), {**key, "shard": options.shard}
+    elif options.shards > 1:
+        parts = [shards.Shard(index, options.shards) for index in range(options.shards)]
+        if not is_cached(folder, key) and not all(
+            is_cached(part.folder(folder), {**key, "shard": part}) for part in parts
+        ):
+            shards.run(shards.own_command(options.arguments()), options.shards)
+        return cached(folder, key, lambda to: shards.merge(folder, options.shards, to), seconds)
+
+    def make(partial: str) -> Emissions:
+        decoding.load()
+        enforce(length_findings(split, encoder_frames(decoding.model.w2v_encoder)))
+        load_checked_audio(decoding.task, config.task, subset)
+        return compute(
+            decoding.model,
+            decoding.task,
+            subset,
+            partial,
+            max_tokens=config.dataset.max_tokens,
+            num_workers=config.dataset.num_workers,
+            shard=options.shard or (0, 1),
+        )
+
+    return cached(folder, key, make, seconds)
+
+
+def cached(
+    folder: str,
+    key: Dict[str, Any],
+    make: Callable[[str], Emissions],
+    audio_seconds: float,
+) -> Emissions:
+    """Emissions in `folder`, if they are those of `key`; else `make(folder)` makes them there.
+    audio_seconds: for the log."""
+    wanted = _identity(key)
+    if is_cached(folder, key):
+        logger.info("emissions of %.0f s of audio: as kept in %s", audio_seconds, folder)
+        return read(folder)
+    with written_whole(folder, (_ABOUT,)) as partial:
+        made = make(partial)
+        write_lines(
+            os.path.join(partial, _ABOUT), [json.dumps({**wanted, "key": key}, default=str)]
+        )
+    logger.info(
+        "emissions of %.0f s of audio in %.1f s, %.1f MB -> %s",
+        audio_seconds,
+        made.seconds,
+        made.log_probs.nbytes / 1e6,
+        folder,
+    )
+    return read(folder)
+
+
+def is_cached(folder: str, key: Dict[str, Any]) -> bool:
+    """Whether the emissions in a folder are those of `key`."""
+    found = read_json(os.path.join(folder, _ABOUT)) or {}
+    return {name: found.get(name) for name in ("version", "sha256")} == _identity(key)
+
+
+def _identity(key: Dict[str, Any]) -> Dict[str, Any]:
+    text = json.dumps(key, sort_keys=True, default=str)
+    return {"version": VERSION, "sha256": hashlib.sha256(text.encode()).hexdigest()}

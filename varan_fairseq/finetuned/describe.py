@@ -1,0 +1,114 @@
+"""What a checkpoint or an adapter is, as pairs of a name and a value: what `varan-inspect` prints."""
+
+import os
+from types import SimpleNamespace
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+
+from ..adapters.card import TASKS
+from ..adapters.file import read_adapter
+from ..models.finetune import finetune_mode
+from ..runtime.pickles import peek
+from ..upstream import Encoder, build_encoder, load_weights, normalizes, read_checkpoint
+from .load import model_from_state, read_state
+
+Lines = Iterator[Tuple[str, str]]
+
+
+def describe(path: str) -> Lines:
+    """(name, value) pairs. Raises FileNotFoundError or ValueError, naming the file."""
+    if os.path.isdir(path):
+        yield from _adapter(path)
+    elif not os.path.isfile(path):
+        raise FileNotFoundError(f"no checkpoint {path} (working directory {os.getcwd()})")
+    elif _model_name(path) in TASKS:
+        yield from _ours(path)
+    else:
+        yield from _pretrained(path)
+
+
+def _model_name(path: str) -> Optional[str]:
+    """Name of the fairseq model in a file; None for what `read_checkpoint` has to judge."""
+    try:
+        return peek(path)["cfg"]["model"]["_name"]
+    except Exception:
+        return None
+
+
+def _pretrained(path: str) -> Lines:
+    read = read_checkpoint(path)
+    encoder = build_encoder(read.config)
+    load_weights(encoder, read.weights, path)
+    yield from _encoder(encoder, read.config)
+    if read.finetuned is not None:
+        without = f"as a start for training, without {read.left_out}"
+        yield "fine-tuned", f"model {read.finetuned}; {without}"
+    normalize = str(normalizes(read.config)).lower()
+    yield "train with", f"model.w2v_path={path} task.normalize={normalize}"
+
+
+def _ours(path: str) -> Lines:
+    state = read_state(path)
+    model, cfg, task = model_from_state(state, path)
+    yield from _encoder(model.w2v_encoder, model.cfg.w2v_args)
+    yield from _source(model.cfg.w2v_args.get("source"))
+    yield "fine-tuned", f"{state['optimizer_history'][-1]['num_updates']:,} updates"
+    outside = sum(
+        value.numel() for name, value in model.named_parameters() if "w2v_encoder" not in name
+    )
+    yield "parameters", f"{outside / 1e6:.2f} M outside the encoder"
+    yield from _reading(model.cfg, cfg.criterion, model.prior.probs.tolist())
+    labels = task.target_dictionary
+    yield from _labels(cfg.task.labels, labels.symbols[labels.nspecial :])
+
+
+def _adapter(folder: str) -> Lines:
+    adapter = read_adapter(folder)
+    config = adapter.card["config"]
+    numbers = sum(tensor.numel() for tensor in adapter.tensors.values())
+    yield "adapter", f"{numbers:,} numbers, {adapter.card['num_updates']:,} updates"
+    yield "kind", adapter.card["base"]["kind"]
+    yield from _source(adapter.card["base"])
+    yield from _reading(
+        config["model"], config["criterion"], adapter.tensors["prior.probs"].tolist()
+    )
+    yield from _labels(config["task"]["labels"], [symbol for symbol, _ in adapter.card["labels"]])
+
+
+def _encoder(encoder: Encoder, config: Any) -> Lines:
+    kind = encoder.kind
+    parameters = sum(value.numel() for value in encoder.parameters())
+    yield "kind", f"{kind.title} ({config.model._name})"
+    yield "layers", f"{encoder.num_layers}, width {encoder.dim}"
+    order = "pre-norm" if kind.final_norm(encoder.w2v_model) is not None else "post-norm"
+    auto = "with" if encoder.raw_states else "without"
+    yield "normalisation", f"{order}; model.layer_norm=auto reads layers {auto} a LayerNorm each"
+    rate = config.task.get("sample_rate", 16000)
+    yield "audio", f"{rate} Hz, task.normalize={str(normalizes(config)).lower()}"
+    yield "parameters", f"{parameters / 1e6:.2f} M in the encoder"
+
+
+def _source(source: Optional[Dict[str, Any]]) -> Lines:
+    if source is not None:
+        yield "base", f"{source['file']}, SHA-256 {source['sha256']}"
+
+
+def _reading(model: Any, criterion: Any, prior: Sequence[float]) -> Lines:
+    """From the configurations of model and criterion."""
+    options = (f"{key} {model[key]}" for key in ("aggregation", "combine", "layer_norm"))
+    yield "model", ", ".join([model["_name"], *options])
+    mode = finetune_mode(SimpleNamespace(**model))
+    if mode == "lora":
+        kind = "DoRA" if model["lora_magnitude"] else "LoRA"
+        mode = f"{kind}, rank {model['lora_rank']}, on {model['lora_targets']}"
+    yield "what trained", mode
+    if model["aggregation"] == "varan":
+        yield "posterior", model.get("posterior", "input")  # files from before it had a name
+        options = ("prior", "prior_df", "prior_nc", "prior_p", "beta")
+        said = [f"{key} {criterion[key]}" for key in options if key in (criterion or {})]
+        yield "objective", ", ".join(said) or "another criterion's"
+        yield "prior", " ".join(f"{value:.3f}" for value in prior)
+
+
+def _labels(extension: str, symbols: Sequence[str]) -> Lines:
+    shown = " ".join(symbols[:40]) + (" .." if len(symbols) > 40 else "")
+    yield "labels", f"{len(symbols)} ({extension}): {shown}"

@@ -1,0 +1,112 @@
+"""A run as a smaller, an ordinary, or a travelling one: what `varan-export` does. Each function
+returns lines that say what it made."""
+
+from typing import Any, Dict, List
+
+from omegaconf import OmegaConf
+
+from .. import __version__
+from ..adapters.card import TASKS, known_config
+from ..adapters.file import halve, write_adapter
+from ..adapters.of_model import adapter_parts, adapter_tensors
+from ..lora import merge_lora
+from ..models.finetune import finetune_mode
+from ..runtime.files import refuse_file, refuse_no_folder, refuse_same
+from .load import model_from_state, read_state, save_state
+from .prune import prune as pruned_state
+
+
+def prune(checkpoint: str, out: str, layers: int) -> List[str]:
+    """A checkpoint of the lowest blocks, with their heads and the posterior over them."""
+    refuse_no_folder(out)
+    refuse_same(out, checkpoint)
+    state = read_state(checkpoint)
+    model, _, _ = model_from_state(state, checkpoint)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    try:
+        state = pruned_state(state, model, layers)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint} cannot be cut to {layers} layers: {error}") from None
+    pruned, _, _ = model_from_state(state, checkpoint)
+    save_state(state, out)
+    left = sum(parameter.numel() for parameter in pruned.parameters())
+    blocks = model.w2v_encoder.num_layers
+    return [f"{layers} of {blocks} blocks, {left:,} of {size:,} parameters -> {out}"]
+
+
+def merge(checkpoint: str, out: str) -> List[str]:
+    """A checkpoint without LoRA keys and with the same outputs."""
+    refuse_no_folder(out)
+    refuse_same(out, checkpoint)
+    state = read_state(checkpoint)
+    model, _, _ = model_from_state(state, checkpoint)
+    names = merge_lora(model)
+    if not names:
+        raise ValueError(f"{checkpoint} has no adapters to merge: model.lora_rank=0")
+    options = state["cfg"].model
+    options.finetune, options.adapter = "full", None
+    options.lora_rank, options.lora_magnitude, options.lora_extra = 0, False, "none"
+    # The optimizer's state is about the factors, which are gone.
+    save_state({**state, "model": model.state_dict(), "last_optimizer_state": None}, out)
+    return [f"merged {len(names)} layers -> {out}"]
+
+
+def adapter(checkpoint: str, folder: str, half: bool = False) -> List[str]:
+    """What trained, as safetensors, and a card."""
+    refuse_file(folder)
+    state = read_state(checkpoint)
+    model, cfg, task = model_from_state(state, checkpoint)
+    if finetune_mode(model.cfg) == "full":
+        raise ValueError(
+            f"{checkpoint} was trained with model.finetune=full: everything trained, so its adapter "
+            "would be the whole model. Share the checkpoint"
+        )
+    if "source" not in cfg.model.w2v_args or cfg.model.no_pretrained_weights:
+        raise ValueError(
+            f"{checkpoint} does not say which pre-trained checkpoint it was trained on"
+        )
+    if model.w2v_encoder.raw_states and "pruned_from" in cfg.model.w2v_args.source:
+        raise ValueError(
+            f"{checkpoint} was cut after its training, so the last LayerNorm of its encoder is not "
+            "that of its base: write the adapter of the whole run, restore it, then cut"
+        )
+    wanted = TASKS[cfg.model._name]
+    if cfg.task._name != wanted:
+        raise ValueError(f"{checkpoint} was trained by task {cfg.task._name}, wanted {wanted}")
+    tensors = adapter_tensors(model)
+    size = write_adapter(
+        folder, _card(state, cfg, task.target_dictionary), halve(tensors) if half else tensors
+    )
+    whole = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
+    parts = adapter_parts(model, tensors).items()
+    return [
+        f"{size / 1e6:.2f} MB, {100 * size / whole:.2f}% of the model in float32 -> {folder}",
+        *(f"  {part}: {count:,} numbers" for part, count in parts),
+    ]
+
+
+def _card(state: Dict[str, Any], cfg: Any, labels: Any) -> Dict[str, Any]:
+    source = cfg.model.w2v_args.source
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return {
+        "varan_fairseq": __version__,
+        "base": {
+            "file": source.file,
+            "sha256": source.sha256,
+            "kind": cfg.model.w2v_args.model._name,
+        },
+        "num_updates": state["optimizer_history"][-1]["num_updates"],
+        "config": known_config(plain),
+        "labels": [
+            [symbol, count]
+            for symbol, count in list(zip(labels.symbols, labels.count))[labels.nspecial :]
+        ],
+    }
+
+
+def restore(folder: str, base: str, out: str) -> List[str]:
+    """Adapter and base as one checkpoint, as if it had been trained here."""
+    refuse_no_folder(out)
+    refuse_same(out, base)
+    save_state(read_state(folder, base=base), out)
+    return [f"{folder} on {base} -> {out}"]
