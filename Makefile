@@ -46,7 +46,7 @@ test-stock:
 
 # what kill -9, full disks and two processes on one target leave (about 15 minutes)
 faults: setup
-	$(VENV)/bin/python -W ignore tests/faults/campaign.py
+	PYTHONPATH=tests:tests/faults $(VENV)/bin/python -W ignore tests/faults/campaign.py
 
 bench: setup
 	$(VENV)/bin/python benchmarks/heads.py

@@ -11,9 +11,7 @@ letters, the beam is fairseq's default of 50.
 
 import argparse
 import logging
-import os
 import random
-import sys
 import tempfile
 import time
 
@@ -23,14 +21,12 @@ from consensus import BATCH, SECONDS, UTTERANCES, Spiky, batches
 from measure import cores, interleaved_seconds, keep_freed_memory, write_figures
 from models import CUDA, build
 
+from varan_fairseq.corpora import bigrams
 from varan_fairseq.decoding.emissions import Emissions, batch_emissions
 from varan_fairseq.decoding.evaluate import search_split
 from varan_fairseq.decoding.search import Search, options
 from varan_fairseq.runtime.fairseq_compat import import_decoder
 from varan_fairseq.runtime.files import write_lines
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "manifests"))
-import bigrams
 
 WORDS, SETTINGS = 20000, 12
 

@@ -17,7 +17,6 @@ import json
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 from typing import Iterator, List, NamedTuple, Tuple
@@ -30,10 +29,8 @@ from measure import cores, in_fresh_process, peak_megabytes, write_figures
 from tqdm import tqdm
 
 import varan_fairseq
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "manifests"))
-from digits import PAUSE, RATE, VOICES, speak
-from espeak import Espeak
+from varan_fairseq.corpora.digits import PAUSE, RATE, VOICES, speak
+from varan_fairseq.corpora.espeak import Espeak
 
 PHRASES = 6
 

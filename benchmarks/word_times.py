@@ -8,19 +8,15 @@ validation set. espeak-ng puts the closure of a stop into its word.
 """
 
 import argparse
-import os
 import random
-import sys
 from typing import List
 
 import numpy as np
 from measure import write_figures
 
 import varan_fairseq
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "manifests"))
-from digits import VOICES, speak
-from espeak import Espeak
+from varan_fairseq.corpora.digits import VOICES, speak
+from varan_fairseq.corpora.espeak import Espeak
 
 
 def spoken(count: int, seed: int = 1):

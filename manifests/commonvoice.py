@@ -9,9 +9,10 @@ The corpus's own splits train, dev (here valid) and test; their speakers are apa
 import csv
 import os
 
-from labelled import Recording, parser, refuse
-from spoken import write_recordings
-from text import add_text_options
+from varan_fairseq.corpora.labelled import Recording
+from varan_fairseq.corpora.options import parser, refuse
+from varan_fairseq.corpora.spoken import write_recordings
+from varan_fairseq.corpora.text import add_text_options
 
 SPLITS = {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
 

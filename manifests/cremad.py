@@ -11,7 +11,8 @@ import glob
 import os
 import re
 
-from labelled import Recording, add_speaker_options, parser, write_by_speaker
+from varan_fairseq.corpora.labelled import Recording, write_by_speaker
+from varan_fairseq.corpora.options import add_speaker_options, parser
 
 EMOTIONS = ["ang", "dis", "fea", "hap", "neu", "sad"]
 # actor, sentence, emotion, intensity

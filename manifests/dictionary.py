@@ -17,8 +17,7 @@ import glob
 import io
 import os
 
-from labelled import at_least_1, refuse
-
+from varan_fairseq.corpora.options import at_least_1, refuse
 from varan_fairseq.data.manifest import letters, read_lines
 from varan_fairseq.runtime.files import write_lines, written_whole
 

@@ -11,7 +11,8 @@ import glob
 import os
 import re
 
-from labelled import Recording, add_speaker_options, parser, write_by_speaker
+from varan_fairseq.corpora.labelled import Recording, write_by_speaker
+from varan_fairseq.corpora.options import add_speaker_options, parser
 
 # The letter of the German word: Wut, Langeweile, Ekel, Angst, Freude, Trauer, neutral.
 EMOTIONS = {

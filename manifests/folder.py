@@ -13,8 +13,8 @@ import os
 import random
 import re
 
-from labelled import Recording, fraction, parser, refuse, resample, split_speakers, write
-
+from varan_fairseq.corpora.labelled import Recording, resample, split_speakers, write
+from varan_fairseq.corpora.options import fraction, parser, refuse
 from varan_fairseq.data.audio import ENDINGS, UNREADABLE, files_below
 from varan_fairseq.data.manifest import manifest_rows
 

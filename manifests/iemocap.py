@@ -13,7 +13,8 @@ import glob
 import os
 import re
 
-from labelled import Recording, check_count, parser, refuse, resample, write
+from varan_fairseq.corpora.labelled import Recording, check_count, resample, write
+from varan_fairseq.corpora.options import parser, refuse
 
 CLASSES = {"ang": "angry", "hap": "happy", "exc": "happy", "sad": "sad", "neu": "neutral"}
 SESSIONS = range(1, 6)

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import soundfile
-from labelled import Recording, at_least_1, audio_root, refuse
-from spoken import RATE, Utterance, clean, write_corpus
-from text import add_text_options
 
+from varan_fairseq.corpora.labelled import Recording, audio_root
+from varan_fairseq.corpora.options import at_least_1, refuse
+from varan_fairseq.corpora.spoken import RATE, SpokenUtterance, clean, write_corpus
+from varan_fairseq.corpora.text import add_text_options
 from varan_fairseq.runtime.files import written
 from varan_fairseq.runtime.progress import progress
 
@@ -73,7 +74,9 @@ def main() -> None:
             zip((row.name for row in rows), progress(pool.map(write, rows), "cuts", len(rows)))
         )
     utterances = {
-        split: [Utterance(row.name, samples[row.name], row.label, row.speaker) for row in each]
+        split: [
+            SpokenUtterance(row.name, samples[row.name], row.label, row.speaker) for row in each
+        ]
         for split, each in splits.items()
     }
     write_corpus(args.out, utterances, dict.fromkeys(splits, root))

@@ -11,9 +11,10 @@ minutes, 1h all six, 10h these and the nine hours.
 import argparse
 import os
 
-from labelled import refuse
 from librispeech import LETTERS
-from spoken import add_header_options, librispeech_utterances, write_corpus
+
+from varan_fairseq.corpora.options import refuse
+from varan_fairseq.corpora.spoken import add_header_options, librispeech_utterances, write_corpus
 
 # Folders of each size, and hours that they should have.
 SIZES = {"10m": (["1h/0"], 1 / 6), "1h": (["1h"], 1), "10h": (["1h", "9h"], 10)}

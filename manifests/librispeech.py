@@ -11,8 +11,8 @@ of train. `--train` without a name writes dev and test alone, beside what libril
 import argparse
 import os
 
-from labelled import refuse
-from spoken import add_header_options, librispeech_utterances, write_corpus
+from varan_fairseq.corpora.options import refuse
+from varan_fairseq.corpora.spoken import add_header_options, librispeech_utterances, write_corpus
 
 # Utterances of each split.
 SPLITS = {

@@ -12,7 +12,8 @@ import glob
 import os
 import re
 
-from labelled import Recording, add_speaker_options, parser, write_by_speaker
+from varan_fairseq.corpora.labelled import Recording, write_by_speaker
+from varan_fairseq.corpora.options import add_speaker_options, parser
 
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 # modality (03: audio only), channel (01: speech), emotion, intensity, statement, repetition, actor

@@ -11,43 +11,10 @@ voices are those of digits.py and never occur here.
 import argparse
 import os
 import random
-import re
-from pydoc_data.topics import topics
-from typing import List, Sequence, Tuple
 
-import numpy as np
-import soxr
-from digits import ACCENTS, RATE, VOICES, make_split
-from espeak import Espeak
-from labelled import at_least_1
-
+from varan_fairseq.corpora.options import at_least_1
 from varan_fairseq.data.manifest import split_names, write_dictionary
 from varan_fairseq.runtime.files import written_whole
-
-WORDS = (3, 14)  # of a sentence
-VALID = 0.02  # share of the sentences that are in validation
-
-
-def sentences() -> List[str]:
-    """Those of plain words alone, in capitals, sorted."""
-    found = set()
-    for paragraph in re.split(r"\n\s*\n", "\n\n".join(topics.values())):
-        for sentence in re.split(r"(?<=[.!?;:])\s+", " ".join(paragraph.split())):
-            words = re.sub(r"[\"*`']{1,2}(\w+)[\"*`']{1,2}", r"\1", sentence.strip(".!?;: "))
-            words = words.replace(",", "").replace("-", " ")
-            plain = re.fullmatch(r"[A-Za-z][A-Za-z' ]+", words)
-            if plain and WORDS[0] <= len(words.split()) <= WORDS[1]:
-                found.add(" ".join(words.upper().split()))
-    return sorted(found)
-
-
-def read_aloud(
-    espeak: Espeak, rng: random.Random, voices: Sequence[str], text: str
-) -> Tuple[str, np.ndarray]:
-    """(text, its samples at `RATE`) by one of the voices."""
-    voice = f"{rng.choice(ACCENTS)}+{rng.choice(voices)}"
-    wave = espeak.speak(text.lower(), voice, rate=rng.randint(130, 200), pitch=rng.randint(25, 75))
-    return text, soxr.resample(wave.astype(np.float32) / 2**15, espeak.sample_rate, RATE)
 
 
 def main() -> None:
@@ -57,6 +24,9 @@ def main() -> None:
     parser.add_argument("--valid", type=at_least_1, default=60, help="validation recordings")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    from varan_fairseq.corpora.digits import VOICES, make_split
+    from varan_fairseq.corpora.espeak import Espeak
+    from varan_fairseq.corpora.sentences import VALID, read_aloud, sentences
 
     os.makedirs(args.out, exist_ok=True)
     espeak, rng, texts = Espeak(), random.Random(args.seed), sentences()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 
 import preloaded
@@ -119,7 +118,6 @@ def test_what_slurm_is_told(name):
 
 
 def test_intervals():
-    sys.path.insert(0, os.path.join(REPO, "examples", "cluster"))
     from table import Run, interval, table
 
     mean, half = interval([1.0, 2.0, 3.0])

@@ -2,18 +2,15 @@
 
 import collections
 import os
-import sys
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import REPO, write_corpus
+from conftest import write_corpus
 from test_manifests import run
 
+from varan_fairseq.corpora import conditions
 from varan_fairseq.data.manifest import read_lines, read_manifest
-
-sys.path.insert(0, os.path.join(REPO, "manifests"))
-import conditions
 
 
 def power(wave, low=0, high=8000):

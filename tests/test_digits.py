@@ -4,7 +4,6 @@ import argparse
 import csv
 import json
 import os
-import sys
 
 import editdistance
 import numpy as np
@@ -13,15 +12,13 @@ import soundfile
 from build import train
 from conftest import REPO, save_pretrained, shell
 from lm import write_lm
+from word_times import errors
 
 import varan_fairseq
 from varan_fairseq.cli import infer, transcribe
+from varan_fairseq.corpora.digits import WORDS
 from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.inference.recognizer import Recognizer
-
-sys.path.insert(0, os.path.join(REPO, "benchmarks"))
-from digits import WORDS
-from word_times import errors
 
 SHAPE = {
     "conv_feature_layers": "[(48,40,20), (64,3,2), (96,3,2)] + [(96,2,2)] * 2",

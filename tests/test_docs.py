@@ -3,12 +3,9 @@
 import glob
 import os
 import re
-import sys
 
 import pytest
 from conftest import REPO
-
-sys.path.insert(0, os.path.join(REPO, "docs"))
 from tables import pages, read
 
 PAGES = pages()

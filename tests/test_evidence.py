@@ -14,7 +14,6 @@ import pytest
 from conftest import REPO, shell, write_corpus
 
 FOLDER = os.path.join(REPO, "examples", "evidence")
-sys.path.insert(0, FOLDER)
 import experiment
 import outcome
 import page

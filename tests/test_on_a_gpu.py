@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import runs
 import torch
 from build import batch, build_criterion, build_model, setup_classification, setup_task
 from conftest import ENCODERS, REPO, command, save_pretrained
@@ -17,9 +18,6 @@ from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.consensus import consensus_layer
 from varan_fairseq.upstream.norms import ValidGroupNorm
 from varan_fairseq.upstream.valid import Valid, during
-
-sys.path.insert(0, os.path.join(REPO, "examples", "demo"))
-import runs
 
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)

@@ -3,17 +3,14 @@
 import filecmp
 import os
 import re
-import sys
 
+import pretrain
 import pytest
 import torch
 from build import build_model, setup_task
-from conftest import REPO, SMALL, command, shell, write_corpus
+from conftest import SMALL, command, shell, write_corpus
 
 from varan_fairseq.data.manifest import read_manifest
-
-sys.path.insert(0, os.path.join(REPO, "examples", "evidence"))
-import pretrain
 
 
 @pytest.fixture(scope="module")

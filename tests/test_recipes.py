@@ -5,9 +5,10 @@ import itertools
 import os
 import re
 import runpy
-import sys
 
+import compare
 import pytest
+import runs
 import torch
 from build import train
 from conftest import ENCODERS, REPO, save_pretrained, write_corpus, write_labelled_corpus
@@ -15,10 +16,6 @@ from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.models import MODEL_DATACLASS_REGISTRY
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
-
-sys.path.insert(0, os.path.join(REPO, "examples", "demo"))
-import compare
-import runs
 
 RECIPES = sorted(glob.glob(os.path.join(REPO, "examples", "*.yaml")))
 # The demo's pre-training recipes are run by test_end_to_end.py.

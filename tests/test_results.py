@@ -2,13 +2,10 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
-from conftest import REPO
-
-sys.path.insert(0, os.path.join(REPO, "docs"))
 import tables
+from conftest import REPO
 
 
 @pytest.mark.parametrize("path", tables.pages(), ids=os.path.basename)

@@ -20,13 +20,11 @@ from conftest import REPO
 from fairseq.data import Dictionary
 from test_labelled_manifests import read, refusal
 
+from varan_fairseq.corpora import text as rules
 from varan_fairseq.data.checks import dictionary_findings
 from varan_fairseq.data.findings import Split, enforce, split_files
 from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.finetuned.labelled import check_transcribed
-
-sys.path.insert(0, os.path.join(REPO, "manifests"))
-import text as rules
 
 EXAMPLES = os.path.join(os.path.dirname(fairseq.__file__), "examples", "wav2vec")
 WORDS = ["THE", "QUICK", "BROWN", "FOX", "ISN'T", "LAZY", "DOG", "JUMPS", "OVER", "VEX", "MP", "G"]

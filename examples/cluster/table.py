@@ -16,8 +16,6 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 from omegaconf import OmegaConf
 
-from varan_fairseq.runtime.pickles import peek
-
 # Of Student's t with 1, 2, .. degrees of freedom.
 T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 SECTIONS = ("model", "criterion", "optimization", "optimizer", "lr_scheduler", "dataset", "common")
@@ -36,6 +34,8 @@ class Run(NamedTuple):
 
 
 def read(path: str) -> Run:
+    from varan_fairseq.runtime.pickles import peek
+
     state = peek(path)
     cfg = state["cfg"]
     if OmegaConf.is_config(cfg):

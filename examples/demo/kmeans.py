@@ -13,15 +13,9 @@ often lack.
 import argparse
 import os
 
-import kaldi_native_fbank
 import numpy as np
-import soundfile
-import torch
-from fairseq.checkpoint_utils import load_model_ensemble
-from sklearn.cluster import MiniBatchKMeans
 from tqdm import tqdm
 
-import varan_fairseq.models  # noqa: F401  (registers all)
 from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.runtime.files import write_lines
 
@@ -30,6 +24,9 @@ FIT = 1000000  # frames at most that the clusters are found from
 
 def mfcc(path):
     """[frames, 39]: 13 coefficients with first and second differences over time."""
+    import kaldi_native_fbank
+    import soundfile
+
     samples, rate = soundfile.read(path, dtype="float32")
     options = kaldi_native_fbank.MfccOptions()
     options.frame_opts.dither = 0
@@ -47,6 +44,12 @@ def mfcc(path):
 def states(checkpoint, layer):
     """A function from a path to [frames, width]: states behind block `layer`, from 1. The checkpoint
     is a pickle: your own."""
+    import soundfile
+    import torch
+    from fairseq.checkpoint_utils import load_model_ensemble
+
+    import varan_fairseq.models  # noqa: F401  (registers all)
+
     model = load_model_ensemble([checkpoint])[0][0].eval()
 
     @torch.no_grad()
@@ -66,6 +69,7 @@ def main():
     parser.add_argument("--checkpoint", help="a HuBERT whose states to cluster; default: MFCC")
     parser.add_argument("--layer", type=int, default=6, help="of the checkpoint")
     args = parser.parse_args()
+    from sklearn.cluster import MiniBatchKMeans
 
     out = args.out or args.data
     os.makedirs(out, exist_ok=True)

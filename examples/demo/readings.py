@@ -10,7 +10,13 @@ decode-SPLIT/READING beside the checkpoint.
 import os
 import sys
 
-from varan_fairseq.cli import infer
+from varan_fairseq import evaluate
+
+
+def options_of(reading):
+    if reading == "as-trained":
+        return {}
+    return {"layer": int(reading)} if reading.isdigit() else {"combine": reading}
 
 
 def main():
@@ -18,14 +24,9 @@ def main():
     folder = os.path.join(os.path.dirname(checkpoint), f"decode-{split}")
     os.makedirs(folder, exist_ok=True)
     for reading in readings:
-        option = ["--layer" if reading.isdigit() else "--combine", reading]
-        code = infer.main(
-            [f"common_eval.path={checkpoint}", f"task.data={data}", f"dataset.gen_subset={split}"]
-            + [f"decoding.results_path={folder}/{reading}"]
-            + ([] if reading == "as-trained" else option)
-        )
-        if code:
-            sys.exit(code)
+        out = f"{folder}/{reading}"
+        scores = evaluate(checkpoint, data, split, out=out, **options_of(reading))
+        print(f"{reading}: WER {scores['wer']:.2f}%  UER {scores['uer']:.2f}%", flush=True)
 
 
 if __name__ == "__main__":

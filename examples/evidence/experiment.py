@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from typing import Any, Dict, List, NamedTuple
 
 from omegaconf import OmegaConf
@@ -15,9 +14,7 @@ from outcome import errors, trained
 from plan import METHODS, Run, rate
 
 from varan_fairseq.runtime.files import write_lines
-
-sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "demo"))
-from runs import BIN, ENVIRONMENT, as_overrides, latest, max_update
+from varan_fairseq.runtime.training import BIN, ENVIRONMENT, as_overrides, latest, max_update
 
 
 class Failed(Exception):

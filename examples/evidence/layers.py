@@ -15,13 +15,8 @@ import sys
 
 import numpy as np
 import outcome
-import torch
 from tqdm import tqdm
 
-from varan_fairseq.finetuned.labelled import load_transcribed
-from varan_fairseq.finetuned.load import load_model
-from varan_fairseq.finetuned.outputs import STRICT, outputs
-from varan_fairseq.method.ctc import layerwise_ctc
 from varan_fairseq.runtime.files import write_lines
 
 ALL = "all"
@@ -29,6 +24,13 @@ ALL = "all"
 
 def measure(checkpoint, data, split, max_tokens):
     """(loss [N, L] in nats a label, q(l|x) [N, L]) of a model in every utterance."""
+    import torch
+
+    from varan_fairseq.finetuned.labelled import load_transcribed
+    from varan_fairseq.finetuned.load import load_model
+    from varan_fairseq.finetuned.outputs import STRICT, outputs
+    from varan_fairseq.method.ctc import layerwise_ctc
+
     model, cfg, task = load_model(checkpoint, {**STRICT, "decode_layer": 0}, data)
     references = load_transcribed(model, cfg, task, split).references.units
     losses = np.full((len(references), model.num_predictions), np.nan)

@@ -9,12 +9,13 @@ from typing import Any, Dict, Iterable, List
 from omegaconf import OmegaConf
 
 from varan_fairseq.data.manifest import read_lines, read_manifest
-from varan_fairseq.runtime.pickles import peek
 
 
 def trained(folder: str) -> Dict[str, Any]:
     """Of the checkpoints: score on validation data, updates, seconds an update (validation and
     loading among them), trained parameters."""
+    from varan_fairseq.runtime.pickles import peek
+
     best = peek(os.path.join(folder, "checkpoint_best.pt"))
     last = peek(os.path.join(folder, "checkpoint_last.pt"))
     extra = best["extra_state"]
@@ -70,6 +71,8 @@ def conditions(data: str, split: str) -> List[str]:
 
 def encoder_digest(path: str) -> str:
     """Of the weights, whatever else the file holds."""
+    from varan_fairseq.runtime.pickles import peek
+
     digest, weights = hashlib.sha256(), peek(path)["model"]
     for name in sorted(weights):
         if hasattr(weights[name], "numpy"):

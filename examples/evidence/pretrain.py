@@ -14,12 +14,9 @@ import argparse
 import os
 import sys
 
-sys.path.append(os.path.join(os.path.dirname(__file__), "..", "demo"))
-
-from runs import call, train
-
 from varan_fairseq.data.manifest import manifest_rows, read_manifest
 from varan_fairseq.runtime.files import write_lines
+from varan_fairseq.runtime.training import call, train
 
 # What makes each corpus, and how often an epoch hears it: there is little of human speech.
 CORPORA = {

@@ -5,12 +5,12 @@ import os
 import shlex
 import sys
 import time
+from importlib.metadata import version
 
 import experiment
 import outcome
 import page
 import plan
-import torch
 
 from varan_fairseq.runtime.files import write_lines
 
@@ -129,7 +129,7 @@ class Experiment:
         about = {
             "command": " ".join(["python", *map(shlex.quote, sys.argv)]),
             "cores": os.cpu_count(),
-            "torch": torch.__version__,
+            "torch": version("torch"),
             "seconds": round(self.seconds + time.time() - self.start),
             **self.about,
             "training": self.training,

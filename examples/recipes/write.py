@@ -10,7 +10,7 @@ line of the template. A test compares the recipes with what this would write.
 import os
 import re
 import textwrap
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, Tuple
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 ABSENT = "-"

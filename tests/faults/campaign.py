@@ -2,7 +2,7 @@
 """The slow part of the campaign (`make faults`): commands are killed at random moments, two at
 once write to one target, and what is there afterwards is looked at.
 
-    python tests/faults/campaign.py [--kills 10] [--seed 1]
+    PYTHONPATH=tests:tests/faults python tests/faults/campaign.py [--kills 10] [--seed 1]
 
 Prints a line a finding and a summary; exit code 1 if something was lost, wrong, or a
 traceback.
@@ -22,7 +22,6 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 REPO = os.path.dirname(os.path.dirname(HERE))
-sys.path[:0] = [os.path.dirname(HERE), HERE]
 
 import numpy as np
 import soundfile
@@ -38,9 +37,8 @@ from varan_fairseq.runtime.pickles import peek
 SPLITS = ("train", "valid", "test")
 TRAIN = """
 import json, sys
-sys.path[:0] = json.loads(sys.argv[1])
 from build import train
-arguments, changes = json.loads(sys.argv[2])
+arguments, changes = json.loads(sys.argv[1])
 train(*arguments, **changes)
 """
 
@@ -110,8 +108,7 @@ class Campaign:
         changes = {"model": {"posterior_heads": 4, **model}}
         changes["checkpoint"] = {"save_dir": out, "save_interval_updates": 1}
         arguments = [recipe, data, out, self.path("base.pt"), updates]
-        texts = [json.dumps(each) for each in (sys.path[:2], [arguments, changes])]
-        return [sys.executable, "-c", TRAIN, *texts]
+        return [sys.executable, "-c", TRAIN, json.dumps([arguments, changes])]
 
     def prepare(self):
         write_corpus(self.path("ctc"))

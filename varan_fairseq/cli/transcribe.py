@@ -12,13 +12,15 @@ import json
 import os
 import sys
 from collections import Counter
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from ..inference.transcript import FORMATS, Transcript, Utterance, lines
-from ..inference.windows import BATCH, OVERLAP, WINDOW
+from ..inference import BATCH, FORMATS, OVERLAP, WINDOW
 from ..method.choices import CTC_RULES
 from ..runtime.files import file_state, printable, read_json, refuse_file, write_lines
 from . import add_reading_options, run
+
+if TYPE_CHECKING:
+    from ..inference.transcript import Transcript, Utterance
 
 _KEY = ".varan-transcribe.json"  # beside the results: the settings that they are of
 _LM = {"lm_weight": "lmweight", "word_score": "wordscore", "sil_score": "silweight", "beam": "beam"}
@@ -117,7 +119,9 @@ def _made(source: str, target: str) -> bool:
     return os.stat(target).st_mtime_ns >= os.stat(source).st_mtime_ns
 
 
-def _print(args: argparse.Namespace, transcript: Transcript, several: bool) -> None:
+def _print(args: argparse.Namespace, transcript: "Transcript", several: bool) -> None:
+    from ..inference.transcript import lines
+
     text = lines(transcript, args.format)
     if args.format == "text" and several:
         text = [f"{transcript.name}\t{transcript.text}"]
@@ -131,6 +135,7 @@ def transcribe(argv: Optional[List[str]]) -> int:
     from ..finetuned.load import load_model
     from ..finetuned.results import reading_overrides
     from ..inference.recognizer import Recognizer
+    from ..inference.transcript import Transcript, lines
     from ..runtime.progress import progress
 
     overrides = reading_overrides(args.combine, args.layer, CTC_RULES)
@@ -153,7 +158,7 @@ def transcribe(argv: Optional[List[str]]) -> int:
     lengths = [duration(path) for path, _ in jobs]
     total = sum(lengths) if None not in lengths else None
     pieces = recognizer.stream([path for path, _ in jobs], batch_size=args.batch_size)
-    said: List[Utterance] = []
+    said: "List[Utterance]" = []
     failed = 0
     for piece in progress(pieces, "transcribed", total, _length, "s of audio"):
         path, target = jobs[piece.source]

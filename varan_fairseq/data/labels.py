@@ -98,7 +98,7 @@ def shared_speaker(speakers: Dict[str, Iterable[str]]) -> Optional[SharedSpeaker
     return None
 
 
-class Utterance(NamedTuple):
+class LabelledUtterance(NamedTuple):
     """path: of the audio, relative to the manifest's root. samples: its length."""
 
     path: str
@@ -108,7 +108,7 @@ class Utterance(NamedTuple):
 
 
 def write_labelled_split(
-    data: str, split: str, labels: str, root: str, utterances: Sequence[Utterance]
+    data: str, split: str, labels: str, root: str, utterances: Sequence[LabelledUtterance]
 ) -> None:
     """Writes `{split}.tsv`, `{split}.{labels}` and, if all speakers are known, `{split}.spk`.
     Raises ValueError for a path that a manifest cannot hold."""

@@ -6,11 +6,12 @@ A split is `{split}.tsv` (the audio folder, then a line `path<TAB>samples` a fil
 
 import codecs
 import os
-from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..runtime.files import write_lines
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class DataError(ValueError):
@@ -41,8 +42,10 @@ class Manifest(NamedTuple):
     entries: List[Tuple[str, int]]
 
     @property
-    def samples(self) -> np.ndarray:
+    def samples(self) -> "np.ndarray":
         """Of each recording, [N]."""
+        import numpy as np  # scripts that write manifests do without
+
         return np.array([samples for _, samples in self.entries], dtype=np.int64)
 
 

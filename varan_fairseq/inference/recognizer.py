@@ -11,10 +11,9 @@ from ..decoding.search import Search, options
 from ..decoding.words import timed_words
 from ..finetuned.load import training_post_process
 from ..models.varan_ctc import VaranCtc
-from . import windows
+from . import BATCH, OVERLAP, WINDOW, windows
 from .model import FinetunedModel
 from .transcript import Transcript, Utterance
-from .windows import BATCH, OVERLAP, WINDOW
 
 
 class Piece(NamedTuple):

@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from ..decoding.words import Word
 
-FORMATS = ("text", "jsonl", "srt", "vtt", "ctm")
-
 _PAUSE = 0.6  # seconds of silence that end a subtitle
 _LONGEST = 6.0  # seconds of one
 _WIDEST = 84  # characters of one: two lines
@@ -88,7 +86,7 @@ def as_json(transcript: Transcript) -> Dict[str, Any]:
 
 
 def lines(transcript: Transcript, kind: str) -> List[str]:
-    """A transcript in one of `FORMATS`, but for `text` complete in itself."""
+    """A transcript in one of `inference.FORMATS`, but for `text` complete in itself."""
     if kind == "text":
         return [transcript.text]
     if kind == "jsonl":

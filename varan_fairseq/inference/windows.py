@@ -14,8 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     from ..decoding.emissions import Emission
 
-WINDOW, OVERLAP = 20.0, 4.0  # seconds
-BATCH = 8  # windows that run at a time
 _MOST_PARTS = 16  # windows after which a segment ends at any silence
 
 

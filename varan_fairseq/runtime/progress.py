@@ -5,8 +5,6 @@ import sys
 import time
 from typing import Callable, Iterable, Iterator, Optional, TypeVar
 
-from tqdm import tqdm
-
 logger = logging.getLogger(__name__)
 
 EVERY = 30  # seconds between lines
@@ -22,6 +20,8 @@ def progress(
 ) -> Iterator[_Item]:
     """Yields the items. total: of their sizes, if it is known."""
     if sys.stderr.isatty():
+        from tqdm import tqdm
+
         with tqdm(total=total, desc=what, unit=unit, unit_scale=True, leave=False) as bar:
             for item in items:
                 yield item

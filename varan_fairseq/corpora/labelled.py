@@ -1,25 +1,21 @@
-"""What the scripts for labelled corpora share: options, resampling, splits, manifests."""
+"""What the scripts for labelled corpora share: resampling, splits, manifests."""
 
 import argparse
 import collections
 import concurrent.futures
 import os
-import sys
-from typing import Dict, Iterable, List, NamedTuple, NoReturn, Optional, Sequence
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
-import numpy as np
-import soundfile
-import soxr
-
-from varan_fairseq.data.labels import (
-    Utterance,
+from ..data.labels import (
+    LabelledUtterance,
     shared_speaker,
     write_class_dictionary,
     write_labelled_split,
 )
-from varan_fairseq.data.manifest import split_names
-from varan_fairseq.runtime.files import written, written_whole
-from varan_fairseq.runtime.progress import progress
+from ..data.manifest import split_names
+from ..runtime.files import written, written_whole
+from ..runtime.progress import progress
+from .options import refuse
 
 RATE = 16000
 
@@ -34,69 +30,6 @@ class Recording(NamedTuple):
     speaker: Optional[str]
     start: float = 0.0
     end: Optional[float] = None
-
-
-def refuse(text: str) -> NoReturn:
-    """Ends the script with one line."""
-    sys.exit(f"{os.path.basename(sys.argv[0])}: {text}")
-
-
-def parser(description: str, labels: bool = True) -> argparse.ArgumentParser:
-    """Source, destination and the options that every corpus has. labels: of classes."""
-    options = argparse.ArgumentParser(description=description.split("\n\n")[0])
-    options.add_argument("source", help="the corpus")
-    options.add_argument("out", help="folder for the manifests and the audio at 16 kHz")
-    if labels:
-        add_labels_option(options)
-    options.add_argument("--jobs", type=at_least_1, default=os.cpu_count(), help="threads")
-    options.add_argument(
-        "--max-unreadable",
-        type=fraction,
-        default=0.01,
-        help="share of the files that may be unreadable; those are named and left out",
-    )
-    options.add_argument(
-        "--allow-incomplete", action="store_true", help="go on with a part of the corpus"
-    )
-    return options
-
-
-def add_labels_option(options: argparse.ArgumentParser) -> None:
-    """The ending of the label files, which may be none that other files have."""
-    options.add_argument(
-        "--labels", type=label_ending, default="emo", help="ending of the label files"
-    )
-
-
-def at_least_1(text: str) -> int:
-    """An argument's type."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, wanted 1 or more")
-    return int(text)
-
-
-def fraction(text: str) -> float:
-    """An argument's type."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, wanted a share, 0 .. 1")
-    return value
-
-
-def label_ending(text: str) -> str:
-    """An argument's type."""
-    if not text.isidentifier() or text in ("tsv", "spk"):
-        raise argparse.ArgumentTypeError(f"{text!r}, wanted letters, and not tsv or spk")
-    return text
-
-
-def add_speaker_options(options: argparse.ArgumentParser, valid: str, test: str) -> None:
-    """Which speakers are validation and test; all others train. valid, test: defaults."""
-    options.add_argument("--valid", nargs="+", default=valid.split(), help="validation speakers")
-    options.add_argument("--test", nargs="+", default=test.split(), help="test speakers")
-    options.add_argument(
-        "--allow-shared-speakers", action="store_true", help="allow a speaker in two splits"
-    )
 
 
 def check_count(args: argparse.Namespace, what: str, found: int, wanted: int) -> None:
@@ -215,6 +148,10 @@ def _is_copy(source: str, target: str) -> bool:
 
 def _resample(job):
     """Samples of the copy, or a line that says why there is none."""
+    import numpy as np
+    import soundfile
+    import soxr
+
     (source, _, _, _, start, end), target = job
     try:
         if not os.path.isfile(source):
@@ -261,7 +198,7 @@ def _write(args, data, partial, splits, samples, classes) -> None:
     totals = collections.Counter()
     for split, rows in splits.items():
         utterances = [
-            Utterance(row.name, samples[row.name], row.label, row.speaker)
+            LabelledUtterance(row.name, samples[row.name], row.label, row.speaker)
             for row in rows
             if row.name in samples
         ]

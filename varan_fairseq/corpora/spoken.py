@@ -6,29 +6,19 @@ import os
 import random
 from typing import Counter, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
-import soundfile
-from labelled import (
-    Recording,
-    at_least_1,
-    audio_root,
-    check_split_speakers,
-    fraction,
-    refuse,
-    resample,
-    split_speakers,
-)
-from text import Unusable, apply, named
-
-from varan_fairseq.data.manifest import split_names, write_dictionary, write_lexicon, write_split
-from varan_fairseq.runtime.files import written_whole
-from varan_fairseq.runtime.processes import in_processes
-from varan_fairseq.runtime.progress import progress
+from ..data.manifest import split_names, write_dictionary, write_lexicon, write_split
+from ..runtime.files import written_whole
+from ..runtime.processes import in_processes
+from ..runtime.progress import progress
+from .labelled import Recording, audio_root, check_split_speakers, resample, split_speakers
+from .options import at_least_1, fraction, refuse
+from .text import Unusable, apply, named
 
 RATE = 16000
 _CHUNK = 500  # files whose headers a process reads at a time
 
 
-class Utterance(NamedTuple):
+class SpokenUtterance(NamedTuple):
     """path: relative to the root of its split."""
 
     path: str
@@ -47,6 +37,8 @@ def add_header_options(options: argparse.ArgumentParser) -> None:
 def headers(root: str, paths: Sequence[str], jobs: int, what: str) -> List[int]:
     """Samples of every file, by its header. Ends the script at a file that is no audio at
     16 kHz mono."""
+    import soundfile
+
     chunks = [paths[at : at + _CHUNK] for at in range(0, len(paths), _CHUNK)]
 
     def read(chunk):
@@ -107,18 +99,18 @@ def _transcripts(path: str) -> Dict[str, str]:
         return {row[0]: " ".join(row[1:]) for row in rows if row}
 
 
-def librispeech_utterances(root: str, jobs: int, what: str) -> List[Utterance]:
+def librispeech_utterances(root: str, jobs: int, what: str) -> List[SpokenUtterance]:
     """All below a folder of LibriSpeech's layout."""
     paths = list(librispeech_files(root))
     texts = librispeech_texts(root, paths)
     samples = headers(root, paths, jobs, what)
     speakers = [path.split(os.sep)[-3] if path.count(os.sep) >= 2 else None for path in paths]
-    return [Utterance(*row) for row in zip(paths, samples, texts, speakers)]
+    return [SpokenUtterance(*row) for row in zip(paths, samples, texts, speakers)]
 
 
 def write_corpus(
     out: str,
-    splits: Dict[str, Sequence[Utterance]],
+    splits: Dict[str, Sequence[SpokenUtterance]],
     roots: Dict[str, str],
     letters: str = "",
     trains: bool = True,
@@ -203,7 +195,7 @@ def write_recordings(args: argparse.Namespace, splits: Dict[str, Sequence[Record
     root = audio_root(args.out)
     utterances = {
         split: [
-            Utterance(row.name, samples[row.name], row.label, row.speaker)
+            SpokenUtterance(row.name, samples[row.name], row.label, row.speaker)
             for row in rows
             if row.name in samples
         ]

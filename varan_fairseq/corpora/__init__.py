@@ -1,0 +1,1 @@
+"""The library under the scripts of manifests/: other people's corpora as fairseq's manifests."""

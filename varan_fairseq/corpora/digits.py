@@ -1,0 +1,96 @@
+"""Spoken digit strings by espeak-ng, and the voices of all synthetic corpora."""
+
+import os
+import random
+from typing import Callable, List, Sequence, Tuple
+
+import numpy as np
+import soundfile
+import soxr
+from tqdm import tqdm
+
+from ..data.manifest import write_split
+from .espeak import Espeak
+
+RATE = 16000
+PAUSE = (0.2, 1.0)  # seconds between phrases
+WORDS = ["ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"]
+ACCENTS = ["en-us", "en-gb-x-rp", "en-gb-scotland"]
+VOICES = {
+    "train": [
+        "m1",
+        "m2",
+        "m3",
+        "m4",
+        "m5",
+        "f1",
+        "f2",
+        "f3",
+        "Andy",
+        "Annie",
+        "Gene",
+        "linda",
+        "david",
+        "Lee",
+        "Mario",
+        "Michael",
+        "Mike",
+        "Reed",
+        "adam",
+        "ed",
+        "anika",
+        "benjamin",
+        "john",
+        "michel",
+        "belinda",
+        "max",
+        "pablo",
+        "steph",
+    ],
+    "valid": ["m6", "f5"],
+    "test": ["m7", "f4", "Alicia", "paul"],
+}
+
+
+def speak(
+    espeak: Espeak, rng: random.Random, voices: Sequence[str], phrases: int = 1
+) -> Tuple[List[str], np.ndarray]:
+    """(digits, their samples at `RATE`) by one of the voices: 3 to 6 of them, or 1 .. `phrases`
+    times as many with pauses between. `espeak.onsets` are of the last phrase."""
+    count = rng.randint(1, phrases) if phrases > 1 else 1
+    words = [rng.choices(WORDS, k=rng.randint(3, 6)) for _ in range(count)]
+    voice = f"{rng.choice(ACCENTS)}+{rng.choice(voices)}"
+    rate, pitch = rng.randint(140, 190), rng.randint(30, 70)
+    waves = []
+    for phrase in words:
+        if waves:
+            pause = rng.uniform(*PAUSE) * espeak.sample_rate
+            waves.append(np.zeros(int(pause), np.int16))
+        waves.append(espeak.speak(" ".join(phrase).lower(), voice, rate=rate, pitch=pitch))
+    wave = np.concatenate(waves).astype(np.float32) / 2**15
+    return sum(words, []), soxr.resample(wave, espeak.sample_rate, RATE)
+
+
+def make_split(
+    out: str,
+    data: str,
+    split: str,
+    count: int,
+    rng: random.Random,
+    speak_one: Callable[[int], Tuple[str, np.ndarray]],
+) -> List[str]:
+    """Writes `count` recordings with a little noise into `out` and the split's manifest into
+    `data`; returns the transcripts. speak_one: (transcript, samples at `RATE`) of each number."""
+    root = os.path.join(os.path.abspath(out), split)
+    os.makedirs(root, exist_ok=True)
+    entries, transcripts = [], []
+    noise = np.random.default_rng(rng.randrange(2**32))
+    for index in tqdm(range(count), desc=split, leave=False):
+        text, wave = speak_one(index)
+        wave = np.clip(wave + noise.normal(0, 0.003, len(wave)), -1, 1)
+        name = f"{index:05d}.wav"
+        soundfile.write(os.path.join(root, name), wave, RATE, subtype="PCM_16")
+        entries.append((name, len(wave)))
+        transcripts.append(text)
+    write_split(data, split, root, entries, transcripts)
+    return transcripts
