@@ -106,7 +106,7 @@ def test_recipe(tmp_path, data, path):
 
 
 def test_lora_recipes_have_the_methods_settings():
-    """method.md, "Release settings"."""
+    """Those of the method's published recipes (docs/method.md, "Low-rank adaptation")."""
     recipes = [OmegaConf.load(path) for path in RECIPES if path.endswith("_lora.yaml")]
     assert len(recipes) == 10
     for cfg in recipes:
@@ -122,7 +122,7 @@ def test_lora_recipes_have_the_methods_settings():
 
 
 def test_full_recipes_of_emotion_have_the_methods_settings():
-    """method.md, "Release settings"."""
+    """Those of the method's published recipes (docs/method.md, "Low-rank adaptation")."""
     recipes = [
         OmegaConf.load(path) for path in RECIPES if re.search(r"(ravdess|iemocap)\.yaml$", path)
     ]

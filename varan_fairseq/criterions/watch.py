@@ -1,5 +1,6 @@
-"""Warnings, at validation, of a posterior that does nothing or runs away (method.md, "What goes
-wrong with it"), and of a prior that expects useful layers where none are."""
+"""Warnings, at validation, of a posterior that does nothing or runs away (docs/method.md, "What
+keeps the posterior from wrecking a run"), and of a prior that expects useful layers where none
+are."""
 
 import logging
 from typing import Any, Optional

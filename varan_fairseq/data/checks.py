@@ -118,8 +118,8 @@ def _of_error(error: Exception, kind: str, split: Optional[str]) -> Finding:
 def label_findings(
     split: Split, dictionary: Optional[Dictionary], max_unknown: float = MAX_UNKNOWN
 ) -> Iterator[Finding]:
-    """Of the label lines: empty ones, and labels that the dictionary lacks, which fairseq would read
-    as <unk>. max_unknown: share of those up to which they are a warning."""
+    """Of the label lines: empty ones, and labels that the dictionary lacks, which fairseq would
+    read as <unk>. max_unknown: share of those up to which they are a warning."""
     if not 0 <= max_unknown <= 1:
         what = f"model.max_unknown_labels={max_unknown}"
         yield Finding(ERROR, "options", None, "", None, what, "wanted a share, 0 .. 1")

@@ -23,8 +23,8 @@ _CHUNK = 16  # utterances that a process searches at a time
 
 
 class Scored(NamedTuple):
-    """best: hypotheses of the N utterances. aligned: pairs of words of each. units: (errors, length)
-    of each. summary: see `scoring.transcripts.summary`."""
+    """best: hypotheses of the N utterances. aligned: pairs of words of each. units: (errors,
+    length) of each. summary: see `scoring.transcripts.summary`."""
 
     best: List[Hypothesis]
     aligned: List[List[Tuple[str, str]]]
@@ -98,8 +98,9 @@ def write_results(
     labels: Dictionary,
     about: Dict[str, Any],
 ) -> Dict[str, Any]:
-    """Returns what asr.json holds. Writes `RESULTS` into a folder, and the files that fairseq's decoder writes (hypo.word,
-    hypo.units, ref.word, ref.units, asr_score). hypotheses: of each utterance, the best first."""
+    """Returns what asr.json holds. Writes `RESULTS` into a folder, and the files that fairseq's
+    decoder writes (hypo.word, hypo.units, ref.word, ref.units, asr_score). hypotheses: of each
+    utterance, the best first."""
     names = [name for name, _ in manifest.entries]
 
     def write(name, lines):

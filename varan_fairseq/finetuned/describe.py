@@ -1,4 +1,5 @@
-"""What a checkpoint or an adapter is, as pairs of a name and a value: what `varan-inspect` prints."""
+"""What a checkpoint or an adapter is, as pairs of a name and a value: what `varan-inspect`
+prints."""
 
 import os
 from types import SimpleNamespace

@@ -1,5 +1,5 @@
 """Ways of reading the layers that end in a single head: what VARAN is compared with
-(method.md, "Rivals, for comparison")."""
+(docs/method.md, "The baselines")."""
 
 from typing import List, Optional
 
@@ -133,7 +133,8 @@ def _over_depth(states: List[Tensor], convolution: nn.Conv1d) -> List[Tensor]:
 
 
 def _weighted_sum(states: List[Tensor], weights: Tensor, norms: LayerNorms) -> Tensor:
-    """sum_l w_l norm_l(h_l) of L states [T, B, D]. weights: [L], or [L, B, 1], an utterance's own."""
+    """sum_l w_l norm_l(h_l) of L states [T, B, D]. weights: [L], or [L, B, 1], an utterance's
+    own."""
 
     def add(total: Tensor, state: Tensor, weight: Tensor, layer: int) -> Tensor:
         return torch.addcmul(total, norms(state, layer), weight)

@@ -1,4 +1,4 @@
-"""Cross-entropy of every layer, per utterance (method.md, "Utterance classification")."""
+"""Cross-entropy of every layer, per utterance (docs/method.md, "What training minimises")."""
 
 from typing import List, Optional
 

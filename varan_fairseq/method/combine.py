@@ -1,4 +1,5 @@
-"""One prediction from the predictions of all layers (method.md, "Prediction")."""
+"""One prediction from the predictions of all layers (docs/method.md, "One prediction from L
+heads")."""
 
 from typing import Iterable
 

@@ -1,4 +1,4 @@
-"""The transcript that all layers together find likeliest (method.md, "Consensus").
+"""The transcript that all layers together find likeliest (docs/method.md, "Consensus").
 
 The heads of different layers need not put a label at the same frame, so averages of their
 emissions say it twice or not at all. Whole transcripts compare without frames:

@@ -1,4 +1,4 @@
-"""CTC of every layer at once, without CTC's memory (method.md, "Speech recognition")."""
+"""CTC of every layer at once, without CTC's memory (docs/method.md, "What training minimises")."""
 
 from typing import List
 

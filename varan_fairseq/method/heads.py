@@ -49,9 +49,9 @@ class LayerNorms(nn.Module):
 def probing_head(
     dim: int, num_classes: int, head_dim: int = 0, dropout: float = 0.0, activation: str = "none"
 ) -> nn.Sequential:
-    """[..., D] -> [..., V]: dropout and a linear map, or, with head_dim k > 0, two linear
-    maps D -> k -> V (method.md, "Speech recognition"). activation: one of `ACTIVATIONS`, between
-    the two; the method has none."""
+    """[..., D] -> [..., V]: dropout and a linear map, or, with head_dim k > 0, two linear maps D
+    -> k -> V (docs/method.md, "What training minimises"). activation: one of `ACTIVATIONS`,
+    between the two; the method has none."""
     widths = [dim, head_dim, num_classes] if head_dim else [dim, num_classes]
     linears = [nn.Linear(a, b) for a, b in zip(widths, widths[1:])]
     for linear in linears:

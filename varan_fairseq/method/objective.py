@@ -20,7 +20,8 @@ def check_objective(beta: float, direction: str) -> None:
 
 
 def layer_divergence(log_q: Tensor, prior: Tensor, direction: str) -> Tensor:
-    """KL between the prior [L] and the posterior log_q [B, L] -> [B] (method.md, "Divergence").
+    """KL between the prior [L] and the posterior log_q [B, L] -> [B] (docs/method.md, "What
+    training minimises").
 
     prior_posterior: KL(p || q). posterior_prior: KL(q || p). A layer of zero probability
     on the left of the divergence contributes 0; a zero on its right is clamped to the
@@ -42,7 +43,7 @@ def _floored(log_q: Tensor) -> Tensor:
 def variational_objective(
     nll: Tensor, log_q: Tensor, prior: Tensor, beta: float, direction: str
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """J of every utterance (method.md, "Idea").
+    """J of every utterance (docs/method.md, "What training minimises").
 
     nll: [B, L], the negative log-likelihood of each layer's head. log_q: [B, L].
     prior: [L]. Gradients flow through nll and log_q.

@@ -40,8 +40,8 @@ def log_prior(prior: Tensor) -> Tensor:
 
 
 class LayerPosterior(ExactBuffers):
-    """Pooled states [B, L, D] -> log q(l|x) [B, L] (method.md, "Posterior"). Of the lowest K
-    layers alone if it is given so many.
+    """Pooled states [B, L, D] -> log q(l|x) [B, L] (docs/method.md, "The posterior network"). Of
+    the lowest K layers alone if it is given so many.
 
     A linear map to queries, keys and values, self-attention over the L layers, a score f
     per layer, q = softmax(f + log p): 7 D^2 + 5 D + 1 parameters. In float32 whatever the

@@ -11,7 +11,7 @@ from .choices import PRIORS
 def layer_prior(
     kind: str, num_layers: int, *, df: float = 2.0, nc: float = 10.0, p: float = 0.45
 ) -> Tensor:
-    """p(l) for l = 0 (lowest layer) .. num_layers - 1 (method.md, "Prior p(l)").
+    """p(l) for l = 0 (lowest layer) .. num_layers - 1 (docs/method.md, "The prior").
 
     kind: one of `PRIORS`. A `_reversed` prior is the plain one read from the top.
     df, nc: degrees of freedom (> 0) and non-centrality (>= 0) of the chi-squared kinds.

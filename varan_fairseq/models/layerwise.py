@@ -125,10 +125,10 @@ class LayerwiseModel(BaseFairseqModel):
     def forward(
         self, source: Tensor, padding_mask: Optional[Tensor] = None, **unused
     ) -> Dict[str, Any]:
-        """source: [B, samples], padding_mask: [B, samples] bool or None. Returns
-        layer_logits: K tensors [T, B, V], or [B, C] if pooled; log_q: [B, K]; padding_mask:
-        [B, T] or None; lengths: [B], valid frames; means: [B, K, D] or None. K is the number of layers for `varan`,
-        else 1."""
+        """source: [B, samples], padding_mask: [B, samples] bool or None. Returns layer_logits: K
+        tensors [T, B, V], or [B, C] if pooled; log_q: [B, K]; padding_mask: [B, T] or None;
+        lengths: [B], valid frames; means: [B, K, D] or None. K is the number of layers for
+        `varan`, else 1."""
         encoded = self.w2v_encoder(source, padding_mask)
         reading = self.aggregation(
             encoded.states[:-1] + [encoded.output], encoded.padding_mask, self.prior.probs

@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Checked:
     """What was found before building. whole: the run's configuration; None outside of a run.
-    splits: of the data, read. adapter: to start from. finished: whether nothing is left to train."""
+    splits: of the data, read. adapter: to start from. finished: whether nothing is left to
+    train."""
 
     whole: Optional[Any]
     splits: Sequence[Split]

@@ -119,7 +119,8 @@ def write_curve(
     base: Optional[str] = None,
     max_tokens: int = 4000000,
 ) -> Curve:
-    """Writes error rate and cost of every depth as PREFIX.tsv and PREFIX.png; see `write_layers`."""
+    """Writes error rate and cost of every depth as PREFIX.tsv and PREFIX.png; see
+    `write_layers`."""
     split = _Split("curve", checkpoint, data, subset, out, base=base)
     model, task = split.model, split.task
     if split.cfg.model._name == "varan_ctc":

@@ -1,4 +1,5 @@
-"""What any program needs: files, progress, processes, pickles, and what differs between fairseqs."""
+"""What any program needs: files, progress, processes, pickles, and what differs between
+fairseqs."""
 
 import importlib.util
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 
 def import_infer():
-    """The module of fairseq's own decoder, `examples/speech_recognition/new/infer.py`.
+    """The module of fairseq's own decoder, examples/speech_recognition/new/infer.py.
     Raises ModuleNotFoundError if this fairseq came without its examples."""
     name = "speech_recognition.new.infer"
     if find_example(name) is None:
@@ -34,7 +34,7 @@ def import_infer():
 
 
 def import_decoder():
-    """The module of fairseq's decoders, `examples/speech_recognition/new/decoders/decoder.py`."""
+    """The module of fairseq's decoders, examples/speech_recognition/new/decoders/decoder.py."""
     import_infer()  # says what is missing
     return import_example("speech_recognition.new.decoders.decoder")
 

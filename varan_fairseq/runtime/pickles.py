@@ -51,8 +51,8 @@ def _version(package: types.ModuleType) -> Tuple[int, ...]:
 
 
 def peek(path: str) -> Dict[Any, Any]:
-    """The dictionary that torch saved in a file, on the CPU, with tensors that are read only when used where
-    torch can do that.
+    """The dictionary that torch saved in a file, on the CPU, with tensors that are read only when
+    used where torch can do that.
 
     Of a pickle, classes that a checkpoint may hold are built and no others, with torch >= 2.4.
     Raises ValueError, naming a class that is refused, or that the file is none of torch's or

@@ -31,8 +31,9 @@ def mean_rate(errors: Sequence[Sequence[int]], lengths: Sequence[int]) -> Estima
 def difference(
     ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]], lengths: Sequence[int]
 ) -> Estimate:
-    """Mean rate of theirs minus that of ours, in points: above 0 where ours makes fewer errors. ours:
-    [S, N], theirs: [S', N], in the same utterances of `lengths` [N]. Raises as `mean_rate`."""
+    """Mean rate of theirs minus that of ours, in points: above 0 where ours makes fewer errors.
+    ours: [S, N], theirs: [S', N], in the same utterances of `lengths` [N]. Raises as
+    `mean_rate`."""
     ours, lengths = _checked(ours, lengths)
     theirs, _ = _checked(theirs, lengths)
     draws = _draws(tuple(lengths))
@@ -76,8 +77,9 @@ def _chosen(runs: int, count: int, seed: int) -> np.ndarray:
 
 
 def _rates(errors: np.ndarray, draws: _Draws, seed: int) -> np.ndarray:
-    """Of every resample, for which one run less is drawn than there are: the variance of their mean is
-    then the unbiased one, which makes a difference where runs are few (Rao and Wu, 1988)."""
+    """Of every resample, for which one run less is drawn than there are: the variance of their
+    mean is then the unbiased one, which makes a difference where runs are few (Rao and Wu,
+    1988)."""
     runs = len(errors)
     chosen = _chosen(runs, len(draws.total), seed)
     wrong = ((draws.often @ errors.T) * chosen).sum(1) / max(runs - 1, 1)

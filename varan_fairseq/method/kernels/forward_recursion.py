@@ -64,9 +64,8 @@ def weighted_log_likelihood(
 class _Race:
     """Transcripts in layers: P pairs of a row, of the N transcripts, and a layer.
 
-    A pair's states are label j, in column j of label [P, S + 1] whose column 0 is empty, and the gap
-    after it, in column j of gap. Its probability is what they hold times exp(scale).
-    """
+    A pair's states are label j, in column j of label [P, S + 1] whose column 0 is empty, and the
+    gap after it, in column j of gap. Its probability is what they hold times exp(scale)."""
 
     def __init__(self, log_probs, weights, utterance, labels, lengths, blank, bound):
         self.log_probs, self.weights, self.bound = log_probs, weights, bound
