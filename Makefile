@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: setup-demo demo demo-emotion first-hour depth evidence test test-stock faults bench bench-gpu gpu setup clean
+.PHONY: setup-demo demo demo-emotion first-hour depth evidence lint test test-stock faults bench bench-gpu gpu setup clean
 
 FOUND := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.11 3.12 3.10 3.9 3.8)
 STOCK := $(shell bash .ci/find_python.sh "$(PYTHON)" 3.10 3.9 3.8)
@@ -36,6 +36,12 @@ depth: setup-demo
 # (about 20 hours on 2 cores)
 evidence: setup-demo
 	PYTHON=$(VENV)/bin/python bash examples/evidence/all.sh
+
+# ruff and mypy (Python 3.11, 3.12)
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 test: setup
 	$(VENV)/bin/python -m pytest -q -n auto --dist loadscope --no-loadscope-reorder tests

@@ -1,13 +1,40 @@
+import os
+import re
+
 from setuptools import find_packages, setup
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def read(*path):
+    with open(os.path.join(HERE, *path), encoding="utf-8") as file:
+        return file.read()
+
 
 setup(
     name="varan-fairseq",
-    version="0.1.0",
+    version=re.search(r'__version__ = "(.*)"', read("varan_fairseq", "__init__.py"))[1],
     description="VARAN for fairseq: layers of a speech encoder weighed per utterance",
+    long_description=read("README.md"),
+    long_description_content_type="text/markdown",
     license="MIT",
+    project_urls={"Paper": "https://arxiv.org/abs/2508.12061"},
+    keywords="speech recognition, emotion recognition, fairseq, wav2vec 2.0, HuBERT, LoRA, CTC",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: MIT License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 13)),
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["varan_fairseq", "varan_fairseq.*"]),
-    package_data={"varan_fairseq.report": ["page.html"]},
+    package_data={"varan_fairseq": ["py.typed"], "varan_fairseq.report": ["page.html"]},
     install_requires=[
         "torch",
         "omegaconf",
@@ -19,6 +46,7 @@ setup(
         "safetensors",
         "kaldialign",
         "jinja2",
+        "markupsafe",
         "tqdm",
     ],
     extras_require={
@@ -60,6 +88,9 @@ setup(
             # torch may not load
             "peft<0.14",
             "transformers<4.47",
+            # the linters: one lane is enough
+            "ruff; python_version >= '3.11'",
+            "mypy; python_version >= '3.11'",
         ],
     },
     entry_points={

@@ -16,7 +16,11 @@ from preloaded import in_two
 from test_data_parallel import join, leave
 from test_objective import divergence_by_hand
 
-from varan_fairseq.data.labels import Utterance, write_class_dictionary, write_labelled_split
+from varan_fairseq.data.labels import (
+    LabelledUtterance,
+    write_class_dictionary,
+    write_labelled_split,
+)
 from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.prior import layer_prior
@@ -389,7 +393,8 @@ def test_our_files_are_fairseqs(tmp_path, folder):
     rows = [line.rstrip("\n").split("\t") for line in open(os.path.join(folder, "train.tsv"))]
     labels = open(os.path.join(folder, "train.emo")).read().split()
     utterances = [
-        Utterance(name, int(size), label, None) for (name, size), label in zip(rows[1:], labels)
+        LabelledUtterance(name, int(size), label, None)
+        for (name, size), label in zip(rows[1:], labels)
     ]
     write_labelled_split(str(tmp_path), "train", "emo", rows[0][0], utterances)
     write_class_dictionary(str(tmp_path), "emo", dict.fromkeys(CLASSES, 2))

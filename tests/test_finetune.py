@@ -65,7 +65,7 @@ def test_every_adapter_learns_and_the_encoder_stays(
     encoder = model.w2v_encoder.w2v_model
     ffn, attention = TARGETS[kind]
     wanted = {"ffn": ffn, "attention": attention, "all": ffn + attention}[targets]
-    for block in model.w2v_encoder.kind.blocks(encoder):
+    for block in model.w2v_encoder.spec.blocks(encoder):
         adapted = {name for name, child in block.named_modules() if isinstance(child, LoraLinear)}
         assert adapted == set(wanted)
     assert sum(isinstance(child, LoraLinear) for child in encoder.modules()) == 4 * len(wanted)

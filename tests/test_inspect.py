@@ -28,7 +28,7 @@ def test_pretrained(tmp_path, capsys, kind, pre_norm, corpus):
     path = save_pretrained(tmp_path / "c.pt", kind, normalize=pre_norm, layer_norm_first=pre_norm)
     found = lines(path, capsys)
     encoder = build_model(path, setup_task(corpus, normalize=pre_norm)).w2v_encoder
-    assert found["kind"].startswith(encoder.kind.title)
+    assert found["kind"].startswith(encoder.spec.title)
     assert found["layers"] == "4, width 32"
     assert found["normalisation"].startswith("pre-norm" if pre_norm else "post-norm")
     assert f"layers {'with' if encoder.raw_states else 'without'} a" in found["normalisation"]

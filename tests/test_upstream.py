@@ -56,9 +56,9 @@ def own_states(encoder, source, mask):
 
     for count in range(1, encoder.num_layers + 1):
         cut(count)
-        norm = encoder.kind.final_norm(model)
+        norm = encoder.spec.final_norm(model)
         handle = norm and norm.register_forward_hook(lambda _, inputs, output: inputs[0])
-        states.append(encoder.kind.extract(model, source, mask, False)[0].transpose(0, 1))
+        states.append(encoder.spec.extract(model, source, mask, False)[0].transpose(0, 1))
         if handle:
             handle.remove()
     return states
@@ -70,7 +70,7 @@ def test_states_are_the_models_own(checkpoint, task):
     with torch.no_grad():
         found = encoder(source, mask)
         with during(encoder.valid(source, mask)):
-            output, padding = encoder.kind.extract(encoder.w2v_model, source, mask, False)
+            output, padding = encoder.spec.extract(encoder.w2v_model, source, mask, False)
             expected = own_states(encoder, source, mask)
     assert len(found.states) == len(expected) == 4
     for one, other in zip(found.states, expected):
@@ -78,7 +78,7 @@ def test_states_are_the_models_own(checkpoint, task):
     assert torch.equal(found.output, output.transpose(0, 1))
     assert torch.equal(found.padding_mask, padding)
     assert found.lengths.tolist() == (~padding).sum(1).tolist()
-    normed = encoder.kind.final_norm(encoder.w2v_model) is not None
+    normed = encoder.spec.final_norm(encoder.w2v_model) is not None
     assert torch.equal(found.states[-1], found.output) == (not normed)
 
 
@@ -98,7 +98,7 @@ def test_padding_does_not_change_the_emissions(checkpoint, task, training):
     """Of no kind, for any length, with group norm or layer norm in the feature encoder. A
     Conformer's batch norm averages over the batch while training; see below."""
     model = build_model(checkpoint, task, apply_mask=False, **QUIET).train(training)
-    if training and model.w2v_encoder.kind is CONFORMER:
+    if training and model.w2v_encoder.spec is CONFORMER:
         model.w2v_encoder.w2v_model.encoder.eval()
     for lengths in LENGTHS:
         source, mask = in_a_batch(lengths)
@@ -164,7 +164,7 @@ def test_all_blocks_skipped_gives_the_encoders_input(checkpoint, task):
     found = encoder(waves((1.0, 1.0))[0], None)
     assert len(found.states) == 4
     assert all(torch.equal(state, found.states[0]) for state in found.states)
-    if encoder.kind.final_norm(encoder.w2v_model) is None:
+    if encoder.spec.final_norm(encoder.w2v_model) is None:
         assert torch.equal(found.states[-1], found.output)
 
 
@@ -228,7 +228,7 @@ def test_nothing_of_a_call_stays_behind(checkpoint, task):
 
 
 def features(model):
-    prefix = model.w2v_encoder.kind.features.rstrip(".")
+    prefix = model.w2v_encoder.spec.features.rstrip(".")
     return model.w2v_encoder.w2v_model.get_submodule(prefix).parameters()
 
 

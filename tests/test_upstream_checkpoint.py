@@ -148,5 +148,5 @@ def test_a_fine_tuned_model_without_its_encoders_configuration(finetuned, task, 
 def test_what_is_read(finetuned):
     _, path = finetuned("varan_ctc")
     read = read_checkpoint(path)
-    assert read.kind.title == "HuBERT" and read.finetuned == "varan_ctc"
+    assert read.spec.title == "HuBERT" and read.finetuned == "varan_ctc"
     assert read.config.model._name == "hubert"

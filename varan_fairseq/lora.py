@@ -17,7 +17,7 @@ before and after; the factors are added beside each `weight` as `lora_A` [r, in]
 import fnmatch
 import math
 import re
-from typing import Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +35,14 @@ class LoraLinear(nn.Linear):
     too, is W.
     """
 
+    lora_A: Tensor
+    lora_B: Tensor
+    lora_magnitude: Optional[Tensor]
+    lora_scale: float
+    lora_dropout: float
+
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Tensor:  # type: ignore[override]
         if self.lora_dropout and self.training and torch.is_grad_enabled():
             raise ValueError(
                 f"a layer adapted with LoRA dropout {self.lora_dropout} is not called, its weight "
@@ -46,7 +52,7 @@ class LoraLinear(nn.Linear):
         return self.adapted_weight()
 
     @property
-    def frozen_weight(self) -> Tensor:
+    def frozen_weight(self) -> Any:
         return self._parameters["weight"]
 
     def adapted_weight(self) -> Tensor:
@@ -74,12 +80,13 @@ class LoraLinear(nn.Linear):
         """V = W + (alpha / r) B A."""
         return torch.addmm(self.frozen_weight, self.lora_B, self.lora_A, alpha=self.lora_scale)
 
-    def _stretch(self, direction: Tensor) -> Tensor:
+    def _stretch(self, direction: Tensor) -> Any:
         """m / ||V|| - 1 of each row; the norm is a constant in the backward pass (DoRA,
         section 4.3). In this form, zero at the start, an adapted layer equals the plain
         one to the last bit."""
-        norm = _row_norms(direction.detach()).to(self.lora_magnitude.dtype)
-        return self.lora_magnitude / norm.clamp(min=torch.finfo(norm.dtype).tiny) - 1
+        magnitude: Any = self.lora_magnitude
+        norm = _row_norms(direction.detach()).to(magnitude.dtype)
+        return magnitude / norm.clamp(min=torch.finfo(norm.dtype).tiny) - 1
 
     def extra_repr(self) -> str:
         kind = "DoRA" if self.lora_magnitude is not None else "LoRA"
@@ -142,7 +149,7 @@ def check_options(rank: int, alpha: float, dropout: float) -> None:
         raise ValueError(f"LoRA dropout must lie in [0, 1), got {dropout}")
 
 
-def _adapt(linear: nn.Linear, rank: int, scale: float, dropout: float, magnitude: bool) -> None:
+def _adapt(linear: Any, rank: int, scale: float, dropout: float, magnitude: bool) -> None:
     weight = linear.weight.requires_grad_(False)
     linear.lora_A = nn.Parameter(weight.new_empty(rank, linear.in_features))
     linear.lora_B = nn.Parameter(weight.new_zeros(linear.out_features, rank))
@@ -199,7 +206,7 @@ def merge_lora(module: nn.Module) -> List[str]:
     what they were: same outputs, up to rounding. Returns the names of the merged layers."""
     names = [name for name, child in module.named_modules() if isinstance(child, LoraLinear)]
     for name in names:
-        linear = module.get_submodule(name)
+        linear: Any = module.get_submodule(name)
         dtype = linear.frozen_weight.dtype
         with torch.no_grad():
             weight = linear.to(_at_least_float32(dtype)).adapted_weight().to(dtype)

@@ -53,10 +53,10 @@ def test_a_model_used_directly_is_as_fairseq_made_it(recognizer):
     encoder = recognizer.model.w2v_encoder
     source = torch.randn(2, 12000)
     with torch.no_grad():
-        before, _ = encoder.kind.extract(encoder.w2v_model, source, None, False)
+        before, _ = encoder.spec.extract(encoder.w2v_model, source, None, False)
         padding = torch.arange(16000) >= torch.tensor([[16000], [3000]])
         encoder(torch.randn(2, 16000), padding)
-        after, _ = encoder.kind.extract(encoder.w2v_model, source, None, False)
+        after, _ = encoder.spec.extract(encoder.w2v_model, source, None, False)
     assert torch.equal(before, after)
 
 

@@ -6,7 +6,7 @@ from a card, nor is anything that this version does not know.
 
 import json
 import re
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Set
 
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.models import MODEL_DATACLASS_REGISTRY
@@ -109,7 +109,7 @@ def shape_options(model: str, lora: bool = True, younger: bool = True) -> List[s
     ]
 
 
-def _section(name: str, given: Any, options: type, keys: Sequence[str]) -> Dict[str, Any]:
+def _section(name: str, given: Any, options: Any, keys: Set[str]) -> Dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError(f"config.{name} is no object")
     typed, result = OmegaConf.structured(options), {"_name": given["_name"]}

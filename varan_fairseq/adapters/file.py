@@ -140,10 +140,10 @@ def _check_tensors(card: Dict[str, Any], tensors: Dict[str, Tensor]) -> None:
     outputs = {len(card["labels"]) + special}
     if model.get("head_dim"):
         outputs.add(model["head_dim"])
-    found = {t.shape[0] for name, t in tensors.items() if _HEAD.fullmatch(name)}
-    if found != outputs:
+    widths = {t.shape[0] for name, t in tensors.items() if _HEAD.fullmatch(name)}
+    if widths != outputs:
         raise ValueError(
-            f"has heads of widths {sorted(found)}, its card's labels and model.head_dim mean "
+            f"has heads of widths {sorted(widths)}, its card's labels and model.head_dim mean "
             f"{sorted(outputs)}"
         )
 

@@ -5,7 +5,7 @@ from typing import Any, Dict
 
 from fairseq.data import Dictionary
 from fairseq.models import MODEL_DATACLASS_REGISTRY
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.labels import class_dictionary, first_difference
 from .card import shape_options
@@ -13,7 +13,7 @@ from .file import Adapter
 from .parts import parameter_group
 
 
-def adapter_tensors(model: nn.Module) -> Dict[str, Tensor]:
+def adapter_tensors(model: Any) -> Dict[str, Tensor]:
     """Everything but the frozen weights of the encoder: heads, posterior, prior, norms,
     low-rank factors, whatever trained."""
     frozen = {
@@ -24,15 +24,15 @@ def adapter_tensors(model: nn.Module) -> Dict[str, Tensor]:
     return {key: value for key, value in model.state_dict().items() if key not in frozen}
 
 
-def adapter_parts(model: nn.Module, tensors: Dict[str, Tensor]) -> Dict[str, int]:
+def adapter_parts(model: Any, tensors: Dict[str, Tensor]) -> Dict[str, int]:
     """Numbers in each part (posterior, heads, ..) of what `adapter_tensors` returned."""
-    parts = Counter()
+    parts: Dict[str, int] = Counter()
     for name, tensor in tensors.items():
-        parts[parameter_group(name, model.w2v_encoder.kind.features)] += tensor.numel()
+        parts[parameter_group(name, model.w2v_encoder.spec.features)] += tensor.numel()
     return parts
 
 
-def load_adapter(model: nn.Module, adapter: Adapter, labels: Dictionary) -> None:
+def load_adapter(model: Any, adapter: Adapter, labels: Dictionary) -> None:
     """Puts an adapter on a model whose encoder holds the base's weights.
 
     Raises ValueError, before anything is loaded, if the base, the labels or the options

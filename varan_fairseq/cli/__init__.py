@@ -26,10 +26,10 @@ def run(
             quieten()
             failed = work(argv)
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        error = _without_fairseq(error)
         if os.environ.get("VARAN_TRACEBACK"):
             raise
-        print(f"{name}: error: {printable(str(error))}", file=sys.stderr)
+        text = printable(str(_without_fairseq(error)))
+        print(f"{name}: error: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"{name}: stopped", file=sys.stderr)

@@ -76,7 +76,7 @@ def classify(argv: Optional[List[str]]) -> None:
     if not os.path.isdir(audio[0]):
         _files(audio, options)
     elif len(audio) == 2:
-        _split(*audio, options)
+        _split(audio[0], audio[1], options)
     else:
         raise ValueError(
             f"{audio[0]} is a folder: give a manifest's name after it, as test, and no more"

@@ -66,9 +66,11 @@ def _layers(options: Dict[str, Any]) -> None:
         return " ".join(f"{value:.3f}" for value in rows.mean(0))
 
     print(f"mean q(l|x), layer 1 to {posterior.shape[1]}: {means(posterior)}")
-    for index, name in enumerate(used.classes if used.labels is not None else []):
-        if (used.labels == index).any():
-            print(f"  {printable(name)}: {means(posterior[used.labels == index])}")
+    labels: Any = [] if used.labels is None else used.labels
+    for index, name in enumerate(used.classes):
+        rows = np.flatnonzero(np.equal(labels, index))
+        if len(rows):
+            print(f"  {printable(name)}: {means(posterior[rows])}")
     uniform = np.log2(posterior.shape[1])
     print(f"mean entropy {entropy(posterior).mean():.3f} bits (uniform: {uniform:.3f})")
     print(f"{used.prefix}.tsv {used.prefix}.png")

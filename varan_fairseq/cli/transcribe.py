@@ -156,7 +156,8 @@ def transcribe(argv: Optional[List[str]]) -> int:
     jobs = _left(args, sources) if args.out else [(path, "") for path, _ in sources]
 
     lengths = [duration(path) for path, _ in jobs]
-    total = sum(lengths) if None not in lengths else None
+    known = [length for length in lengths if length is not None]
+    total = sum(known) if len(known) == len(lengths) else None
     pieces = recognizer.stream([path for path, _ in jobs], batch_size=args.batch_size)
     said: "List[Utterance]" = []
     failed = 0

@@ -90,7 +90,8 @@ def read_transcripts(unpacked: str, code: str):
     path = os.path.join(unpacked, LANGUAGES[code].transcripts)
     if not os.path.isfile(path):
         sys.exit(f"asterisk.py: no {path}: is {unpacked} where the packages were unpacked?")
-    kept, dropped = {}, collections.Counter()
+    kept: Dict[str, str] = {}
+    dropped: Dict[str, int] = collections.Counter()
     sounds = os.path.join(unpacked, LANGUAGES[code].sounds)
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:

@@ -61,7 +61,7 @@ def speak(
     words = [rng.choices(WORDS, k=rng.randint(3, 6)) for _ in range(count)]
     voice = f"{rng.choice(ACCENTS)}+{rng.choice(voices)}"
     rate, pitch = rng.randint(140, 190), rng.randint(30, 70)
-    waves = []
+    waves: List[np.ndarray] = []
     for phrase in words:
         if waves:
             pause = rng.uniform(*PAUSE) * espeak.sample_rate

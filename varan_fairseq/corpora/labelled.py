@@ -4,7 +4,7 @@ import argparse
 import collections
 import concurrent.futures
 import os
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..data.labels import (
     LabelledUtterance,
@@ -43,7 +43,7 @@ def by_speaker(
     args: argparse.Namespace, recordings: Sequence[Recording]
 ) -> Dict[str, List[Recording]]:
     """Splits by `add_speaker_options`."""
-    known = sorted({row.speaker for row in recordings})
+    known: List[Any] = sorted({row.speaker for row in recordings if row.speaker})
     held_out = {}
     for split in ("valid", "test"):
         held_out[split] = {name.zfill(len(known[0])) for name in getattr(args, split)}
@@ -74,7 +74,9 @@ def write_by_speaker(
     write(args, args.out, splits, resample(args, recordings), classes)
 
 
-def check_split_speakers(args: argparse.Namespace, splits: Dict[str, Sequence[Recording]]) -> None:
+def check_split_speakers(
+    args: argparse.Namespace, splits: Mapping[str, Sequence[Recording]]
+) -> None:
     """Refuses a speaker in two splits."""
     speakers = {
         name: [row.speaker for row in rows if row.speaker is not None]
@@ -183,7 +185,7 @@ def _resample(job):
 def write(
     args: argparse.Namespace,
     data: str,
-    splits: Dict[str, Sequence[Recording]],
+    splits: Mapping[str, Sequence[Recording]],
     samples: Dict[str, int],
     classes: Iterable[str],
 ) -> None:
@@ -195,7 +197,7 @@ def write(
 
 
 def _write(args, data, partial, splits, samples, classes) -> None:
-    totals = collections.Counter()
+    totals: Dict[str, int] = collections.Counter()
     for split, rows in splits.items():
         utterances = [
             LabelledUtterance(row.name, samples[row.name], row.label, row.speaker)

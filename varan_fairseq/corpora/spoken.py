@@ -4,7 +4,7 @@ import argparse
 import collections
 import os
 import random
-from typing import Counter, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Counter, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..data.manifest import split_names, write_dictionary, write_lexicon, write_split
 from ..runtime.files import written_whole
@@ -110,7 +110,7 @@ def librispeech_utterances(root: str, jobs: int, what: str) -> List[SpokenUttera
 
 def write_corpus(
     out: str,
-    splits: Dict[str, Sequence[SpokenUtterance]],
+    splits: Mapping[str, Sequence[SpokenUtterance]],
     roots: Dict[str, str],
     letters: str = "",
     trains: bool = True,
@@ -135,8 +135,8 @@ def write_corpus(
     for split, rows in splits.items():
         hours = sum(row.samples for row in rows) / RATE / 3600
         known = {row.speaker for row in rows} - {None}
-        speakers = f", {len(known)} speakers" if known else ""
-        print(f"{out}: {split} {len(rows)} utterances, {hours:.2f} hours{speakers}")
+        also = f", {len(known)} speakers" if known else ""
+        print(f"{out}: {split} {len(rows)} utterances, {hours:.2f} hours{also}")
 
 
 def add_split_options(options: argparse.ArgumentParser) -> None:
@@ -165,7 +165,7 @@ def divide(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[st
 
 
 def clean(
-    args: argparse.Namespace, splits: Dict[str, Sequence[Recording]]
+    args: argparse.Namespace, splits: Mapping[str, Sequence[Recording]]
 ) -> Dict[str, List[Recording]]:
     """Transcripts by the text rules asked for; what has none is dropped, counted and said."""
     dropped: Counter[str] = collections.Counter()
@@ -176,9 +176,9 @@ def clean(
         for row in rows:
             try:
                 text = apply(row.label, args.text, args.alphabet)
-            except Unusable as reason:
-                dropped[str(reason)] += 1
-                examples.setdefault(str(reason), row.label)
+            except Unusable as unusable:
+                dropped[str(unusable)] += 1
+                examples.setdefault(str(unusable), row.label)
                 continue
             kept[split].append(row._replace(label=text))
     print(named(args.text))
@@ -187,7 +187,7 @@ def clean(
     return kept
 
 
-def write_recordings(args: argparse.Namespace, splits: Dict[str, Sequence[Recording]]) -> None:
+def write_recordings(args: argparse.Namespace, splits: Mapping[str, Sequence[Recording]]) -> None:
     """Recordings whose labels are transcripts: cleaned, copied to 16 kHz, written."""
     splits = clean(args, splits)
     check_split_speakers(args, splits)

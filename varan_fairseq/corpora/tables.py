@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from typing import Any, Dict
 
 from .labelled import Recording
 from .options import refuse
@@ -57,7 +58,9 @@ def from_table(path: str, given):
     columns = find_columns(path, list(rows[0][1]), given)
     folder = os.path.dirname(os.path.abspath(path))
     for number, row in rows:
-        value = {what: row.get(name) if name else None for what, name in columns.items()}
+        value: Dict[str, Any] = {
+            what: row.get(name) if name else None for what, name in columns.items()
+        }
         if not value["audio"] or value["text"] is None:
             refuse(f"{path}, line {number}: wanted an audio file and a text, got {row}")
         split = value["split"] or None

@@ -3,7 +3,7 @@
 import argparse
 import re
 import unicodedata
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 # Joiners of scripts that need them; other format characters are invisible rubbish.
 _JOINERS = "\u200c\u200d"
@@ -76,7 +76,7 @@ def add_text_options(options: argparse.ArgumentParser) -> None:
     )
 
 
-def apply(text: str, rules: Sequence[str], alphabet: str = None) -> str:
+def apply(text: str, rules: Sequence[str], alphabet: Optional[str] = None) -> str:
     """Words between single blanks, in Unicode's NFC. Raises `Unusable`."""
     text = unicodedata.normalize("NFC", text)
     for rule in rules:

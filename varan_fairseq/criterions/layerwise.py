@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -88,7 +88,7 @@ class LayerObjective:
         self.prior_options = dict(nc=cfg.prior_nc, p=cfg.prior_p)
         self.prior_df = degrees_of_freedom(cfg.prior_df)
         self.prior_kind = cfg.prior
-        self.kept = None  # where the model keeps the prior
+        self.kept: Any = None  # where the model keeps the prior
         self.watch = PosteriorWatch(cfg.max_update)
         check_objective(cfg.beta, cfg.divergence)
         layer_prior(cfg.prior, 1, df=self._df("full"), **self.prior_options)
@@ -111,7 +111,7 @@ class LayerObjective:
     def _df(self, finetune: str) -> float:
         return AUTO_DF[finetune] if self.prior_df is None else self.prior_df
 
-    def _set_prior(self, model: nn.Module) -> None:
+    def _set_prior(self, model: Any) -> None:
         df = self._df(model.finetune)
         probs = layer_prior(self.prior_kind, model.num_predictions, df=df, **self.prior_options)
         before = self.kept.probs.cpu()
@@ -208,10 +208,10 @@ def refuse_no_number(loss: float, task: Any, sample: Dict[str, Any], model: nn.M
         logger.warning("%s (half precision: said once)", text)
 
 
-_SAID = set()
+_SAID: Set[str] = set()
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: Any) -> Any:
     """The model inside data-parallel wrappers."""
     while hasattr(model, "module"):
         model = model.module
@@ -220,7 +220,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _name_utterance(task: Any, row: int, length: int) -> str:
     """The audio file(s) that may be utterance `row`, of so many samples, of the batch's split."""
-    names = {True: [], False: []}
+    names: Dict[bool, List[str]] = {True: [], False: []}
     for split, dataset in task.datasets.items():
         while hasattr(dataset, "dataset"):
             dataset = dataset.dataset

@@ -60,11 +60,11 @@ class VaranCtcCriterion(CtcCriterion):
             self.blank_idx,
             self.zero_infinity,
         ) / lengths.unsqueeze(1)
-        sums = self.objective(nll, log_q)
+        terms = list(self.objective(nll, log_q))
         feasible = ctc_feasible(target, lengths, target_lengths)
         if self.zero_infinity:
-            sums = [value.masked_fill(~feasible, 0) for value in sums]
-        objective, expected, divergence = (value.sum() for value in sums)
+            terms = [value.masked_fill(~feasible, 0) for value in terms]
+        objective, expected, divergence = (value.sum() for value in terms)
 
         logging_output = summarise(
             {
@@ -93,7 +93,8 @@ class VaranCtcCriterion(CtcCriterion):
         log_probs = log_probs.float().transpose(0, 1).cpu()
         lengths = net_output["lengths"].tolist()
         targets = sample["target_label"] if "target_label" in sample else sample["target"]
-        labels, counts = self.task.target_dictionary, Counter()
+        labels = self.task.target_dictionary
+        counts: Dict[str, int] = Counter()
         for emission, frames, target in zip(log_probs, lengths, targets.cpu()):
             emission = emission[:frames]
             spoken = target[(target != self.pad_idx) & (target != self.eos_idx)]

@@ -3,7 +3,7 @@ keeps the posterior from wrecking a run"), and of a prior that expects useful la
 are."""
 
 import logging
-from typing import Any, Optional
+from typing import Any, Optional, Set
 
 import torch
 from fairseq.distributed import utils as distributed_utils
@@ -29,12 +29,15 @@ class PosteriorWatch:
         self.warm_up = max_update // 10 if max_update > 0 else 1000
         self.middle = max_update // 2 if max_update > 0 else 5000
         self.reference: Optional[float] = None
-        self.warned = set()
+        self.warned: Set[str] = set()
         self._start_over()
 
     def _start_over(self) -> None:
-        self.utterances, self.divergence, self.nll = 0, 0.0, 0.0
-        self.low = self.high = self.gap = None
+        self.utterances, self.divergence = 0, 0.0
+        self.nll: Any = 0.0
+        self.low: Any = None
+        self.high: Any = None
+        self.gap: Any = None
 
     def step(self, model: Any) -> None:
         """Before each batch. model: with `training` and its encoder's `num_updates`."""

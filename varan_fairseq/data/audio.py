@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from typing import Any, Iterator, List, Optional, Union
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Union
 
 import numpy as np
 import soundfile
@@ -55,7 +55,7 @@ def describe(source: Audio) -> str:
 def files_below(folder: str) -> Iterator[str]:
     """Paths of files relative to a folder, sorted, through links too but never in circles.
     Raises OSError for a folder that cannot be read."""
-    above = {}  # of each folder, what it lies in
+    above: Dict[str, FrozenSet[str]] = {}  # of each folder, what it lies in
 
     def fail(error):
         raise error

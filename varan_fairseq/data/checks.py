@@ -185,7 +185,7 @@ def length_findings(
     # CTC needs a frame per label, and one more between two equal neighbours
     repeats = [sum(a == b for a, b in zip(each, each[1:])) for each in labels]
     longest = np.array([len(each) for each in labels]) + repeats
-    rows = np.flatnonzero(kept & (sizes >= needed) & (longest > frames.count(sizes)))
+    rows = np.flatnonzero(kept & (sizes >= needed) & (longest > frames.of_samples(sizes)))
     if len(rows):
         what = f"{len(rows)} files have more labels than frames"
         wanted = "CTC cannot learn them (criterion.zero_infinity=true)"
@@ -199,7 +199,7 @@ def mask_findings(
     fairseq's keys of masking. min_sample_size: see `length_findings`."""
     if not cfg.apply_mask or not cfg.mask_prob:
         return
-    counts = np.array(frames.count(split.manifest.samples))
+    counts = np.array(frames.of_samples(split.manifest.samples))
     counts[split.manifest.samples < (min_sample_size or 0)] = 0
     rows = np.flatnonzero(np.isin(counts, may_mask_all(counts, cfg)))
     if len(rows):
@@ -224,7 +224,7 @@ def speaker_findings(splits: Sequence[Split], severity: str = WARNING) -> Iterat
         path = next(split.files.manifest for split in splits if split.name == shared.second)
         wanted = "split by speaker, or set task.allow_shared_speakers=true"
         where = (severity, "speakers", None, speakers_path(path), None, str(shared))
-        yield Finding(*where, wanted if severity == ERROR else "", shared.count)
+        yield Finding(*where, wanted if severity == ERROR else "", shared.number)
 
 
 def _some(symbols: Sequence[str], most: int) -> str:

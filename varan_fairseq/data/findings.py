@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from .audio_files import Heard
-from .manifest import Manifest, sentence
+from .manifest import sentence
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,8 @@ class Split:
 
     name: str
     files: SplitFiles
-    manifest: Optional[Manifest] = None
-    lines: Optional[List[str]] = None
+    manifest: Any = None  # a Manifest, once it is read
+    lines: Any = None  # a list of str
     speakers: Optional[List[str]] = None
     heard: Optional[List[Optional[Heard]]] = None
     unreadable: Set[int] = field(default_factory=set)
@@ -98,7 +98,7 @@ class Split:
         wanted: str = "",
         *,
         file: Optional[str] = None,
-        rows: Sequence[int] = (),
+        rows: Any = (),
         names: Sequence[str] = (),
         first: bool = False,
     ) -> Finding:
@@ -123,7 +123,7 @@ class Split:
 
 
 class Frames(NamedTuple):
-    """Of an encoder. receptive_field: samples of its first frame. count: samples [N] -> frames."""
+    """Of an encoder. receptive_field: samples of its first frame. of_samples: samples [N] -> frames [N]."""
 
     receptive_field: int
-    count: Callable[[np.ndarray], np.ndarray]
+    of_samples: Callable[[np.ndarray], np.ndarray]

@@ -1,7 +1,17 @@
 """Label sets of classifiers, and label files: one label a line, in the manifest's order."""
 
 import os
-from typing import TYPE_CHECKING, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
@@ -79,16 +89,16 @@ class SharedSpeaker(NamedTuple):
     speaker: str
     first: str
     second: str
-    count: int
+    number: int
 
     def __str__(self) -> str:
         return (
-            f"speaker {self.speaker} is in {self.first} and in {self.second} ({self.count} shared "
+            f"speaker {self.speaker} is in {self.first} and in {self.second} ({self.number} shared "
             "speakers)"
         )
 
 
-def shared_speaker(speakers: Dict[str, Iterable[str]]) -> Optional[SharedSpeaker]:
+def shared_speaker(speakers: Mapping[str, Iterable[str]]) -> Optional[SharedSpeaker]:
     """speakers: of each split. None if no speaker is in two of them."""
     seen: Dict[str, str] = {}
     for split, names in speakers.items():

@@ -132,8 +132,9 @@ def write_split(
 def write_speakers(data: str, split: str, speakers: Sequence[Optional[str]]) -> None:
     """Writes `{split}.spk`, a speaker an utterance, if all are known; else there is none."""
     path = os.path.join(data, f"{split}.spk")
-    if all(speaker is not None for speaker in speakers):
-        write_lines(path, speakers)
+    known = [speaker for speaker in speakers if speaker is not None]
+    if len(known) == len(speakers):
+        write_lines(path, known)
     elif os.path.exists(path):
         os.remove(path)
 

@@ -23,11 +23,11 @@ def align(log_probs: np.ndarray, labels: Sequence[int], blank: int) -> List[Span
     count, frames = len(labels), len(log_probs)
     if not count:
         return []
-    labels = np.asarray(labels)
+    symbols = np.asarray(labels)
     states = np.full(2 * count + 1, blank)  # a blank before, between and after the labels
-    states[1::2] = labels
+    states[1::2] = symbols
     skips = np.zeros(len(states), dtype=bool)  # whether the blank before may be left out
-    skips[3::2] = labels[1:] != labels[:-1]
+    skips[3::2] = symbols[1:] != symbols[:-1]
 
     scores = np.full(len(states), -np.inf)
     scores[:2] = log_probs[0, states[:2]]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+from dataclasses import astuple
 from typing import Any, Callable, Dict
 
 from .. import __version__
@@ -43,14 +44,16 @@ def split_emissions(decoding: Decoding, split: Split) -> Emissions:
     folder = os.path.join(options.emissions or beside(decoding.path), name)
     seconds = manifest.samples.sum() / config.task.sample_rate
     if options.shard and not is_cached(folder, key):
-        folder, key = options.shard.folder(folder), {**key, "shard": options.shard}
+        folder, key = options.shard.folder(folder), {**key, "shard": astuple(options.shard)}
     elif options.shards > 1:
         parts = [shards.Shard(index, options.shards) for index in range(options.shards)]
         if not is_cached(folder, key) and not all(
-            is_cached(part.folder(folder), {**key, "shard": part}) for part in parts
+            is_cached(part.folder(folder), {**key, "shard": astuple(part)}) for part in parts
         ):
-            shards.run(shards.own_command(options.arguments()), options.shards)
-        return cached(folder, key, lambda to: shards.merge(folder, options.shards, to), seconds)
+            shards.run_shards(shards.own_command(options.arguments()), options.shards)
+        return cached(
+            folder, key, lambda to: shards.merge_shards(folder, options.shards, to), seconds
+        )
 
     def make(partial: str) -> Emissions:
         decoding.load()
@@ -63,7 +66,7 @@ def split_emissions(decoding: Decoding, split: Split) -> Emissions:
             partial,
             max_tokens=config.dataset.max_tokens,
             num_workers=config.dataset.num_workers,
-            shard=options.shard or (0, 1),
+            shard=astuple(options.shard) if options.shard else (0, 1),
         )
 
     return cached(folder, key, make, seconds)

@@ -58,7 +58,7 @@ class Emissions(Sequence[Emission]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Emission:
+    def __getitem__(self, index: int) -> Emission:  # type: ignore[override]
         first, frames = self.rows[index]
         log_probs = np.ascontiguousarray(self.log_probs[first : first + frames])
         return Emission(log_probs, self.log_q[index], int(self.layer[index]))
@@ -154,4 +154,5 @@ def read(folder: str) -> Emissions:
     shape, path = (frames, about["classes"]), os.path.join(folder, _LOG_PROBS)
     # an empty file, of a shard without a batch, cannot be mapped
     log_probs = np.memmap(path, np.float32, "r", shape=shape) if frames else np.zeros(shape)
-    return Emissions(log_probs, *arrays, about["seconds"], about["device"])
+    rows, log_q, layer = arrays
+    return Emissions(log_probs, rows, log_q, layer, about["seconds"], about["device"])

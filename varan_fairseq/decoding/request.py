@@ -68,8 +68,9 @@ class Decoding:
         self.options, self.config, self.path, self.base = options, config, path, base
         self.labels = state_labels(state)
         self.max_unknown = state["cfg"].model.get("max_unknown_labels", MAX_UNKNOWN)
-        self.state: Optional[Dict[str, Any]] = state
-        self.model = self.task = None
+        self.state: Any = state
+        self.model: Any = None
+        self.task: Any = None
         self.subsets = [name for name in str(config.dataset.gen_subset).split(",") if name]
         self.grid: List[Dict[str, float]] = []
         self.reading = reading_overrides(options.combine, options.layer, CTC_RULES)
@@ -98,7 +99,8 @@ def build(options: Options) -> Decoding:
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} {getattr(options, name)}: wanted 1 or more")
     reading = reading_overrides(options.combine, options.layer, CTC_RULES)
-    overrides, grid = list(options.overrides), []
+    overrides = list(options.overrides)
+    grid: List[Dict[str, float]] = []
     if options.sweep:
         overrides, grid = sweep.weight_grid(overrides)
     else:
@@ -141,7 +143,7 @@ def _literal(given) -> Dict[str, Any]:
     """The option common_eval.model_overrides. Raises ValueError if it is no dictionary."""
     text = given.get("common_eval", {}).get("model_overrides", "{}")
     try:
-        overrides = (
+        overrides: Any = (
             ast.literal_eval(text) if isinstance(text, str) else OmegaConf.to_container(text)
         )
     except (SyntaxError, ValueError):

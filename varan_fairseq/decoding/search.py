@@ -15,8 +15,10 @@ from ..runtime import fairseq_compat
 from .words import check_post_process
 
 # What of decoding.* a language-model decoder depends on.
-LM_OPTIONS = ("lmpath", "lexicon", "lmweight", "wordscore", "silweight", "unkweight", "unitlm")
-LM_OPTIONS += ("beam", "beamthreshold", "beamsizetoken")
+LM_OPTIONS = (
+    *("lmpath", "lexicon", "lmweight", "wordscore", "silweight", "unkweight", "unitlm"),
+    *("beam", "beamthreshold", "beamsizetoken"),
+)
 # The options of them that cost nothing to change, and their names in flashlight.
 WEIGHTS = {
     "lmweight": "lm_weight",

@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, List, NamedTuple, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, List, Sequence
 
 if TYPE_CHECKING:
     from .emissions import Emissions
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """index: 0 .. count - 1."""
 
     index: int
@@ -34,7 +36,7 @@ def shard(text: str) -> Shard:
     return Shard(int(found[1]) - 1, int(found[2]))
 
 
-def run(command: Sequence[str], count: int) -> None:
+def run_shards(command: Sequence[str], count: int) -> None:
     """Runs `command --shard I/COUNT` for every shard at the same time, each on a GPU if there are
     some, else with its share of the cores. Raises OSError if one fails."""
     import torch
@@ -71,7 +73,7 @@ def _gpus() -> List[str]:
     return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
 
 
-def merge(whole: str, count: int, folder: str) -> "Emissions":
+def merge_shards(whole: str, count: int, folder: str) -> "Emissions":
     """Writes into `folder` what the shards of `whole` computed, and removes them. Raises
     ValueError if one is missing or an utterance is in none."""
     import numpy as np
@@ -99,8 +101,8 @@ def merge(whole: str, count: int, folder: str) -> "Emissions":
     frames = (part.log_probs for part in found)
     classes = found[0].log_probs.shape[1]
     merged = save(folder, frames, classes, rows, log_q, layer, seconds, device)
-    for part in parts:
-        shutil.rmtree(part)
+    for path in parts:
+        shutil.rmtree(path)
     return merged
 
 

@@ -1,6 +1,6 @@
 """Words of labels: which labels make which word, by fairseq's names of spellings."""
 
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Sequence
 
 import numpy as np
 from fairseq.data import Dictionary
@@ -79,9 +79,8 @@ def timed_words(
     """
     groups = words_of(units, labels, spelling)
     spans = align(log_probs, units, blank)
-    texts: Optional[List[str]] = text.split()
-    if len(texts) != len(groups):
-        texts = None
+    own = text.split()
+    texts = own if len(own) == len(groups) else None
     words = []
     for index, group in enumerate(groups):
         said = _text([units[i] for i in group], labels, spelling) if texts is None else texts[index]

@@ -76,11 +76,11 @@ def _adapter(folder: str) -> Lines:
 
 
 def _encoder(encoder: Encoder, config: Any) -> Lines:
-    kind = encoder.kind
+    spec = encoder.spec
     parameters = sum(value.numel() for value in encoder.parameters())
-    yield "kind", f"{kind.title} ({config.model._name})"
+    yield "kind", f"{spec.title} ({config.model._name})"
     yield "layers", f"{encoder.num_layers}, width {encoder.dim}"
-    order = "pre-norm" if kind.final_norm(encoder.w2v_model) is not None else "post-norm"
+    order = "pre-norm" if spec.final_norm(encoder.w2v_model) is not None else "post-norm"
     auto = "with" if encoder.raw_states else "without"
     yield "normalisation", f"{order}; model.layer_norm=auto reads layers {auto} a LayerNorm each"
     rate = config.task.get("sample_rate", 16000)
@@ -104,9 +104,9 @@ def _reading(model: Any, criterion: Any, prior: Sequence[float]) -> Lines:
     yield "what trained", mode
     if model["aggregation"] == "varan":
         yield "posterior", model.get("posterior", "input")  # files from before it had a name
-        options = ("prior", "prior_df", "prior_nc", "prior_p", "beta")
-        said = [f"{key} {criterion[key]}" for key in options if key in (criterion or {})]
-        yield "objective", ", ".join(said) or "another criterion's"
+        keys = ("prior", "prior_df", "prior_nc", "prior_p", "beta")
+        known = [f"{key} {criterion[key]}" for key in keys if key in (criterion or {})]
+        yield "objective", ", ".join(known) or "another criterion's"
         yield "prior", " ".join(f"{value:.3f}" for value in prior)
 
 

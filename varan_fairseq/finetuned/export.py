@@ -87,7 +87,7 @@ def adapter(checkpoint: str, folder: str, half: bool = False) -> List[str]:
 
 def _card(state: Dict[str, Any], cfg: Any, labels: Any) -> Dict[str, Any]:
     source = cfg.model.w2v_args.source
-    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     return {
         "varan_fairseq": __version__,
         "base": {

@@ -29,7 +29,7 @@ def prune(state: Dict[str, Any], model: LayerwiseModel, layers: int) -> Dict[str
     if bool(norms) != encoder.raw_states:
         raise ValueError(
             f"it was trained with model.layer_norm={cfg.layer_norm}: with a LayerNorm where "
-            f"{encoder.kind.title} has its own, or without where it has none, no layer can become "
+            f"{encoder.spec.title} has its own, or without where it has none, no layer can become "
             "the last (auto can)"
         )
     inner = cfg.w2v_args.model
@@ -39,11 +39,11 @@ def prune(state: Dict[str, Any], model: LayerwiseModel, layers: int) -> Dict[str
     if cfg.decode_layer > layers > 0:
         raise ValueError(f"it predicts from layer {cfg.decode_layer} (model.decode_layer)")
     with open_dict(state["cfg"]):
-        cut_config(inner, encoder.kind, layers)
+        cut_config(inner, encoder.spec, layers)
         cfg.keep_layers = layers
         if "source" in cfg.w2v_args:
             cfg.w2v_args.source.pruned_from = before
-    weights = cut_weights(state["model"], inner, encoder.kind, _ENCODER)
+    weights = cut_weights(state["model"], inner, encoder.spec, _ENCODER)
     # The optimizer's state is about all layers.
     return {**state, "model": _cut_reading(weights, model, layers), "last_optimizer_state": None}
 
@@ -54,7 +54,7 @@ def _cut_reading(
     """Heads, LayerNorms, posterior and prior."""
     encoder = model.w2v_encoder
     heads, norms = "aggregation.heads.heads.", "aggregation.norms.norms."
-    final = encoder.kind.final_norm(encoder.w2v_model)
+    final = encoder.spec.final_norm(encoder.w2v_model)
     parts = encoder.w2v_model.named_modules()
     last = next((name for name, module in parts if module is final), None)
     result = {}

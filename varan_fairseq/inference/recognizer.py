@@ -29,8 +29,20 @@ class _Job(NamedTuple):
     """A window of a source, by its number; or an error, which ends it."""
 
     source: int
-    window: Optional[windows.Window]
+    window: Any  # a windows.Window, or None
     error: Optional[ValueError] = None
+
+
+class _Counted:
+    """Blocks of audio, and how many samples they had so far."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]):
+        self.blocks, self.samples = blocks, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self.blocks:
+            self.samples += len(block)
+            yield block
 
 
 class Recognizer(FinetunedModel):
@@ -90,7 +102,7 @@ class Recognizer(FinetunedModel):
     ) -> Union[Transcript, List[Transcript]]:
         """As `transcribe`, with words, their times and confidence, and the layers used."""
         several = isinstance(audio, (list, tuple))
-        sources = list(audio) if several else [audio]
+        sources: List[Any] = list(audio) if isinstance(audio, (list, tuple)) else [audio]
         found = []
         utterances: List[Utterance] = []
         for piece in self.stream(sources, sample_rate, batch_size):
@@ -132,13 +144,12 @@ class Recognizer(FinetunedModel):
     def _jobs(self, sources: Sequence[Audio], sample_rate: Optional[int]) -> Iterator[_Job]:
         for number, source in enumerate(sources):
             try:
-                window, lengths = None, []
-                blocks = stream_audio(source, self.sample_rate, sample_rate)
-                blocks = (lengths.append(len(block)) or block for block in blocks)
+                window = None
+                blocks = _Counted(stream_audio(source, self.sample_rate, sample_rate))
                 for window in windows.windows(blocks, self.grid):
                     yield _Job(number, window)
                 if window is None:
-                    raise self.too_short(source, sum(lengths))
+                    raise self.too_short(source, blocks.samples)
             except ValueError as error:
                 yield _Job(number, None, error)
 

@@ -6,7 +6,7 @@ and log_q = 0, so the same objective and the same combination serve them all, an
 aggregation differs.
 """
 
-from typing import List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +57,12 @@ def build_aggregation(
     if posterior not in POSTERIORS:
         raise ValueError(f"unknown posterior {posterior!r}: choose one of {', '.join(POSTERIORS)}")
 
-    def heads(layers: int = 1, width: int = dim, **shared) -> ProbingHeads:
-        maps = {"head_dim": head_dim, "activation": head_activation, "dropout": dropout}
+    def heads(layers: int = 1, width: int = dim, **shared: Any) -> ProbingHeads:
+        maps: Dict[str, Any] = {
+            "head_dim": head_dim,
+            "activation": head_activation,
+            "dropout": dropout,
+        }
         return ProbingHeads(width, num_classes, layers, **maps, **shared)
 
     def network() -> LayerPosterior:

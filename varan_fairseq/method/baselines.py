@@ -1,7 +1,7 @@
 """Ways of reading the layers that end in a single head: what VARAN is compared with
 (docs/method.md, "The baselines")."""
 
-from typing import List, Optional
+from typing import Any, List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +121,7 @@ class HierarchicalConvolution(nn.Module):
         return single_output(self.heads(read, 0))
 
 
-def _over_depth(states: List[Tensor], convolution: nn.Conv1d) -> List[Tensor]:
+def _over_depth(states: List[Tensor], convolution: Any) -> List[Tensor]:
     """ReLU of a convolution over depth of L states [T, B, D], which are not stacked for it."""
     convolved = []
     for start in range(-2, len(states) - 2, 3):

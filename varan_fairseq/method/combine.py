@@ -1,7 +1,7 @@
 """One prediction from the predictions of all layers (docs/method.md, "One prediction from L
 heads")."""
 
-from typing import Iterable
+from typing import Any, Iterable
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ def combine(log_probs: Iterable[Tensor], log_q: Tensor, rule: str) -> Tensor:
     check_rule(rule)
     if rule == "best_layer":
         return pick_layer(log_probs, log_q.argmax(1))
-    total = None
+    total: Any = None
     for each, log_weight in zip(log_probs, log_q.t().unsqueeze(-1)):
         log_weight = log_weight.to(each)  # [B, 1]
         if rule == "mixture":
@@ -35,7 +35,7 @@ def combine(log_probs: Iterable[Tensor], log_q: Tensor, rule: str) -> Tensor:
 
 def pick_layer(values: Iterable[Tensor], layer: Tensor) -> Tensor:
     """Of L tensors [..., B, C], for each utterance the one with its index in `layer` [B]."""
-    picked = None
+    picked: Any = None
     for index, value in enumerate(values):
         here = (layer == index).unsqueeze(-1)
         picked = value if picked is None else torch.where(here, value, picked)

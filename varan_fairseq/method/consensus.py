@@ -9,7 +9,7 @@ with the exact CTC likelihood of every layer is minus the first term of the obje
 candidates are what the layers read by themselves, their best paths.
 """
 
-from typing import Sequence, Union
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor
@@ -21,9 +21,7 @@ from .kernels.forward_recursion import bytes_a_row, weighted_log_likelihood
 
 
 @torch.no_grad()
-def consensus_layer(
-    log_probs: Union[Tensor, Sequence[Tensor]], log_q: Tensor, lengths: Tensor, blank: int
-) -> Tensor:
+def consensus_layer(log_probs: Any, log_q: Tensor, lengths: Tensor, blank: int) -> Tensor:
     """The layer, of each utterance, whose best path has the largest S.
 
     log_probs: [L, T, B, V] or L tensors [T, B, V], normalised over V, in at least float32;

@@ -1,7 +1,7 @@
 """Probing heads: every layer's own p(y | x, l), and what comes of reading all layers."""
 
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class LayerNorms(nn.Module):
 
     def __getitem__(self, layer: int) -> Optional[nn.LayerNorm]:
         """That of the layer with this 0-based index, if it has one."""
-        return self.norms[layer] if layer < len(self.norms) else None
+        return cast(nn.LayerNorm, self.norms[layer]) if layer < len(self.norms) else None
 
     def forward(self, state: Tensor, layer: int) -> Tensor:
         """[..., D] of the layer with this 0-based index -> the same shape."""

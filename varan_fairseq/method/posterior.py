@@ -58,6 +58,9 @@ class LayerPosterior(ExactBuffers):
     without them; 1 and False are the method's release.
     """
 
+    lr_multiplier: Tensor
+    centred: Tensor
+
     def __init__(
         self,
         dim: int,

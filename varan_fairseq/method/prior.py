@@ -73,6 +73,8 @@ class LayerPrior(ExactBuffers):
     """Holds p(l) as a float32 buffer `probs` [L], saved with the module. Uniform until `set`
     is called."""
 
+    probs: Tensor
+
     def __init__(self, num_layers: int):
         super().__init__()
         self.register_buffer("probs", layer_prior("uniform", num_layers))

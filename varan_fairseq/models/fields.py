@@ -31,7 +31,7 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def check_choices(cfg: Any, options: type) -> None:
+def check_choices(cfg: Any, options: Any) -> None:
     """Raises ValueError for a value that is none of an option's choices. options: a dataclass."""
     for name, declared in options.__dataclass_fields__.items():
         choices = declared.metadata.get("choices")

@@ -5,7 +5,7 @@ import logging
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Iterable, List, Optional, Set
+from typing import Any, Dict, Iterable, List, Optional, Set
 
 from fairseq.dataclass import FairseqDataclass
 from torch import nn
@@ -15,7 +15,7 @@ from ..lora import KEYS as LORA_KEYS
 from ..lora import apply_lora, check_options, lora_parameters, match_linears, set_trainable
 from ..method.choices import check_choice
 from ..upstream import Encoder
-from ..upstream.specs import Kind
+from ..upstream.specs import EncoderSpec
 from .fields import option
 
 logger = logging.getLogger(__name__)
@@ -88,14 +88,14 @@ def adapt_encoder(encoder: Encoder, cfg: Any) -> None:
     never trains. Raises ValueError.
     """
     mode = finetune_mode(cfg)
-    model, kind = encoder.w2v_model, encoder.kind
+    model, spec = encoder.w2v_model, encoder.spec
     if mode == "probe":
         encoder.freeze()
         return
     if mode == "lora":
         apply_lora(
             model,
-            _targets(model, kind, cfg),
+            _targets(model, spec, cfg),
             rank=cfg.lora_rank,
             alpha=cfg.lora_alpha,
             dropout=cfg.lora_dropout,
@@ -103,7 +103,7 @@ def adapt_encoder(encoder: Encoder, cfg: Any) -> None:
         )
     # some encoders have constants among their parameters, as data2vec 2.0 its ALiBi scale
     names = {name for name, value in model.named_parameters() if value.requires_grad}
-    features = {name for name in names if name.startswith(kind.features)}
+    features = {name for name in names if name.startswith(spec.features)}
     trained = names - features
     if mode == "lora":
         trained &= set(lora_parameters(model)) | _extra_names(model, cfg)
@@ -115,9 +115,9 @@ def adapt_encoder(encoder: Encoder, cfg: Any) -> None:
     set_trainable(model, trained)
 
 
-def _targets(model: nn.Module, kind: Kind, cfg: Any) -> List[str]:
+def _targets(model: nn.Module, spec: EncoderSpec, cfg: Any) -> List[str]:
     """Names of the layers to adapt."""
-    groups = {**kind.linears, "all": sum(kind.linears.values(), ())}
+    groups = {**spec.linears, "all": sum(spec.linears.values(), ())}
     patterns = groups.get(cfg.lora_targets) or cfg.lora_targets.replace(" ", "").split(",")
     try:
         names = match_linears(model, patterns)
@@ -126,7 +126,7 @@ def _targets(model: nn.Module, kind: Kind, cfg: Any) -> List[str]:
             f"model.lora_targets={cfg.lora_targets}: {error} (or say {', '.join(groups)})"
         ) from None
     if cfg.lora_dropout:
-        clash = [name for name in names if _any_match(name, kind.weight_readers)]
+        clash = [name for name in names if _any_match(name, spec.weight_readers)]
         if clash:
             raise ValueError(
                 f"model.lora_dropout={cfg.lora_dropout} is not possible with model.lora_targets="
@@ -161,12 +161,13 @@ def _extra_names(model: nn.Module, cfg: Any) -> Set[str]:
     return names
 
 
-def log_parameters(model: nn.Module) -> None:
+def log_parameters(model: Any) -> None:
     """Logs how many parameters train, in all and by group. model: has `w2v_encoder` and
     `aggregation`."""
-    trained, total = Counter(), Counter()
+    trained: Dict[str, int] = Counter()
+    total: Dict[str, int] = Counter()
     for name, parameter in model.named_parameters():
-        group = parameter_group(name, model.w2v_encoder.kind.features)
+        group = parameter_group(name, model.w2v_encoder.spec.features)
         total[group] += parameter.numel()
         trained[group] += parameter.numel() * parameter.requires_grad
     everything, training = sum(total.values()), sum(trained.values())
@@ -185,7 +186,7 @@ def group_of(name: str) -> str:
     return "factors" if parts[-1] in LORA_KEYS else "encoder"
 
 
-def set_groups(model: nn.Module) -> None:
+def set_groups(model: Any) -> None:
     """Tells `composite` the group of every parameter."""
     for name, parameter in model.named_parameters():
         parameter.param_group = group_of(name)

@@ -30,7 +30,7 @@ class LayerwiseModel(BaseFairseqModel):
     of a head. pooled: one prediction an utterance instead of one a frame.
     """
 
-    rules = RULES  # what `cfg.combine` may be
+    rules: Sequence[str] = RULES  # what `cfg.combine` may be
 
     def __init__(self, cfg: Any, encoder: Encoder, num_classes: int, pooled: bool):
         super().__init__()
@@ -38,7 +38,7 @@ class LayerwiseModel(BaseFairseqModel):
         self.finetune = finetune_mode(cfg)
         self.warned = False
         self.w2v_encoder = encoder
-        self.aggregation = build_aggregation(
+        self.aggregation: Any = build_aggregation(
             cfg.aggregation,
             num_layers=encoder.num_layers,
             dim=encoder.dim,

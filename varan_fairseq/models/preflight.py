@@ -94,7 +94,7 @@ def check_lengths(
     frames = encoder_frames(encoder)
     for split in splits:
         enforce(length_findings(split, frames, least))
-    if splits and encoder.kind.masks_spans:
+    if splits and encoder.spec.masks_spans:
         enforce(mask_findings(splits[0], frames, cfg, least))
 
 

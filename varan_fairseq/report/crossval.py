@@ -59,8 +59,8 @@ def max_update(config_dir: str, config_name: str, overrides: Sequence[str]) -> i
     path = os.path.join(config_dir, f"{config_name}.yaml")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no recipe {path} (--config-dir, --config-name)")
-    config = OmegaConf.load(path)
-    given = OmegaConf.from_dotlist([override.lstrip("+") for override in overrides])
+    config: Any = OmegaConf.load(path)
+    given: Any = OmegaConf.from_dotlist([override.lstrip("+") for override in overrides])
     for source in (given, config):
         value = source.get("optimization", {}).get("max_update")
         if value is not None:

@@ -91,7 +91,7 @@ class _Meter:
     def __init__(self, count: Callable[[], float], layers: int):
         self.count, self.layers = count, layers
         self.used = np.zeros(layers + 1)  # the last: of the whole forward pass
-        self.start = self.block = 0
+        self.start, self.block = 0.0, 0
 
     def begin(self, *_: Any) -> None:
         self.start, self.block = self.count(), 0
@@ -114,7 +114,7 @@ class _Meter:
 def _measured(model: Any, count: Callable[[], float]) -> Iterator[_Meter]:
     encoder = model.w2v_encoder
     meter = _Meter(count, encoder.num_layers)
-    blocks = encoder.kind.blocks(encoder.w2v_model)
+    blocks = encoder.spec.blocks(encoder.w2v_model)
     hooks = [block.register_forward_hook(meter.block_ends) for block in blocks]
     hooks.append(model.register_forward_pre_hook(meter.begin))
     try:

@@ -23,7 +23,7 @@ def read_log(path: str) -> List[Tuple[str, Series]]:
     """Panels with curves of a log file; a resumed run goes on, another run that begins anew in the
     same file begins anew. Raises ValueError if there are none, OSError if it cannot be read."""
     found: Dict[str, Series] = {"train_inner": {}, "valid": {}}
-    last = -1
+    last = -1.0
     with open(path, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             read = _numbers(line)

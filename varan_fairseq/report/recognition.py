@@ -1,12 +1,12 @@
 """A recognizer on a split: one pass over it, each layer and all together read in it."""
 
-from typing import Any, List, Optional
+from typing import Any, List
 
 import numpy as np
 
 from ..decoding.emissions import batch_emissions
 from ..decoding.results import Scored, rates, score
-from ..decoding.search import Hypothesis, Search, best_paths, options
+from ..decoding.search import Search, best_paths, options
 from ..finetuned.labelled import Transcribed
 from ..finetuned.outputs import shown_outputs
 from ..models.varan_ctc import VaranCtc
@@ -25,8 +25,8 @@ def recognize(
     manifest, references, spelling = split
     count = len(manifest.entries)
     search = Search(options(), task.target_dictionary, spelling)
-    best: List[Optional[Hypothesis]] = [None] * count
-    each: List[List[Optional[Hypothesis]]] = [[None] * count for _ in range(model.num_predictions)]
+    best: List[Any] = [None] * count
+    each: List[List[Any]] = [[None] * count for _ in range(model.num_predictions)]
     posterior = np.zeros((count, model.num_predictions), np.float32)
     layers = np.zeros(count, np.int64)
     for rows, net_output in shown_outputs(model, task, subset, max_tokens):

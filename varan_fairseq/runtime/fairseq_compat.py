@@ -75,7 +75,8 @@ def import_example(name: str):
     any `./examples` would shadow it).
     """
     package = types.ModuleType("examples")
-    package.__path__ = [root for root in _example_roots() if find_example(name).startswith(root)]
+    path = find_example(name) or ""
+    package.__path__ = [root for root in _example_roots() if path.startswith(root)]
     shadowed = sys.modules.get("examples")
     sys.modules["examples"] = package
     try:

@@ -14,11 +14,11 @@ import secrets
 import shutil
 import time
 import unicodedata
-from typing import Any, Iterable, Iterator, List, Optional, Sequence
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Set
 
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.(tmp|partial)")
 _STALE = 60  # seconds: a writer takes its lock at once, but not in the same instant
-_CLEANED = set()
+_CLEANED: Set[str] = set()
 
 
 @contextlib.contextmanager

@@ -4,11 +4,12 @@ torch can be told which (2.4)."""
 import argparse
 import codecs
 import collections
+import functools
 import os
 import pickle
 import re
 import types
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import numpy
 import omegaconf
@@ -26,9 +27,9 @@ def allow_checkpoint_classes() -> None:
     carry the label dictionary, numpy's numbers, and old ones an argparse namespace or
     omegaconf's objects."""
     if hasattr(torch.serialization, "add_safe_globals"):
-        objects = [omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode]
+        objects: List[Any] = [omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.AnyNode]
         objects += [omegaconf.base.ContainerMetadata, omegaconf.base.Metadata]
-        builtin = [Any, dict, list, int, collections.defaultdict]
+        builtin: List[Any] = [Any, dict, list, int, collections.defaultdict]
         torch.serialization.add_safe_globals([Dictionary, argparse.Namespace, *objects, *builtin])
         torch.serialization.add_safe_globals(_numpy_numbers())
 
@@ -36,14 +37,18 @@ def allow_checkpoint_classes() -> None:
 def _numpy_numbers() -> list:
     """What a pickled numpy number is made of, common in a training's `extra_state`."""
     kinds = [bool, *"bhilqBHILQefd"]
-    classes = {type(numpy.dtype(kind)) for kind in kinds} - {numpy.dtype}
+    classes: Set[Any] = {type(numpy.dtype(kind)) for kind in kinds} - {numpy.dtype}
     classes.add(codecs.encode)  # of the bytes of a number
     if _version(numpy) < (2, 0):
-        return [numpy.core.multiarray.scalar, numpy.dtype, *classes]
-    scalar = numpy._core.multiarray.scalar
+        return [_attribute(numpy, "core.multiarray.scalar"), numpy.dtype, *classes]
+    scalar = _attribute(numpy, "_core.multiarray.scalar")
     if _version(torch) >= (2, 6):  # a file that numpy 1 wrote has its older name
         classes.add((scalar, "numpy.core.multiarray.scalar"))
     return [scalar, numpy.dtype, *classes]
+
+
+def _attribute(package: Any, path: str) -> Any:
+    return functools.reduce(getattr, path.split("."), package)
 
 
 def _version(package: types.ModuleType) -> Tuple[int, ...]:
@@ -77,7 +82,7 @@ def state_labels(state: Dict[str, Any]) -> Optional[Dictionary]:
 
 def _load(path: str) -> Any:
     allow_checkpoint_classes()
-    options = {"map_location": "cpu"}
+    options: Dict[str, Any] = {"map_location": "cpu"}
     if hasattr(torch.serialization, "add_safe_globals") and not os.environ.get(_TRUST):
         options["weights_only"] = True
     try:

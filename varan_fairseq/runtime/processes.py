@@ -33,7 +33,8 @@ def in_processes(
             writer.close()
         left = list(readers)
         while left:
-            for reader in multiprocessing.connection.wait(left):
+            ready: List[Any] = list(multiprocessing.connection.wait(left))
+            for reader in ready:
                 try:
                     index, result, error = reader.recv()
                 except EOFError:
@@ -56,7 +57,7 @@ def _work(function, items, indices, writer, readers, parent) -> None:
         if os.getppid() != parent:
             return
         try:
-            message = index, function(items[index]), None
+            message: Any = index, function(items[index]), None
         except KeyboardInterrupt:
             return
         except Exception as error:
@@ -81,7 +82,8 @@ def on_first_rank(work: Callable[[], Result]) -> Result:
 
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return work()
-    result = error = None
+    result: Any = None
+    error: Any = None
     if dist.get_rank() == 0:
         try:
             result = work()

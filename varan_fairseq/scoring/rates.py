@@ -1,6 +1,6 @@
 """Rates of errors, and how sure they are."""
 
-from typing import Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def rate(errors: int, length: int) -> float:
 
 
 def interval(
-    errors: Sequence[int], lengths: Sequence[int], groups: Optional[Sequence[str]] = None
+    errors: Any, lengths: Any, groups: Optional[Sequence[str]] = None
 ) -> Tuple[float, float]:
     """95% interval of a rate in percent, by bootstrap (percentiles of 1,000 resamples from one
     seed) over utterances, or over groups of them, such as their speakers.

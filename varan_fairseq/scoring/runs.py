@@ -5,7 +5,7 @@ apart, the utterances for both ways alike, since they heard the same ones.
 """
 
 import functools
-from typing import NamedTuple, Sequence, Tuple
+from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
     high: float
 
 
-def mean_rate(errors: Sequence[Sequence[int]], lengths: Sequence[int]) -> Estimate:
+def mean_rate(errors: Any, lengths: Any) -> Estimate:
     """errors: [S, N], of S runs in N utterances. lengths: [N]. The mean of the runs' rates. Raises
     ValueError for shapes that do not fit, or if there is nothing to have a rate of."""
     errors, lengths = _checked(errors, lengths)
@@ -28,9 +28,7 @@ def mean_rate(errors: Sequence[Sequence[int]], lengths: Sequence[int]) -> Estima
     return _estimate(100 * errors.sum(1).mean() / lengths.sum(), _rates(errors, draws, 1))
 
 
-def difference(
-    ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]], lengths: Sequence[int]
-) -> Estimate:
+def difference(ours: Any, theirs: Any, lengths: Any) -> Estimate:
     """Mean rate of theirs minus that of ours, in points: above 0 where ours makes fewer errors.
     ours: [S, N], theirs: [S', N], in the same utterances of `lengths` [N]. Raises as
     `mean_rate`."""
@@ -41,7 +39,7 @@ def difference(
     return _estimate(value, _rates(theirs, draws, 2) - _rates(ours, draws, 1))
 
 
-def _checked(errors, lengths):
+def _checked(errors: Any, lengths: Any) -> Tuple[Any, Any]:
     errors, lengths = np.asarray(errors, np.float64), np.asarray(lengths, np.float64)
     if errors.ndim != 2 or not len(errors) or errors.shape[1:] != lengths.shape:
         raise ValueError(

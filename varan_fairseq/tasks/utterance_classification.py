@@ -103,7 +103,7 @@ class UtteranceClassificationTask(AudioPretrainingTask):
             numbers = zip(self.target_dictionary.symbols, counts)
             shown = ", ".join(f"{symbol} {n:.0f}" for symbol, n in numbers)
             logger.info("%s: %d utterances (%s)", name, counts.sum(), shown)
-        counts = self.train_counts()
+        counts = self._counts(self.checked[train])
         empty = [name for name, count in zip(self.target_dictionary.symbols, counts) if not count]
         if empty:
             logger.warning(
@@ -126,7 +126,7 @@ class UtteranceClassificationTask(AudioPretrainingTask):
 
     def _counts(self, checked: CheckedSplit) -> Tensor:
         lost = checked.split.unreadable
-        labels = [label for row, label in enumerate(checked.labels) if row not in lost]
+        labels = [label for row, label in enumerate(checked.labels or []) if row not in lost]
         return torch.bincount(torch.tensor(labels), minlength=len(self.target_dictionary)).float()
 
     def _check(self, name: str, labelled: bool = True) -> CheckedSplit:

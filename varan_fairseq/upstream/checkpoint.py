@@ -17,7 +17,7 @@ from ..runtime.pickles import as_fairseq_state, peek, reason
 from ..runtime.processes import on_first_rank
 from . import wavlm
 from .depth import cut_config, cut_weights, num_blocks
-from .specs import KINDS, Kind, kind_of
+from .specs import SPECS, EncoderSpec, spec_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Pretrained(NamedTuple):
 
     weights: Dict[str, Tensor]
     config: Any
-    kind: Kind
+    spec: EncoderSpec
     finetuned: Optional[str]
     dropped: Dict[str, int]
 
@@ -97,7 +97,8 @@ def read_checkpoint(path: str) -> Pretrained:
     """
     try:
         state = peek(path)
-        finetuned, dropped = None, {}
+        finetuned: Optional[str] = None
+        dropped: Dict[str, int] = {}
         if wavlm.is_released_format(state):
             weights, config = wavlm.read_released(state)
         elif isinstance(getattr(state.get("args"), "w2v_args", None), Namespace):
@@ -123,10 +124,10 @@ def read_checkpoint(path: str) -> Pretrained:
     except Exception as error:
         raise ValueError(f"{path} is no checkpoint that can be read: {reason(error)}") from error
     try:
-        kind = kind_of(config.model)
+        spec = spec_of(config.model)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from None
-    return Pretrained(weights, config, kind, finetuned, dropped)
+    return Pretrained(weights, config, spec, finetuned, dropped)
 
 
 def _encoder_of(
@@ -134,7 +135,8 @@ def _encoder_of(
 ) -> Tuple[Dict[str, Tensor], Any, Dict[str, int]]:
     """Of a fine-tuned model: weights of the encoder, its configuration, and numbers of other
     weights by part."""
-    kept, dropped = {}, Counter()
+    kept: Dict[str, Tensor] = {}
+    dropped: Dict[str, int] = Counter()
     for name, tensor in weights.items():
         outside, found, inside = name.partition("w2v_model.")
         if found:
@@ -157,7 +159,7 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
     if not path:
         raise ValueError(
             "model.w2v_path is not set: give the file of a pre-trained checkpoint "
-            f"({', '.join(kind.title for kind in KINDS.values())})"
+            f"({', '.join(spec.title for spec in SPECS.values())})"
         )
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -191,7 +193,7 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
         for key in ("require_same_masks", "mask_dropout", "checkpoint_activations"):
             if key in overrides:
                 config.model[key] = overrides[key]
-    logger.info("encoder: %s (%s) from %s", read.kind.title, config.model._name, path)
+    logger.info("encoder: %s (%s) from %s", read.spec.title, config.model._name, path)
     if read.finetuned is not None:
         logger.info(
             "fine-tuned with model %s: its encoder is kept, its other weights are not: %s",
@@ -201,12 +203,12 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
     weights = read.weights
     layers = getattr(cfg, "keep_layers", 0)
     if layers:
-        before = num_blocks(config.model, read.kind)
+        before = num_blocks(config.model, read.spec)
         try:
-            cut_config(config.model, read.kind, layers)
+            cut_config(config.model, read.spec, layers)
         except ValueError as error:
             raise ValueError(f"model.keep_layers={layers}: {error} (0 for all)") from None
-        weights = cut_weights(weights, config.model, read.kind)
+        weights = cut_weights(weights, config.model, read.spec)
         logger.info("keeping the lowest %d of %d blocks", layers, before)
     return weights, config
 

@@ -4,33 +4,33 @@ from typing import Any, Dict
 
 from torch import Tensor
 
-from .specs import Kind
+from .specs import EncoderSpec
 
 
-def num_blocks(cfg: Any, kind: Kind) -> int:
+def num_blocks(cfg: Any, spec: EncoderSpec) -> int:
     """cfg: of the pre-trained model."""
-    return kind.lower(cfg) + cfg[kind.depth]
+    return spec.lower(cfg) + cfg[spec.depth]
 
 
-def cut_config(cfg: Any, kind: Kind, layers: int) -> None:
+def cut_config(cfg: Any, spec: EncoderSpec, layers: int) -> None:
     """Keeps the lowest `layers` blocks, in place. Raises ValueError, with the range that is
     possible, for another number."""
-    lowest, highest = kind.lower(cfg) + 1, num_blocks(cfg, kind)
+    lowest, highest = spec.lower(cfg) + 1, num_blocks(cfg, spec)
     if not lowest <= layers <= highest:
         raise ValueError(f"the encoder has {highest} blocks: wanted {lowest} .. {highest}")
-    cfg[kind.depth] = layers - kind.lower(cfg)
+    cfg[spec.depth] = layers - spec.lower(cfg)
 
 
 def cut_weights(
-    weights: Dict[str, Tensor], cfg: Any, kind: Kind, prefix: str = ""
+    weights: Dict[str, Tensor], cfg: Any, spec: EncoderSpec, prefix: str = ""
 ) -> Dict[str, Tensor]:
     """Those that an encoder of this configuration has blocks for. prefix: of the encoder's
     names."""
-    upper = prefix + kind.upper
+    upper = prefix + spec.upper
 
     def has_block(name: str) -> bool:
         return not name.startswith(upper) or (
-            int(name[len(upper) :].split(".")[0]) < cfg[kind.depth]
+            int(name[len(upper) :].split(".")[0]) < cfg[spec.depth]
         )
 
     return {name: value for name, value in weights.items() if has_block(name)}

@@ -65,7 +65,7 @@ def half_is_right(
     def run(of: torch.dtype) -> List[Tensor]:
         inputs = [value.to(of).requires_grad_() for value in (x, weight)]
         with torch.enable_grad():
-            y = F.conv1d(*inputs, stride=stride, padding=kernel // 2, groups=groups)
+            y = F.conv1d(inputs[0], inputs[1], stride=stride, padding=kernel // 2, groups=groups)
             gradients = torch.autograd.grad(y.float().square().sum(), inputs)
         return [y.detach(), *gradients]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .half import mend_convolutions
 from .norms import ValidBatchNorm, ValidGroupNorm
 from .record import Record, record_blocks
-from .specs import Kind, count_frames, hop, receptive_field
+from .specs import EncoderSpec, count_frames, hop, receptive_field
 from .valid import Valid, current, during
 
 
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         w2v_model: nn.Module,
-        kind: Kind,
+        spec: EncoderSpec,
         *,
         apply_mask: bool = False,
         freeze_finetune_updates: int = 0,
@@ -50,23 +50,23 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         self.w2v_model = w2v_model
-        self.kind = kind
+        self.spec = spec
         self.apply_mask = apply_mask
         self.freeze_finetune_updates = freeze_finetune_updates
         self.frozen = False
         self.num_updates = 0
-        self.num_layers = len(kind.blocks(w2v_model))
-        self.dim = kind.dim(w2v_model)
-        self.raw_states = kind.raw_states(w2v_model)
+        self.num_layers = len(spec.blocks(w2v_model))
+        self.dim = spec.dim(w2v_model)
+        self.raw_states = spec.raw_states(w2v_model)
         self.receptive_field = receptive_field(self._features)
         self.hop = hop(self._features)
         self.group_norms = []
         if mask_group_norm:
             self.group_norms = _become(self._features, nn.GroupNorm, ValidGroupNorm)
         _become(w2v_model, nn.BatchNorm1d, ValidBatchNorm)
-        for convolution in kind.convolutions(w2v_model):
+        for convolution in spec.convolutions(w2v_model):
             convolution.register_forward_pre_hook(_silence_padding)
-        record_blocks(w2v_model, kind)
+        record_blocks(w2v_model, spec)
 
     def freeze(self) -> None:
         """From now on the model runs without a graph, and as in evaluation, while training
@@ -93,14 +93,14 @@ class Encoder(nn.Module):
         ValueError if the longest utterance is too short for a frame."""
         if source.shape[1] < self.receptive_field:
             raise ValueError(
-                f"{source.shape[1]} samples are too short: {self.kind.title} makes its first frame "
+                f"{source.shape[1]} samples are too short: {self.spec.title} makes its first frame "
                 f"of {self.receptive_field}"
             )
         frozen = self.frozen or self.num_updates < self.freeze_finetune_updates
-        record = Record(self.w2v_model, self.kind)
+        record = Record(self.w2v_model, self.spec)
         with torch.no_grad() if frozen else contextlib.nullcontext():
             with self._alone(), during(self.valid(source, padding_mask)), record:
-                output, padding_mask = self.kind.extract(
+                output, padding_mask = self.spec.extract(
                     self.w2v_model, source, padding_mask, self.apply_mask and self.training
                 )
             states = record.states(output)
@@ -115,12 +115,12 @@ class Encoder(nn.Module):
         return count_frames(self._features, samples)
 
     def _alone(self):
-        return _ONE_AT_A_TIME if self.kind.one_at_a_time else contextlib.nullcontext()
+        return _ONE_AT_A_TIME if self.spec.one_at_a_time else contextlib.nullcontext()
 
     @property
     def _features(self) -> nn.Module:
         """The feature encoder."""
-        return self.w2v_model.get_submodule(self.kind.features.rstrip("."))
+        return self.w2v_model.get_submodule(self.spec.features.rstrip("."))
 
     def valid(self, source: Tensor, padding_mask: Optional[Tensor]) -> Valid:
         """For what would otherwise read padding: the batch's, and frames that the model adds

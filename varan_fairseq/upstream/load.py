@@ -11,7 +11,7 @@ from torch import Tensor
 from ..runtime.fairseq_compat import fit_task_config
 from .checkpoint import check_finite, read_pretrained
 from .layers import Encoder
-from .specs import kind_of
+from .specs import spec_of
 
 # Keys of fairseq's fine-tuning config that no encoder here can honour, with the value
 # that asks for nothing.
@@ -57,7 +57,7 @@ def load_encoder(cfg: Any) -> Encoder:
         mask_group_norm=getattr(cfg, "mask_group_norm", True),
     )
     if cfg.checkpoint_activations:
-        for block in encoder.kind.blocks(encoder.w2v_model):
+        for block in encoder.spec.blocks(encoder.w2v_model):
             if not hasattr(block, "precheckpoint_forward"):  # of a model that lacks the option
                 checkpoint_wrapper(block, offload_to_cpu=cfg.offload_activations)
     if weights is not None and not cfg.no_pretrained_weights:
@@ -69,11 +69,11 @@ def build_encoder(pretraining: Any, data: str = "", **options: Any) -> Encoder:
     """An encoder with random weights. pretraining: what `read_checkpoint` returns as `config`
     (changed in place). data: folder for its task. options: of `Encoder`. Raises ValueError or
     ModuleNotFoundError for a kind that is not supported."""
-    kind = kind_of(pretraining.model)
+    spec = spec_of(pretraining.model)
     with open_dict(pretraining):
         pretraining.task.data = data
     fit_task_config(pretraining.task)
-    return Encoder(kind.build(pretraining), kind, **options)
+    return Encoder(spec.build(pretraining), spec, **options)
 
 
 def load_weights(
@@ -82,7 +82,7 @@ def load_weights(
     """Loads what `read_pretrained` read. added: parameters of the model that the file cannot
     have, such as adapters. Raises ValueError if other weights are missing, surplus, of
     another shape, or no numbers."""
-    kept = {k: value for k, value in weights.items() if not k.startswith(encoder.kind.surplus)}
+    kept = {k: value for k, value in weights.items() if not k.startswith(encoder.spec.surplus)}
     own = encoder.w2v_model.state_dict()
     missing = [key for key in own if key not in kept and key not in added]
     surplus = [key for key in kept if key not in own]

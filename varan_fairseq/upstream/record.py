@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .specs import Kind
+from .specs import EncoderSpec
 
 
 class Record:
@@ -17,12 +17,12 @@ class Record:
     (recomputation calls no hook), skipped by layerdrop, padded to a multiple.
     """
 
-    def __init__(self, model: nn.Module, kind: Kind):
-        self.kind = kind
-        self.extra_frames = kind.extra_frames(model)
-        self.entered = [None] * len(kind.blocks(model))
-        self.left = [None] * len(self.entered)
-        self.top = None  # what the final norm reads
+    def __init__(self, model: nn.Module, spec: EncoderSpec):
+        self.spec = spec
+        self.extra_frames = spec.extra_frames(model)
+        self.entered: List[Optional[Tensor]] = [None] * len(spec.blocks(model))
+        self.left: List[Optional[Tensor]] = [None] * len(self.entered)
+        self.top: Optional[Tensor] = None  # what the final norm reads
 
     def __enter__(self) -> None:
         self.token = _RECORD.set(self)
@@ -34,7 +34,7 @@ class Record:
         """The L states [T, B, D], cut to the T frames of `output` [B, T, D]."""
         ran = [state for state in self.entered if state is not None]
         if ran:
-            below = self._utterance(ran[0], output, self.kind.batch_first)
+            below = self._utterance(ran[0], output, self.spec.batch_first)
         elif self.top is not None:
             below = self._utterance(self.top, output, True)
         else:
@@ -42,7 +42,7 @@ class Record:
         states = []
         for left in self.left:
             if left is not None:
-                below = self._utterance(left, output, self.kind.batch_first)
+                below = self._utterance(left, output, self.spec.batch_first)
             states.append(below)
         return states
 
@@ -56,13 +56,13 @@ class Record:
 _RECORD: contextvars.ContextVar = contextvars.ContextVar("record", default=None)
 
 
-def record_blocks(model: nn.Module, kind: Kind) -> None:
+def record_blocks(model: nn.Module, spec: EncoderSpec) -> None:
     """Registers the hooks of `Record`, once: threads could not change them while others
     run."""
-    for index, block in enumerate(kind.blocks(model)):
+    for index, block in enumerate(spec.blocks(model)):
         block.register_forward_pre_hook(functools.partial(_enter, index))
         block.register_forward_hook(functools.partial(_leave, index))
-    final_norm = kind.final_norm(model)
+    final_norm = spec.final_norm(model)
     if final_norm is not None:
         final_norm.register_forward_pre_hook(_enter_norm)
 

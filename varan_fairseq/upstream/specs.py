@@ -1,11 +1,12 @@
-"""What must be known of an encoder to read its layers: one entry a kind.
+"""What must be known of an encoder to read its layers: one entry per kind.
 
-A new encoder is one more `Kind` in `KINDS`, under the name that fairseq registers the
+A new encoder is one more `EncoderSpec` in `SPECS`, under the name that fairseq registers the
 pre-training model with (`cfg.model._name` of its checkpoint).
 """
 
 import math
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import torch
 from fairseq import tasks
@@ -18,7 +19,8 @@ from .conformer import ConformerBlock
 from .wavlm import WavLM
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class EncoderSpec:
     """title: its name in the literature.
     build: (configuration of the pre-training) -> model without its pre-training parts.
     blocks: the model's transformer blocks, lowest first, each returning its state
@@ -44,20 +46,20 @@ class Kind(NamedTuple):
     that threads cannot run the model at once."""
 
     title: str
-    build: Callable[[Any], nn.Module]
-    blocks: Callable[[nn.Module], Sequence[nn.Module]]
+    build: Callable[[Any], Any]
+    blocks: Callable[[Any], Sequence[nn.Module]]
     extract: Callable[..., Tuple[Tensor, Optional[Tensor]]]
-    final_norm: Callable[[nn.Module], Optional[nn.Module]]
-    raw_states: Callable[[nn.Module], bool]
-    dim: Callable[[nn.Module], int]
+    final_norm: Callable[[Any], Optional[nn.Module]]
+    raw_states: Callable[[Any], bool]
+    dim: Callable[[Any], int]
     features: str
     surplus: Tuple[str, ...]
     linears: Dict[str, Tuple[str, ...]]
     weight_readers: Tuple[str, ...] = ()
-    convolutions: Callable[[nn.Module], Sequence[nn.Module]] = lambda model: ()
+    convolutions: Callable[[Any], Sequence[nn.Module]] = lambda model: ()
     unsupported: Callable[[Any], Optional[str]] = lambda cfg: None
     batch_first: bool = False
-    extra_frames: Callable[[nn.Module], int] = lambda model: 0
+    extra_frames: Callable[[Any], int] = lambda model: 0
     depth: str = "encoder_layers"
     upper: str = "encoder.layers."
     lower: Callable[[Any], int] = lambda cfg: 0
@@ -65,20 +67,20 @@ class Kind(NamedTuple):
     one_at_a_time: bool = False
 
 
-def kind_of(cfg: Any) -> Kind:
+def spec_of(cfg: Any) -> EncoderSpec:
     """The kind that a pre-training model's configuration describes. Raises ValueError, saying
     what it is and what is supported."""
     name = cfg.get("_name")
     if name == "wav2vec2" and cfg.get("layer_type") == "conformer":
         return CONFORMER
-    if name not in KINDS:
+    if name not in SPECS:
         raise ValueError(
-            f"holds a model of kind {name!r}; supported are {', '.join(sorted(KINDS))}"
+            f"holds a model of kind {name!r}; supported are {', '.join(sorted(SPECS))}"
         )
-    problem = KINDS[name].unsupported(cfg)
+    problem = SPECS[name].unsupported(cfg)
     if problem is not None:
         raise ValueError(f"holds a model of kind {name!r} {problem}")
-    return KINDS[name]
+    return SPECS[name]
 
 
 def count_frames(
@@ -111,7 +113,7 @@ def hop(features: nn.Module) -> int:
 
 def _build_by_task(
     pretraining: Any, task_state: Optional[Dict[str, Any]] = None, **kept: Any
-) -> nn.Module:
+) -> Any:
     """task_state: for its task. kept: options of `remove_pretraining_modules`."""
     task = tasks.setup_task(pretraining.task)
     task.load_state_dict(task_state or {})
@@ -170,7 +172,7 @@ def _extract_data2vec2(model, source, padding_mask, mask):
     return result["x"], result["padding_mask"]
 
 
-def _stacked_positional(model: nn.Module) -> Sequence[nn.Module]:
+def _stacked_positional(model: Any) -> Sequence[nn.Module]:
     """The positional convolutions, if there are several (a single one reads silence)."""
     convolutions = _convolutions(model.encoder.pos_conv)
     return convolutions if len(convolutions) > 1 else ()
@@ -194,7 +196,7 @@ _FFN = ("encoder.layers.*.fc1", "encoder.layers.*.fc2")
 _ATTENTION = tuple(f"encoder.layers.*.self_attn.{x}_proj" for x in ("q", "k", "v", "out"))
 
 # wav2vec 2.0 and what shares fairseq's TransformerEncoder with it.
-_WAV2VEC2 = Kind(
+_WAV2VEC2 = EncoderSpec(
     title="wav2vec 2.0",
     build=_build_by_task,
     blocks=lambda model: model.encoder.layers,
@@ -211,7 +213,8 @@ _WAV2VEC2 = Kind(
 )
 
 # A block ends in a LayerNorm of its own. Its attention is fairseq's or ESPnet's.
-CONFORMER = _WAV2VEC2._replace(
+CONFORMER = replace(
+    _WAV2VEC2,
     title="wav2vec 2.0 Conformer",
     build=_build_conformer,
     raw_states=lambda model: False,
@@ -223,27 +226,30 @@ CONFORMER = _WAV2VEC2._replace(
     one_at_a_time=True,
 )
 
-KINDS: Dict[str, Kind] = {
+SPECS: Dict[str, EncoderSpec] = {
     "wav2vec2": _WAV2VEC2,
-    "hubert": _WAV2VEC2._replace(
+    "hubert": replace(
+        _WAV2VEC2,
         title="HuBERT",
         build=_build_hubert,
         extract=_extract_hubert,
         surplus=("label_embs_concat", "target_glu.", "final_proj."),
     ),
-    "wavlm": _WAV2VEC2._replace(
+    "wavlm": replace(
+        _WAV2VEC2,
         title="WavLM",
         build=lambda pretraining: WavLM(pretraining.model),
         surplus=(),
         weight_readers=(),
     ),
-    "data2vec_audio": _WAV2VEC2._replace(
+    "data2vec_audio": replace(
+        _WAV2VEC2,
         title="data2vec",
         build=_build_data2vec,
         surplus=("_ema", "final_proj."),
     ),
     # The context encoder's blocks, then the main ones.
-    "data2vec_multi": Kind(
+    "data2vec_multi": EncoderSpec(
         title="data2vec 2.0",
         build=_build_data2vec2,
         blocks=lambda model: [

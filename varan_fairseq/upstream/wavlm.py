@@ -79,8 +79,8 @@ def read_released(state: Dict[str, Any]) -> Tuple[Dict[str, Tensor], Any]:
     ignored = sorted(set(given) - set(known.keys()) - set(_REQUIRED))
     if ignored:
         logger.info("%d keys of the checkpoint ignored: %s", len(ignored), ", ".join(ignored))
-    model = {key: value for key, value in given.items() if key in known}
-    model = OmegaConf.to_container(OmegaConf.merge(known, model), enum_to_str=True)
+    chosen = {key: value for key, value in given.items() if key in known}
+    model: Any = OmegaConf.to_container(OmegaConf.merge(known, chosen), enum_to_str=True)
     task = {"_name": "audio_pretraining", "normalize": model["normalize"], "sample_rate": 16000}
     return state["model"], OmegaConf.create({"model": {**model, "_name": "wavlm"}, "task": task})
 

@@ -105,8 +105,8 @@ class _Race:
         self.scale += total.log().masked_fill(total == 0, 0.0)
         total.masked_fill_(total == 0, 1.0).unsqueeze_(1)
         # what lies below is slow to compute with
-        self.label = F.threshold_(label.div_(total), TINY, 0.0)
-        self.gap = F.threshold_(gap.div_(total), TINY, 0.0)
+        self.label = F.threshold(label.div_(total), TINY, 0.0, inplace=True)
+        self.gap = F.threshold(gap.div_(total), TINY, 0.0, inplace=True)
 
     def _probs(self, start: int, end: int) -> Tensor:
         """Of all classes, [frames, L * B * (V + 1)]."""

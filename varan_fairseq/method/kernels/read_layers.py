@@ -7,7 +7,7 @@ A GPU finishes each small operation before a CPU can launch the next, so what co
 there are. No copy of all states exists. See `benchmarks/step.py`.
 """
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +16,25 @@ from torch.nn import functional as F
 from .. import kernels
 
 
-def is_faster(states: Sequence[Tensor], norms: nn.ModuleList, heads: Sequence[nn.Module]) -> bool:
+def is_faster(states: Sequence[Tensor], norms: nn.ModuleList, heads: Sequence[Any]) -> bool:
     """Whether `read_layers` can take the place of calling each head: on a GPU, where no layer has
     a LayerNorm, and heads are the package's own, without hooks."""
     if kernels.on_host(states[0]) or len(norms):
         return False
-    parts = [part for head in heads for part in head.modules()]
+    parts: List[Any] = [part for head in heads for part in head.modules()]
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in parts)
     return not hooks and all(_is_ours(head) for head in heads)
 
 
-def _is_ours(head: nn.Module) -> bool:
-    return type(head) is nn.Sequential and [type(part) for part in head[:2]] == [
+def _is_ours(head: Any) -> bool:
+    return type(head) is nn.Sequential and list(map(type, head))[:2] == [
         nn.Dropout,
         nn.Linear,
     ]
 
 
 def read_layers(
-    states: List[Tensor], padding_mask: Optional[Tensor], heads: Sequence[nn.Sequential]
+    states: List[Tensor], padding_mask: Optional[Tensor], heads: Sequence[Any]
 ) -> Tuple[Tensor, List[Tensor]]:
     """L states [T, B, D], padding mask [B, T], and the head of each layer (dropout, linear, ..) ->
     (means [B, L, D] over valid frames, L logits [T, B, V])."""
