@@ -34,12 +34,12 @@ def main() -> None:
     held_out = max(1, round(VALID * len(texts)))
     parts = {"train": texts[held_out:], "valid": texts[:held_out]}
     transcripts = []
-
-    def speak_one(index):  # each sentence as often as the others, or once more
-        return read_aloud(espeak, rng, VOICES[split], part[index % len(part)])
-
     with written_whole(args.out, split_names(parts, ["wrd", "ltr"], "dict.ltr.txt")) as data:
         for split, part in parts.items():
+
+            def speak_one(index, split=split, part=part):  # each as often, or once more
+                return read_aloud(espeak, rng, VOICES[split], part[index % len(part)])
+
             transcripts += make_split(args.out, data, split, getattr(args, split), rng, speak_one)
         write_dictionary(data, transcripts)
     print(f"{args.out}: {args.train} train, {args.valid} valid of {len(texts)} sentences")

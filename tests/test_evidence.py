@@ -8,17 +8,17 @@ import signal
 import sys
 import time
 
-import numpy as np
-import preloaded
-import pytest
-from conftest import REPO, shell, write_corpus
-
-FOLDER = os.path.join(REPO, "examples", "evidence")
 import experiment
+import numpy as np
 import outcome
 import page
 import plan
+import preloaded
+import pytest
 import run as kit
+from conftest import REPO, shell, write_corpus
+
+FOLDER = os.path.join(REPO, "examples", "evidence")
 
 TINY = """
 kind: recognition

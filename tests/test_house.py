@@ -13,10 +13,24 @@ from conftest import REPO
 from test_docs import anchors
 
 # From the cellar up: a room imports rooms below it alone.
-FLOORS = (
-    "runtime lora method scoring data upstream corpora adapters criterions tasks models finetuned "
-    "decoding inference report cli"
-).split()
+FLOORS = [
+    "runtime",
+    "lora",
+    "method",
+    "scoring",
+    "data",
+    "upstream",
+    "corpora",
+    "adapters",
+    "criterions",
+    "tasks",
+    "models",
+    "finetuned",
+    "decoding",
+    "inference",
+    "report",
+    "cli",
+]
 PACKAGE = os.path.join(REPO, "varan_fairseq")
 SOURCES = sorted(glob.glob(os.path.join(PACKAGE, "**", "*.py"), recursive=True))
 SCRIPTS = [
@@ -183,11 +197,12 @@ def read(*parts):
 
 def options():
     """Every option of fairseq's configuration and of ours, as section.name."""
-    import varan_fairseq.models  # noqa: F401  (registers all)
     from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
     from fairseq.dataclass.configs import FairseqConfig
     from fairseq.models import MODEL_DATACLASS_REGISTRY
     from fairseq.tasks import TASK_DATACLASS_REGISTRY
+
+    import varan_fairseq.models  # noqa: F401  (registers all)
 
     registries = {
         "model": MODEL_DATACLASS_REGISTRY,

@@ -103,17 +103,17 @@ def match_linears(module: nn.Module, patterns: Iterable[str]) -> List[str]:
 
     Raises ValueError, listing the layers there are, for a pattern that matches none.
     """
-    there = linear_names(module)
+    available = linear_names(module)
     chosen = set()
     for pattern in patterns:
-        found = fnmatch.filter(there, pattern)
-        if not found:
+        matched = fnmatch.filter(available, pattern)
+        if not matched:
             listed = ", ".join(
-                dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", "*", name) for name in there)
+                dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", "*", name) for name in available)
             )
             raise ValueError(f"{pattern!r} matches no linear layer; there are {listed or 'none'}")
-        chosen.update(found)
-    return [name for name in there if name in chosen]
+        chosen.update(matched)
+    return [name for name in available if name in chosen]
 
 
 def apply_lora(

@@ -15,16 +15,16 @@ RIVALS = ("last_layer", "weighted_sum", "attentive", "hconv")
 def lines(rows: Dict[str, Any]) -> Iterator[str]:
     """Markdown: for each way of fine-tuning a table of its aggregations, then what VARAN gains over
     each. rows: as run.py writes them; only cells with all seeds and folds are shown."""
-    found = Found(rows)
-    for way in found.ways:
-        yield from _way(found, way)
+    outcomes = Outcomes(rows)
+    for way in outcomes.ways:
+        yield from _way(outcomes, way)
         yield ""
         for split in rows["splits"]:
-            yield from _by_condition(found, way, split)
-        yield from _tried(found, way)
+            yield from _by_condition(outcomes, way, split)
+        yield from _tried(outcomes, way)
         yield ""
-    if any("varan" in found.methods(way) for way in found.ways):
-        yield from _gains(found)
+    if any("varan" in outcomes.methods(way) for way in outcomes.ways):
+        yield from _gains(outcomes)
         yield ""
     yield from published(rows)
 
@@ -39,7 +39,7 @@ def published(rows: Dict[str, Any]) -> Iterator[str]:
             yield f"| {name} | " + " | ".join(str(value) for value in values) + " |"
 
 
-class Found:
+class Outcomes:
     """Complete cells by (way, method): those with `seeds`, or more, in every fold."""
 
     def __init__(self, rows: Dict[str, Any]):
@@ -94,73 +94,73 @@ def _unit(rows: Dict[str, Any]) -> str:
     return f"{rows['rate']} %"
 
 
-def _rate(found: Found, estimate: Estimate) -> str:
+def _rate(outcomes: Outcomes, estimate: Estimate) -> str:
     value, low, high = estimate
-    if found.rows["rate"] == "accuracy":
+    if outcomes.rows["rate"] == "accuracy":
         value, low, high = 100 - value, 100 - high, 100 - low
     return f"{value:.2f} ({low:.2f} - {high:.2f})"
 
 
-def _gain(found: Found, way: str, split: str, ours: Tuple[str, str], theirs: str) -> str:
+def _gain(outcomes: Outcomes, way: str, split: str, ours: Tuple[str, str], theirs: str) -> str:
     """Points fewer errors than `theirs`, with its interval; bold where that is beyond 0."""
     value, low, high = difference(
-        found.errors(way, ours[0], split, ours[1]),
-        found.errors(way, theirs, split, "as-trained"),
-        found.lengths(split),
+        outcomes.errors(way, ours[0], split, ours[1]),
+        outcomes.errors(way, theirs, split, "as-trained"),
+        outcomes.lengths(split),
     )
     text = f"{value:+.2f} ({low:+.2f} - {high:+.2f})"
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-def _way(found: Found, way: str) -> Iterator[str]:
-    splits, methods = found.rows["splits"], found.methods(way)
-    heads = [f"{split} {_unit(found.rows)}, gain over {RIVAL}" for split in splits]
+def _way(outcomes: Outcomes, way: str) -> Iterator[str]:
+    splits, methods = outcomes.rows["splits"], outcomes.methods(way)
+    heads = [f"{split} {_unit(outcomes.rows)}, gain over {RIVAL}" for split in splits]
     heads = [part for head in heads for part in head.split(", ")]
     yield f"| {way} | {' | '.join(heads)} | valid | seeds | lr | beta | trained | s/update |"
     yield "| --- " * (7 + len(heads)) + "|"
     for method in methods:
-        runs = found.runs(way, method)
+        runs = outcomes.runs(way, method)
         readings = list(runs[0]["errors"][splits[0]])
         for reading in readings:
             cells = []
             for split in splits:
-                errors = found.errors(way, method, split, reading)
-                cells.append(_rate(found, mean_rate(errors, found.lengths(split))))
+                errors = outcomes.errors(way, method, split, reading)
+                cells.append(_rate(outcomes, mean_rate(errors, outcomes.lengths(split))))
                 same = (method, reading) == (RIVAL, "as-trained") or RIVAL not in methods
-                cells.append("" if same else _gain(found, way, split, (method, reading), RIVAL))
+                cells.append("" if same else _gain(outcomes, way, split, (method, reading), RIVAL))
             first = reading == readings[0]
             about = _about(runs) if first else [""] * 6
             name = method if first else f"{method}, {reading}"
             yield f"| {name} | " + " | ".join([*cells, *about]) + " |"
 
 
-def _by_condition(found: Found, way: str, split: str) -> Iterator[str]:
+def _by_condition(outcomes: Outcomes, way: str, split: str) -> Iterator[str]:
     """Rates of the utterances of each condition, means over seeds."""
-    conditions, lengths = found.conditions(split), found.lengths(split)
+    conditions, lengths = outcomes.conditions(split), outcomes.lengths(split)
     names = np.unique(conditions)
     if not len(names):
         return
-    yield f"| {way}: {split} {_unit(found.rows)} | " + " | ".join(names) + " |"
+    yield f"| {way}: {split} {_unit(outcomes.rows)} | " + " | ".join(names) + " |"
     yield "| --- " * (1 + len(names)) + "|"
-    for method in found.methods(way):
-        errors = found.errors(way, method, split, "as-trained").mean(0)
+    for method in outcomes.methods(way):
+        errors = outcomes.errors(way, method, split, "as-trained").mean(0)
         wrong = [100 * errors[conditions == name].sum() for name in names]
         rates = [each / lengths[conditions == name].sum() for each, name in zip(wrong, names)]
-        if found.rows["rate"] == "accuracy":
+        if outcomes.rows["rate"] == "accuracy":
             rates = [100 - rate for rate in rates]
         yield f"| {method} | " + " | ".join(f"{rate:.2f}" for rate in rates) + " |"
     yield ""
 
 
-def _tried(found: Found, way: str) -> Iterator[str]:
+def _tried(outcomes: Outcomes, way: str) -> Iterator[str]:
     """Scores on validation data of the first seed, mean over folds, by learning rate and beta; in bold
     what was chosen."""
     yield f"| {way}: tried with the first seed | valid |"
     yield "| --- | --- |"
-    for method in found.methods(way):
+    for method in outcomes.methods(way):
         trials: Dict[Tuple[float, Any], List[Dict[str, Any]]] = {}
-        for run in found.rows["runs"]:
-            if (run["way"], run["method"], run["seed"]) == (way, method, found.rows["seeds"][0]):
+        for run in outcomes.rows["runs"]:
+            if (run["way"], run["method"], run["seed"]) == (way, method, outcomes.rows["seeds"][0]):
                 trials.setdefault((run["lr"], run["beta"]), []).append(run)
         cells = []
         for (lr, beta), runs in trials.items():
@@ -187,14 +187,14 @@ def _values(texts: Iterator[str]) -> str:
     return ", ".join(dict.fromkeys(texts))
 
 
-def _gains(found: Found) -> Iterator[str]:
-    for split in found.rows["splits"]:
-        ways = [way for way in found.ways if "varan" in found.methods(way)]
-        others = [name for name in found.rows["methods"] if name != "varan"]
+def _gains(outcomes: Outcomes) -> Iterator[str]:
+    for split in outcomes.rows["splits"]:
+        ways = [way for way in outcomes.ways if "varan" in outcomes.methods(way)]
+        others = [name for name in outcomes.rows["methods"] if name != "varan"]
         yield f"| {split}: points that varan gains over | " + " | ".join(ways) + " |"
         yield "| --- " * (1 + len(ways)) + "|"
         for other in others:
-            cells = [_over(found, way, split, "varan", other) for way in ways]
+            cells = [_over(outcomes, way, split, "varan", other) for way in ways]
             if any(cells):
                 yield f"| {other} | " + " | ".join(cells) + " |"
 
@@ -207,18 +207,18 @@ def summary(
     yield f"| data, way | {ours} | " + " | ".join(f"over {name}" for name in others) + " |"
     yield "| --- " * (2 + len(others)) + "|"
     for name, rows in experiments.items():
-        found, split = Found(rows), rows["splits"][0]
-        for way in found.ways:
-            if ours in found.methods(way):
-                errors = found.errors(way, ours, split, "as-trained")
-                rate = _rate(found, mean_rate(errors, found.lengths(split)))
-                gains = [_over(found, way, split, ours, other) for other in others]
+        outcomes, split = Outcomes(rows), rows["splits"][0]
+        for way in outcomes.ways:
+            if ours in outcomes.methods(way):
+                errors = outcomes.errors(way, ours, split, "as-trained")
+                rate = _rate(outcomes, mean_rate(errors, outcomes.lengths(split)))
+                gains = [_over(outcomes, way, split, ours, other) for other in others]
                 cells = " | ".join([f"{_unit(rows)} {rate}", *gains])
                 yield f"| {name}, {way} | {cells} |"
 
 
-def _over(found: Found, way: str, split: str, ours: str, other: str) -> str:
+def _over(outcomes: Outcomes, way: str, split: str, ours: str, other: str) -> str:
     """The gain over another; nothing where that is not there."""
-    if other not in found.methods(way):
+    if other not in outcomes.methods(way):
         return ""
-    return _gain(found, way, split, (ours, "as-trained"), other)
+    return _gain(outcomes, way, split, (ours, "as-trained"), other)

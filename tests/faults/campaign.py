@@ -20,9 +20,6 @@ import sys
 import tempfile
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-REPO = os.path.dirname(os.path.dirname(HERE))
-
 import numpy as np
 import soundfile
 import torch
@@ -34,6 +31,8 @@ from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.finetuned.load import load_model
 from varan_fairseq.runtime.pickles import peek
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPO = os.path.dirname(os.path.dirname(HERE))
 SPLITS = ("train", "valid", "test")
 TRAIN = """
 import json, sys

@@ -14,7 +14,7 @@ from faulty import copy, decode, edit, read, tool, write
 import varan_fairseq
 from varan_fairseq.cli import classify, report
 from varan_fairseq.report import write as write_module
-from varan_fairseq.report.found import groups_of_length, groups_of_names
+from varan_fairseq.report.summary import groups_of_length, groups_of_names
 from varan_fairseq.report.log import read_log
 
 LOG = """\
@@ -69,17 +69,17 @@ def test_each_layer_alone(ctc, page, tmp_path, monkeypatch):
     data = page[0]
     seen = {}
     monkeypatch.setattr(
-        write_module, "sections", lambda plt, found, *rest: seen.update(found=found) or []
+        write_module, "sections", lambda plt, summary, *rest: seen.update(summary=summary) or []
     )
     arguments = [ctc.checkpoint, data, "test", "--out", str(tmp_path / "page.html")]
     assert tool(report.main, *arguments)[0] == 0
-    for layer, rate in enumerate(seen["found"].rates, start=1):
+    for layer, rate in enumerate(seen["summary"].rates, start=1):
         out = f"decoding.results_path={tmp_path}/{layer}"
         assert decode(ctc, f"task.data={data}", out, "--layer", layer)[0] == 0
         assert json.loads(read(tmp_path / str(layer) / "asr.json"))["wer"] == rate
     model = varan_fairseq.load(ctc.checkpoint)
     path = os.path.join(ctc.data, "wav", "test3.wav")
-    np.testing.assert_allclose(seen["found"].posterior[3], model.layer_posterior(path), atol=1e-4)
+    np.testing.assert_allclose(seen["summary"].posterior[3], model.layer_posterior(path), atol=1e-4)
 
 
 def test_nothing_is_loaded_and_nothing_runs_that_is_not_ours(page):

@@ -134,8 +134,8 @@ def _check_tensors(card: Dict[str, Any], tensors: Dict[str, Tensor]) -> None:
     rank = model.get("lora_rank", 0)
     ranks = {tuple(t.shape)[:1] for name, t in tensors.items() if name.endswith(".lora_A")}
     if ranks != ({(rank,)} if rank else set()):
-        found = ", ".join(str(shape[0]) for shape in sorted(ranks)) or "none"
-        raise ValueError(f"has factors of rank {found}, its card says model.lora_rank={rank}")
+        present = ", ".join(str(shape[0]) for shape in sorted(ranks)) or "none"
+        raise ValueError(f"has factors of rank {present}, its card says model.lora_rank={rank}")
     special = 4 if model["_name"] == "varan_ctc" else 0  # fairseq's own symbols
     outputs = {len(card["labels"]) + special}
     if model.get("head_dim"):

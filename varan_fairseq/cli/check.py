@@ -50,7 +50,7 @@ def frames_of(encoder: Optional[str]) -> "Frames":
     from ..upstream.specs import count_frames, receptive_field
 
     if encoder is None:
-        features = torch.nn.Sequential(*(torch.nn.Conv1d(1, 1, *each) for each in _USUAL))
+        features = torch.nn.Sequential(*(torch.nn.Conv1d(1, 1, *shape) for shape in _USUAL))
         field, count = receptive_field(features), lambda size: count_frames(features, size)
     else:
         built = build_encoder(read_checkpoint(encoder).config)
@@ -69,8 +69,8 @@ def find_labels(data: str, given: Optional[str]) -> str:
     if "ltr" in endings:
         return "ltr"
     if len(endings) != 1:
-        found = f"it has {', '.join(sorted(names))}" if names else "there is no dict.*.txt"
-        raise ValueError(f"--labels is not given, and in {data} {found}")
+        described = f"it has {', '.join(sorted(names))}" if names else "there is no dict.*.txt"
+        raise ValueError(f"--labels is not given, and in {data} {described}")
     return endings[0]
 
 
@@ -86,12 +86,12 @@ def find_splits(data: str, given: List[str]) -> List[str]:
     return sorted(names, key=lambda name: (not name.startswith("train"), names.index(name)))
 
 
-def text(found: "Survey", sample_rate: int) -> List[str]:
+def text(surveyed: "Survey", sample_rate: int) -> List[str]:
     """Lines for a person."""
     import numpy as np
 
     lines = []
-    for split in found.splits:
+    for split in surveyed.splits:
         seconds = split.manifest.samples / sample_rate
         speakers = f", {len(set(split.speakers))} speakers" if split.speakers else ""
         lines.append(
@@ -104,7 +104,7 @@ def text(found: "Survey", sample_rate: int) -> List[str]:
         for start, end, count in steps:
             bar = "#" * -(-_BAR * count // most)
             lines.append(f"  {start:7g} - {end:<7g} s {bar:<{_BAR}} {count:,}")
-    for finding in found.findings:
+    for finding in surveyed.findings:
         where = f"{finding.split}: " if finding.split else ""
         lines.append(f"{finding.severity}: {where}{finding.text}")
         lines += [f"    {example}" for example in finding.examples]
@@ -127,7 +127,7 @@ def histogram(manifest: "Manifest", sample_rate: int) -> List[Tuple[float, float
     return [(step * at, step * (at + 1), counts[at]) for at in range(int(longest / step) + 1)]
 
 
-def as_json(found: "Survey", sample_rate: int) -> Dict[str, Any]:
+def as_json(surveyed: "Survey", sample_rate: int) -> Dict[str, Any]:
     """Everything, for another program."""
     return {
         "splits": [
@@ -138,7 +138,7 @@ def as_json(found: "Survey", sample_rate: int) -> Dict[str, Any]:
                 "speakers": None if split.speakers is None else len(set(split.speakers)),
                 "lengths": histogram(split.manifest, sample_rate),
             }
-            for split in found.splits
+            for split in surveyed.splits
         ],
         "findings": [
             {
@@ -151,7 +151,7 @@ def as_json(found: "Survey", sample_rate: int) -> Dict[str, Any]:
                 "file": finding.file or None,
                 "line": finding.line,
             }
-            for finding in found.findings
+            for finding in surveyed.findings
         ],
     }
 
@@ -168,20 +168,20 @@ def check(argv: Optional[List[str]]) -> int:
     splits = find_splits(args.data, args.splits)
     labels = find_labels(args.data, args.labels)
     frames = frames_of(args.encoder)
-    found = survey(
+    surveyed = survey(
         args.data, splits, labels, frames, args.sample_rate, args.jobs, not args.no_audio
     )
-    print("\n".join(text(found, args.sample_rate)))
+    print("\n".join(text(surveyed, args.sample_rate)))
     if args.json:
-        write_lines(args.json, [json.dumps(as_json(found, args.sample_rate), indent=1)])
-    errors, warnings = _count(found)
+        write_lines(args.json, [json.dumps(as_json(surveyed, args.sample_rate), indent=1)])
+    errors, warnings = _count(surveyed)
     print(f"{errors} errors, {warnings} warnings")
     return errors
 
 
-def _count(found: "Survey") -> Tuple[int, int]:
-    errors = sum(finding.severity == "error" for finding in found.findings)
-    return errors, len(found.findings) - errors
+def _count(surveyed: "Survey") -> Tuple[int, int]:
+    errors = sum(finding.severity == "error" for finding in surveyed.findings)
+    return errors, len(surveyed.findings) - errors
 
 
 def main(argv: Optional[List[str]] = None) -> int:

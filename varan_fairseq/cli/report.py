@@ -34,9 +34,9 @@ def report(argv: Optional[List[str]]) -> None:
     options = vars(parser().parse_args(argv))
     from ..report.write import write_report
 
-    found, out = write_report(**options)
-    count = f"{len(found.seconds)} utterances"
-    print(f"{found.measure} {found.value:.2f}%  {count} -> {out}")
+    summary, out = write_report(**options)
+    count = f"{len(summary.seconds)} utterances"
+    print(f"{summary.measure} {summary.value:.2f}%  {count} -> {out}")
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -54,16 +54,16 @@ def _sources(audio: List[str]) -> List[Tuple[str, str]]:
     """(path, name for its results, without ending) of every recording."""
     from ..data.audio import STDIN, audio_below
 
-    found = []
+    recordings = []
     for path in audio:
         if path == STDIN:
-            found.append((path, "stdin"))
+            recordings.append((path, "stdin"))
         elif os.path.isdir(path):
-            for each in audio_below(path):
-                found.append((each, os.path.splitext(os.path.relpath(each, path))[0]))
+            for below in audio_below(path):
+                recordings.append((below, os.path.splitext(os.path.relpath(below, path))[0]))
         else:
-            found.append((path, os.path.splitext(os.path.basename(path))[0]))
-    return found
+            recordings.append((path, os.path.splitext(os.path.basename(path))[0]))
+    return recordings
 
 
 def _targets(args: argparse.Namespace, names: List[str]) -> List[str]:
@@ -95,13 +95,13 @@ def _left(args: argparse.Namespace, sources: List[Tuple[str, str]]) -> List[Tupl
     same = read_json(key) == settings
     os.makedirs(args.out, exist_ok=True)
     if not same:
-        there = [target for target in targets if os.path.exists(target)]
-        if there and not args.overwrite:
+        existing = [target for target in targets if os.path.exists(target)]
+        if existing and not args.overwrite:
             raise ValueError(
-                f"{there[0]} is there already, made with other settings or by something else "
-                f"({len(there)} such files): give another --out, or --overwrite"
+                f"{existing[0]} is there already, made with other settings or by something else "
+                f"({len(existing)} such files): give another --out, or --overwrite"
             )
-        for target in there:
+        for target in existing:
             os.remove(target)
         write_lines(key, [json.dumps(settings)])
     jobs = [(path, target) for (path, _), target in zip(sources, targets)]
@@ -159,16 +159,16 @@ def transcribe(argv: Optional[List[str]]) -> int:
     known = [length for length in lengths if length is not None]
     total = sum(known) if len(known) == len(lengths) else None
     pieces = recognizer.stream([path for path, _ in jobs], batch_size=args.batch_size)
-    said: "List[Utterance]" = []
+    utterances: List[Utterance] = []
     failed = 0
     for piece in progress(pieces, "transcribed", total, _length, "s of audio"):
         path, target = jobs[piece.source]
         if piece.utterance is not None:
-            said.append(piece.utterance)
+            utterances.append(piece.utterance)
             if args.format == "text" and not several and not args.out and piece.utterance.text:
                 print(printable(piece.utterance.text), flush=True)
             continue
-        transcript, said = Transcript(path, said), []
+        transcript, utterances = Transcript(path, utterances), []
         if piece.error is not None:
             failed += 1
             print(f"varan-transcribe: {printable(str(piece.error))}", file=sys.stderr, flush=True)

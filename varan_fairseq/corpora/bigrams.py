@@ -10,9 +10,9 @@ def probabilities(lines):
     """(p(w), p(w | v) of pairs that occur, what v leaves to those that do not)."""
     words, pairs, firsts, kinds = (collections.Counter() for _ in range(4))
     for line in lines:
-        said = [START, *line.split(), END]
-        words.update(said[1:])
-        pairs.update(zip(said, said[1:]))
+        sentence = [START, *line.split(), END]
+        words.update(sentence[1:])
+        pairs.update(zip(sentence, sentence[1:]))
     for (first, _), count in pairs.items():
         firsts[first] += count
         kinds[first] += 1

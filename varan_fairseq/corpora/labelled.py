@@ -32,11 +32,11 @@ class Recording(NamedTuple):
     end: Optional[float] = None
 
 
-def check_count(args: argparse.Namespace, what: str, found: int, wanted: int) -> None:
+def check_count(args: argparse.Namespace, what: str, count: int, wanted: int) -> None:
     """Refuses an incomplete corpus, or one that is something else."""
-    if found != wanted and (found == 0 or not args.allow_incomplete):
-        hint = "" if found == 0 else "; --allow-incomplete goes on with them"
-        refuse(f"{args.source}: found {found} {what}, wanted {wanted}{hint}")
+    if count != wanted and (count == 0 or not args.allow_incomplete):
+        hint = "" if count == 0 else "; --allow-incomplete goes on with them"
+        refuse(f"{args.source}: found {count} {what}, wanted {wanted}{hint}")
 
 
 def by_speaker(
@@ -113,9 +113,9 @@ def resample(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[
     jobs = {row.name: (row, os.path.join(root, row.name)) for row in recordings}
     for folder in {os.path.dirname(target) for _, target in jobs.values()}:
         os.makedirs(folder, exist_ok=True)
-    there = sum(_is_copy(row.source, target) for row, target in jobs.values())
-    if there:
-        print(f"{there} of {len(jobs)} recordings are there already")
+    copied = sum(_is_copy(row.source, target) for row, target in jobs.values())
+    if copied:
+        print(f"{copied} of {len(jobs)} recordings are there already")
     samples, lost = {}, []
     # threads, since reading and resampling leave Python alone, and none outlives this process
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
@@ -209,7 +209,7 @@ def _write(args, data, partial, splits, samples, classes) -> None:
         write_labelled_split(partial, split, args.labels, audio_root(args.out), utterances)
         counts = collections.Counter(row.label for row in utterances)
         totals.update(counts)
-        each = ", ".join(f"{counts[name]} {name}" for name in classes)
+        shown = ", ".join(f"{counts[name]} {name}" for name in classes)
         minutes = sum(row.samples for row in utterances) / RATE / 60
-        print(f"{data}: {split} {len(utterances)} ({each}), {minutes:.1f} minutes")
+        print(f"{data}: {split} {len(utterances)} ({shown}), {minutes:.1f} minutes")
     write_class_dictionary(partial, args.labels, {name: totals[name] for name in classes})

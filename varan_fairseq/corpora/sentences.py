@@ -17,15 +17,15 @@ VALID = 0.02  # share of the sentences that are in validation
 
 def sentences() -> List[str]:
     """Those of plain words alone, in capitals, sorted."""
-    found = set()
+    kept = set()
     for paragraph in re.split(r"\n\s*\n", "\n\n".join(topics.values())):
         for sentence in re.split(r"(?<=[.!?;:])\s+", " ".join(paragraph.split())):
             words = re.sub(r"[\"*`']{1,2}(\w+)[\"*`']{1,2}", r"\1", sentence.strip(".!?;: "))
             words = words.replace(",", "").replace("-", " ")
             plain = re.fullmatch(r"[A-Za-z][A-Za-z' ]+", words)
             if plain and WORDS[0] <= len(words.split()) <= WORDS[1]:
-                found.add(" ".join(words.upper().split()))
-    return sorted(found)
+                kept.add(" ".join(words.upper().split()))
+    return sorted(kept)
 
 
 def read_aloud(

@@ -42,7 +42,7 @@ def headers(root: str, paths: Sequence[str], jobs: int, what: str) -> List[int]:
     chunks = [paths[at : at + _CHUNK] for at in range(0, len(paths), _CHUNK)]
 
     def read(chunk):
-        found = []
+        counts = []
         for path in chunk:
             try:
                 with soundfile.SoundFile(os.path.join(root, path)) as file:  # faster than info
@@ -54,15 +54,15 @@ def headers(root: str, paths: Sequence[str], jobs: int, what: str) -> List[int]:
                     f"{os.path.join(root, path)} has {rate} Hz and {channels} channels, wanted "
                     f"{RATE} Hz and 1"
                 )
-            found.append(frames)
-        return found
+            counts.append(frames)
+        return counts
 
-    found: List[List[int]] = [[]] * len(chunks)
+    samples_of: List[List[int]] = [[]] * len(chunks)
     for index, result in progress(in_processes(read, chunks, jobs), what, len(chunks)):
         if isinstance(result, str):
             refuse(result)
-        found[index] = result
-    return [samples for chunk in found for samples in chunk]
+        samples_of[index] = result
+    return [samples for chunk in samples_of for samples in chunk]
 
 
 def librispeech_files(root: str) -> Iterable[str]:
@@ -78,7 +78,7 @@ def librispeech_files(root: str) -> Iterable[str]:
 def librispeech_texts(root: str, paths: Sequence[str]) -> List[str]:
     """Of each file, from the `.trans.txt` beside it."""
     texts: Dict[str, Dict[str, str]] = {}
-    found = []
+    ordered = []
     for path in paths:
         folder, name = os.path.split(path)
         if folder not in texts:
@@ -87,8 +87,8 @@ def librispeech_texts(root: str, paths: Sequence[str]) -> List[str]:
         name = os.path.splitext(name)[0]
         if name not in texts[folder]:
             refuse(f"{os.path.join(root, path)} has no line in the .trans.txt beside it")
-        found.append(texts[folder][name])
-    return found
+        ordered.append(texts[folder][name])
+    return ordered
 
 
 def _transcripts(path: str) -> Dict[str, str]:

@@ -38,18 +38,18 @@ def read_table(path: str):
     return rows
 
 
-def find_columns(path: str, there, given):
+def find_columns(path: str, present, given):
     """Name of each column that a table has."""
-    found = {}
+    columns = {}
     for what, names in COLUMNS.items():
         names = (given[what],) if what in given else names
-        found[what] = next((name for name in names if name in there), None)
-        if found[what] is None and (what in given or what in ("audio", "text")):
+        columns[what] = next((name for name in names if name in present), None)
+        if columns[what] is None and (what in given or what in ("audio", "text")):
             refuse(
-                f"{path} has no column {' or '.join(names)}, it has {', '.join(map(str, there))}: "
+                f"{path} has no column {' or '.join(names)}, it has {', '.join(map(str, present))}: "
                 f"name it by --columns {what}=NAME"
             )
-    return found
+    return columns
 
 
 def from_table(path: str, given):

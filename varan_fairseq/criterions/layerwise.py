@@ -195,7 +195,9 @@ def refuse_no_number(loss: float, task: Any, sample: Dict[str, Any], model: nn.M
         if not torch.isfinite(waveform).all():
             name = _name_utterance(task, row, length)
             raise ValueError(f"NaN or infinite samples in audio: {name}")
-    names = ", ".join(_name_utterance(task, *each) for each in list(zip(rows, lengths))[:4])
+    names = ", ".join(
+        _name_utterance(task, *utterance) for utterance in list(zip(rows, lengths))[:4]
+    )
     more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
     text = f"the loss of a batch is {loss}: {names}{more}"
     if next(model.parameters()).dtype != torch.float16 and not torch.is_autocast_enabled():

@@ -101,8 +101,8 @@ class VaranCtcCriterion(CtcCriterion):
             best = emission.argmax(-1).unique_consecutive()
             best = best[best != self.blank_idx]
             words, read = (
-                post_process(labels.string(each), self.post_process).split()
-                for each in (spoken, best)
+                post_process(labels.string(sequence), self.post_process).split()
+                for sequence in (spoken, best)
             )
             plain = editdistance.eval(read, words)
             by_model = self._words_by_language_model(emission)
@@ -117,8 +117,8 @@ class VaranCtcCriterion(CtcCriterion):
         """[T, V] -> words, if `wer_args` names a language model and it finds some."""
         if self.w2l_decoder is None:
             return None
-        found = self.w2l_decoder.decode(emission.unsqueeze(0))
-        return found[0][0].get("words") if found and found[0] else None
+        decoded = self.w2l_decoder.decode(emission.unsqueeze(0))
+        return decoded[0][0].get("words") if decoded and decoded[0] else None
 
     @staticmethod
     def reduce_metrics(logging_outputs: List[Dict[str, Any]]) -> None:

@@ -75,9 +75,9 @@ def audio_below(folder: str) -> List[str]:
     """Paths of the audio files in a folder, by their endings. Raises ValueError if there are
     none."""
     names = [name for name in files_below(folder) if not os.path.basename(name).startswith(".")]
-    found = [os.path.join(folder, name) for name in names if name.lower().endswith(ENDINGS)]
-    if found:
-        return found
+    audio = [os.path.join(folder, name) for name in names if name.lower().endswith(ENDINGS)]
+    if audio:
+        return audio
     other = [name for name in names if name.lower().endswith(UNREADABLE)]
     why = f"; {other[0]} and others like it cannot be read: convert them" if other else ""
     raise ValueError(f"folder {folder} has no audio ({' '.join(ENDINGS)}){why}")

@@ -43,20 +43,20 @@ def header_findings(
 def sample_findings(split: Split, sample_rate: int, jobs: int) -> Iterator[Finding]:
     """Of every sample. jobs: processes."""
     split.heard = listen(split.manifest, sample_rate, jobs, f"audio of {split.name}")
-    heard = [(name, each) for (name, _), each in zip(split.manifest.entries, split.heard) if each]
-    yield from _problems(split, [each.problem for _, each in heard if each.problem])
-    sound = [(name, each) for name, each in heard if not each.problem]
+    heard = [(name, clip) for (name, _), clip in zip(split.manifest.entries, split.heard) if clip]
+    yield from _problems(split, [clip.problem for _, clip in heard if clip.problem])
+    sound = [(name, clip) for name, clip in heard if not clip.problem]
 
     def some(kind: str, text: str, names: Sequence[str]) -> Iterator[Finding]:
         if names:
             yield split.finding(WARNING, kind, f"{len(names)} {text}", names=names)
 
-    silent = [name for name, each in sound if each.peak < SILENT]
+    silent = [name for name, clip in sound if clip.peak < SILENT]
     yield from some("silence", f"files are silent (below {SILENT:g})", silent)
-    clipped = [name for name, each in sound if each.clipped > CLIPPED_SHARE]
+    clipped = [name for name, clip in sound if clip.clipped > CLIPPED_SHARE]
     text = f"files are clipped (more than {100 * CLIPPED_SHARE:g}% of their samples)"
     yield from some("clipping", text, clipped)
-    several = [name for name, each in sound if each.channels != 1]
+    several = [name for name, clip in sound if clip.channels != 1]
     yield from some("channels", "files have several channels, which fairseq averages", several)
     yield from some("duplicates", "recordings are there more than once", _duplicates(sound))
 

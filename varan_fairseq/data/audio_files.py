@@ -75,12 +75,12 @@ def header_problems(
         def headers(row):
             return check_header(row, names[row], manifest.entries[row][1], sample_rate)
 
-        found = dict(zip(rows, pool.map(headers, rows)))
-        floats = [row for row, result in found.items() if result == FLOAT]
+        results = dict(zip(rows, pool.map(headers, rows)))
+        floats = [row for row, result in results.items() if result == FLOAT]
         sampled = sorted(random.Random(1).sample(floats, min(MOST_FLOATS, len(floats))))
         for row, result in zip(sampled, pool.map(lambda row: _samples(row, names[row]), sampled)):
-            found[row] = result
-    problems = [result for result in found.values() if isinstance(result, AudioProblem)]
+            results[row] = result
+    problems = [result for result in results.values() if isinstance(result, AudioProblem)]
     logger.info(
         "%s: checked %d audio files in %.1f s%s%s",
         path,
@@ -195,13 +195,13 @@ def listen(manifest: Manifest, sample_rate: int, jobs: int, what: str) -> List[O
     def hear(chunk: Sequence[int]) -> List[Heard]:
         return list(_hear(chunk, manifest, sample_rate))
 
-    found: List[Optional[Heard]] = [None] * len(manifest.entries)
+    clips: List[Optional[Heard]] = [None] * len(manifest.entries)
     done = in_processes(hear, chunks, jobs)
     sizes = progress(done, what, len(rows), lambda result: len(result[1]), "files")
     for index, heard in sizes:
-        for row, each in zip(chunks[index], heard):
-            found[row] = each
-    return found
+        for row, clip in zip(chunks[index], heard):
+            clips[row] = clip
+    return clips
 
 
 def _hear(rows: Sequence[int], manifest: Manifest, sample_rate: int) -> Iterator[Heard]:

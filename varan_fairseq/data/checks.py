@@ -183,8 +183,8 @@ def length_findings(
         return
     labels = [line.split() for line in split.lines]
     # CTC needs a frame per label, and one more between two equal neighbours
-    repeats = [sum(a == b for a, b in zip(each, each[1:])) for each in labels]
-    longest = np.array([len(each) for each in labels]) + repeats
+    repeats = [sum(a == b for a, b in zip(row_labels, row_labels[1:])) for row_labels in labels]
+    longest = np.array([len(row_labels) for row_labels in labels]) + repeats
     rows = np.flatnonzero(kept & (sizes >= needed) & (longest > frames.of_samples(sizes)))
     if len(rows):
         what = f"{len(rows)} files have more labels than frames"

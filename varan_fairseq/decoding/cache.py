@@ -101,8 +101,8 @@ def cached(
 
 def is_cached(folder: str, key: Dict[str, Any]) -> bool:
     """Whether the emissions in a folder are those of `key`."""
-    found = read_json(os.path.join(folder, _ABOUT)) or {}
-    return {name: found.get(name) for name in ("version", "sha256")} == _identity(key)
+    about = read_json(os.path.join(folder, _ABOUT)) or {}
+    return {name: about.get(name) for name in ("version", "sha256")} == _identity(key)
 
 
 def _identity(key: Dict[str, Any]) -> Dict[str, Any]:

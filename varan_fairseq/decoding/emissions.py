@@ -74,7 +74,7 @@ def batch_emissions(model: VaranCtc, net_output: Dict[str, Any]) -> List[Emissio
         layers = prediction.layer.cpu().numpy() + 1
     lengths = net_output["lengths"].tolist()
     rows = zip(log_probs, lengths, log_q, layers)
-    return [Emission(each[:length], q, int(layer)) for each, length, q, layer in rows]
+    return [Emission(matrix[:length], q, int(layer)) for matrix, length, q, layer in rows]
 
 
 def compute(
@@ -128,8 +128,8 @@ def save(
     for the time that taking them needs."""
     start = time.time()
     with open(os.path.join(folder, _LOG_PROBS), "wb") as file:
-        for each in log_probs:
-            each.tofile(file)
+        for emission in log_probs:
+            emission.tofile(file)
     for name, array in zip(_ARRAYS, (rows, log_q, layer)):
         np.save(os.path.join(folder, f"{name}.npy"), array)
     seconds = time.time() - start if seconds is None else seconds

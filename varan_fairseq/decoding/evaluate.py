@@ -132,8 +132,8 @@ def _choose(decoding: Decoding, search: Search, checked: CheckedSplit) -> Sweep:
     """Sweeps on a development split, and sets the best weights."""
     emissions = split_emissions(decoding, checked.split)
     options, grid, name = decoding.options, decoding.grid, checked.split.name
-    found, _ = search_split(search, emissions, options.jobs, grid, f"sweep on {name}")
-    best, rows = sweep.choose(checked.references, grid, found)
+    hypotheses, _ = search_split(search, emissions, options.jobs, grid, f"sweep on {name}")
+    best, rows = sweep.choose(checked.references, grid, hypotheses)
     search.set_weights(**grid[best])
     decoder = search.decoding
     lm = os.path.splitext(os.path.basename(decoder.lmpath))[0]
@@ -154,10 +154,10 @@ def _score(
     folder = _folder(decoding, subset)
     refuse_file(folder)
     emissions = split_emissions(decoding, split)
-    (found,), searched = search_split(
+    (hypotheses,), searched = search_split(
         search, emissions, decoding.options.jobs, what=f"search of {subset}"
     )
-    scored = score(references, [ranked[0] for ranked in found])
+    scored = score(references, [ranked[0] for ranked in hypotheses])
     about = {
         "checkpoint": decoding.path,
         "subset": subset,
@@ -171,7 +171,7 @@ def _score(
     }
     with written_whole(folder, RESULTS) as partial:
         summary = write_results(
-            partial, split.manifest, references, found, scored, checked.labels, about
+            partial, split.manifest, references, hypotheses, scored, checked.labels, about
         )
     return Result(folder, summary)
 

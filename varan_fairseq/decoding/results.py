@@ -51,13 +51,13 @@ def search_split(
         end = min(start + _CHUNK, len(emissions))
         return [search(emissions[index].log_probs) for index in range(start, end)]
 
-    found: List[List[List[Hypothesis]]] = [[[]] * len(emissions) for _ in settings]
+    results: List[List[List[Hypothesis]]] = [[[]] * len(emissions) for _ in settings]
     start_time = time.time()
     jobs = 1 if search.in_one_process else jobs
     for index, hypotheses in progress(in_processes(run, work, jobs), what, total=len(work)):
         setting, start = work[index]
-        found[setting][start : start + len(hypotheses)] = hypotheses
-    return found, time.time() - start_time
+        results[setting][start : start + len(hypotheses)] = hypotheses
+    return results, time.time() - start_time
 
 
 def score(references: References, best: Sequence[Hypothesis]) -> Scored:
@@ -78,11 +78,14 @@ def score(references: References, best: Sequence[Hypothesis]) -> Scored:
 
 def rates(references: References, best: Sequence[Hypothesis]) -> Tuple[float, float]:
     """WER and UER alone, in percent."""
-    words = [(line.split(), each.text.split()) for line, each in zip(references.text, best)]
-    units = [(reference, each.units) for reference, each in zip(references.units, best)]
+    words = [
+        (line.split(), hypothesis.text.split()) for line, hypothesis in zip(references.text, best)
+    ]
+    units = [(reference, hypothesis.units) for reference, hypothesis in zip(references.units, best)]
     wer, uer = (
         rate(
-            sum(transcripts.distance(*pair) for pair in pairs), sum(len(said) for said, _ in pairs)
+            sum(transcripts.distance(*pair) for pair in pairs),
+            sum(len(spoken) for spoken, _ in pairs),
         )
         for pairs in (words, units)
     )
@@ -110,12 +113,12 @@ def write_results(
         write(name, (f"{text} (None-{index})" for index, text in enumerate(texts)))
 
     best = scored.best
-    numbered("hypo.word", (each.text for each in best))
-    numbered("hypo.units", (labels.string(each.units) for each in best))
+    numbered("hypo.word", (hypothesis.text for hypothesis in best))
+    numbered("hypo.units", (labels.string(hypothesis.units) for hypothesis in best))
     numbered("ref.word", references.text)
-    numbered("ref.units", (labels.string(each) for each in references.units))
-    numbered("asr_score", (each.score for each in best))
-    rows = (f"{cell(name)}\t{cell(each.text)}" for name, each in zip(names, best))
+    numbered("ref.units", (labels.string(hypothesis) for hypothesis in references.units))
+    numbered("asr_score", (hypothesis.score for hypothesis in best))
+    rows = (f"{cell(name)}\t{cell(hypothesis.text)}" for name, hypothesis in zip(names, best))
     write("hypotheses.tsv", ["id\thypothesis", *rows])
     words = map(transcripts.edits, scored.aligned)
     rows = (
@@ -126,11 +129,11 @@ def write_results(
     aligned = sorted(zip(names, scored.aligned), key=lambda row: -transcripts.edits(row[1]).errors)
     lines = [line for row in aligned for line in [*transcripts.alignment_text(*row), ""]]
     write("alignment.txt", lines)
-    if any(len(each) > 1 for each in hypotheses):
+    if any(len(hypothesis) > 1 for hypothesis in hypotheses):
         rows = (
-            f"{cell(name)}\t{rank}\t{each.score:.4f}\t{cell(each.text)}"
+            f"{cell(name)}\t{rank}\t{hypothesis.score:.4f}\t{cell(hypothesis.text)}"
             for name, ranked in zip(names, hypotheses)
-            for rank, each in enumerate(ranked, start=1)
+            for rank, hypothesis in enumerate(ranked, start=1)
         )
         write("nbest.tsv", ["id\trank\tscore\thypothesis", *rows])
     summary = {**about, **scored.summary}

@@ -71,8 +71,10 @@ class Search:
         if not len(log_probs):
             return [Hypothesis([], "", 0.0)]
         with self._device():
-            (found,) = self._decoder.decode(torch.from_numpy(log_probs).unsqueeze(0))
-        return [self._hypothesis(each) for each in found] or [Hypothesis([], "", -math.inf)]
+            (decoded,) = self._decoder.decode(torch.from_numpy(log_probs).unsqueeze(0))
+        return [self._hypothesis(candidate) for candidate in decoded] or [
+            Hypothesis([], "", -math.inf)
+        ]
 
     def set_weights(self, **weights: float) -> None:
         """Changes options of `WEIGHTS`, without reading the language model again."""
@@ -93,27 +95,29 @@ class Search:
         neural = self.kind == "fairseqlm"
         return fairseq_compat.without_cuda() if neural else contextlib.nullcontext()
 
-    def _hypothesis(self, found: Dict[str, Any]) -> Hypothesis:
-        units = [int(unit) for unit in found["tokens"]]
+    def _hypothesis(self, decoded: Dict[str, Any]) -> Hypothesis:
+        units = [int(unit) for unit in decoded["tokens"]]
         if self.kind != "viterbi":
             units = without_extra_boundaries(units, self.labels)
         if self.kind != "viterbi" and self.decoding.lexicon:
-            text = " ".join(found["words"])
+            text = " ".join(decoded["words"])
         else:
             text = post_process(self.labels.string(torch.tensor(units)), self.post_process)
-        return Hypothesis(units, text, float(found["score"]))
+        return Hypothesis(units, text, float(decoded["score"]))
 
 
 def best_paths(
     log_probs: torch.Tensor, lengths: Sequence[int], blank: int, labels: Dictionary, spelling: str
 ) -> List[Hypothesis]:
     """What `Search` finds without a language model, of a batch [T, B, V] and without scores."""
-    found = []
+    hypotheses = []
     for path, length in zip(log_probs.argmax(-1).t().cpu(), lengths):
         units = path[:length].unique_consecutive()
         units = units[units != blank]
-        found.append(Hypothesis(units.tolist(), post_process(labels.string(units), spelling), 0.0))
-    return found
+        hypotheses.append(
+            Hypothesis(units.tolist(), post_process(labels.string(units), spelling), 0.0)
+        )
+    return hypotheses
 
 
 def options(**given: Any) -> Any:

@@ -30,10 +30,10 @@ class Shard:
 
 def shard(text: str) -> Shard:
     """An argument's type: `2/4` is the second of four."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"{text!r}, wanted as 1/4 .. 4/4")
-    return Shard(int(found[1]) - 1, int(found[2]))
+    return Shard(int(match[1]) - 1, int(match[2]))
 
 
 def run_shards(command: Sequence[str], count: int) -> None:
@@ -84,11 +84,11 @@ def merge_shards(whole: str, count: int, folder: str) -> "Emissions":
     missing = [part for part in parts if not os.path.isdir(part)]
     if missing:
         raise ValueError(f"no {missing[0]}: has that shard been run?")
-    found = [read(part) for part in parts]
-    rows = np.full_like(found[0].rows, -1)
-    log_q, layer = found[0].log_q.copy(), found[0].layer.copy()
+    loaded = [read(part) for part in parts]
+    rows = np.full_like(loaded[0].rows, -1)
+    log_q, layer = loaded[0].log_q.copy(), loaded[0].layer.copy()
     first = 0
-    for part in found:
+    for part in loaded:
         own = part.rows[:, 1] >= 0
         rows[own] = part.rows[own] + [first, 0]
         log_q[own], layer[own] = part.log_q[own], part.layer[own]
@@ -96,10 +96,10 @@ def merge_shards(whole: str, count: int, folder: str) -> "Emissions":
     lost = int((rows[:, 1] < 0).sum())
     if lost:
         raise ValueError(f"{lost} utterances are in none of the {count} shards of {whole}")
-    seconds = max(part.seconds for part in found)  # they ran at the same time
-    device = f"{count} x {found[0].device}"
-    frames = (part.log_probs for part in found)
-    classes = found[0].log_probs.shape[1]
+    seconds = max(part.seconds for part in loaded)  # they ran at the same time
+    device = f"{count} x {loaded[0].device}"
+    frames = (part.log_probs for part in loaded)
+    classes = loaded[0].log_probs.shape[1]
     merged = save(folder, frames, classes, rows, log_q, layer, seconds, device)
     for path in parts:
         shutil.rmtree(path)

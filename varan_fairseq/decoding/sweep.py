@@ -28,11 +28,11 @@ def weight_grid(overrides: Sequence[str]) -> Tuple[List[str], List[Dict[str, flo
             single.append(override)
             continue
         try:
-            values[name] = [float(each) for each in value.split(",")]
+            values[name] = [float(number) for number in value.split(",")]
         except ValueError:
             raise ValueError(f"{override}: wanted numbers between commas") from None
         single.append(f"{key}={values[name][0]:g}")
-    settings = [dict(zip(values, each)) for each in itertools.product(*values.values())]
+    settings = [dict(zip(values, chosen)) for chosen in itertools.product(*values.values())]
     if len(settings) < 2:
         raise ValueError(
             "--sweep has nothing to choose from: give several values, as "
@@ -65,13 +65,13 @@ def check_split(dev: str, subsets: Sequence[str], decoding: Any) -> None:
 def choose(
     references: References,
     settings: Sequence[Dict[str, float]],
-    found: Sequence[Sequence[Sequence[Hypothesis]]],
+    results: Sequence[Sequence[Sequence[Hypothesis]]],
 ) -> Tuple[int, List[Dict[str, Any]]]:
     """(index of the setting with the lowest WER, of several that with the lowest UER, then the
-    first; a row of WER and UER a setting). found: hypotheses of each setting, the best first."""
+    first; a row of WER and UER a setting). results: hypotheses of each setting, the best first."""
     rows = []
-    for setting, hypotheses in zip(settings, found):
-        wer, uer = rates(references, [each[0] for each in hypotheses])
+    for setting, hypotheses in zip(settings, results):
+        wer, uer = rates(references, [ranked[0] for ranked in hypotheses])
         rows.append({**setting, "wer": wer, "uer": uer})
     order = [(row["wer"], row["uer"] if math.isfinite(row["uer"]) else 0.0) for row in rows]
     return order.index(min(order)), rows

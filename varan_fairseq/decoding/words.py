@@ -83,11 +83,13 @@ def timed_words(
     texts = own if len(own) == len(groups) else None
     words = []
     for index, group in enumerate(groups):
-        said = _text([units[i] for i in group], labels, spelling) if texts is None else texts[index]
+        spelled = (
+            _text([units[i] for i in group], labels, spelling) if texts is None else texts[index]
+        )
         mean = float(np.mean([spans[i].log_prob for i in group]))
         start = first + spans[group[0]].start * seconds
         end = first + spans[group[-1]].end * seconds
-        words.append(Word(said, start, end, float(np.exp(min(mean, 0.0)))))
+        words.append(Word(spelled, start, end, float(np.exp(min(mean, 0.0)))))
     return words
 
 

@@ -77,7 +77,7 @@ def read_references(split: Split, labels: Dictionary, spelling: str) -> Referenc
         labels.encode_line(line, append_eos=False, add_if_not_exist=False).tolist()
         for line in split.lines
     ]
-    text = [post_process(labels.string(each), spelling) for each in units]
+    text = [post_process(labels.string(row), spelling) for row in units]
     if not any(line.split() for line in text):
         raise ValueError(
             f"{split.files.labels}: the transcripts have no words after "

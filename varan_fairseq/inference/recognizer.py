@@ -91,8 +91,12 @@ class Recognizer(FinetunedModel):
     ) -> Union[str, List[str]]:
         """Text of a recording, or of each of a list of them. sample_rate: of samples.
         batch_size: windows that run at a time. Raises ValueError for unusable audio."""
-        found = self.recognize(audio, sample_rate, batch_size)
-        return [each.text for each in found] if isinstance(found, list) else found.text
+        transcripts = self.recognize(audio, sample_rate, batch_size)
+        return (
+            [transcript.text for transcript in transcripts]
+            if isinstance(transcripts, list)
+            else transcripts.text
+        )
 
     def recognize(
         self,
@@ -103,7 +107,7 @@ class Recognizer(FinetunedModel):
         """As `transcribe`, with words, their times and confidence, and the layers used."""
         several = isinstance(audio, (list, tuple))
         sources: List[Any] = list(audio) if isinstance(audio, (list, tuple)) else [audio]
-        found = []
+        transcripts = []
         utterances: List[Utterance] = []
         for piece in self.stream(sources, sample_rate, batch_size):
             if piece.error is not None:
@@ -111,9 +115,9 @@ class Recognizer(FinetunedModel):
             if piece.utterance is not None:
                 utterances.append(piece.utterance)
                 continue
-            found.append(Transcript(describe(sources[piece.source]), utterances))
+            transcripts.append(Transcript(describe(sources[piece.source]), utterances))
             utterances = []
-        return found if several else found[0]
+        return transcripts if several else transcripts[0]
 
     def stream(
         self,
@@ -164,15 +168,15 @@ class Recognizer(FinetunedModel):
         yield from self._run_held(held, batch_size)
 
     def _run_held(self, held: List[_Job], batch_size: int) -> Iterator[Any]:
-        found: Dict[int, Any] = {}
+        emissions: Dict[int, Any] = {}
         order = [index for index, job in enumerate(held) if job.window is not None]
         order.sort(key=lambda index: len(held[index].window.samples))
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
             net_output = self.run_batch([held[row].window.samples for row in rows])
-            found.update(zip(rows, batch_emissions(self.model, net_output)))
+            emissions.update(zip(rows, batch_emissions(self.model, net_output)))
         for index, job in enumerate(held):
-            yield job, found.get(index)
+            yield job, emissions.get(index)
 
     def _utterance(self, segment: windows.Segment) -> Utterance:
         with self._lock:

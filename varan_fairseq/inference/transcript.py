@@ -43,17 +43,17 @@ class Transcript(NamedTuple):
 
     @property
     def text(self) -> str:
-        return " ".join(each.text for each in self.utterances if each.text)
+        return " ".join(utterance.text for utterance in self.utterances if utterance.text)
 
     @property
     def words(self) -> "List[Word]":
-        return [word for each in self.utterances for word in each.words]
+        return [word for utterance in self.utterances for word in utterance.words]
 
     @property
     def layer_posterior(self) -> np.ndarray:
         """Mean over the utterances, weighted by their durations: float32 [L]."""
-        weights = [max(each.end - each.start, 1e-9) for each in self.utterances]
-        rows = [each.layer_posterior for each in self.utterances]
+        weights = [max(utterance.end - utterance.start, 1e-9) for utterance in self.utterances]
+        rows = [utterance.layer_posterior for utterance in self.utterances]
         return np.average(rows, axis=0, weights=weights).astype(np.float32)
 
 
@@ -64,12 +64,12 @@ def as_json(transcript: Transcript) -> Dict[str, Any]:
         "text": transcript.text,
         "segments": [
             {
-                "start": round(each.start, 3),
-                "end": round(each.end, 3),
-                "text": each.text,
-                "confidence": _rounded(each.confidence),
-                "layer": each.layer or None,
-                "layer_posterior": [round(float(q), 4) for q in each.layer_posterior],
+                "start": round(utterance.start, 3),
+                "end": round(utterance.end, 3),
+                "text": utterance.text,
+                "confidence": _rounded(utterance.confidence),
+                "layer": utterance.layer or None,
+                "layer_posterior": [round(float(q), 4) for q in utterance.layer_posterior],
                 "words": [
                     {
                         "word": word.text,
@@ -77,10 +77,10 @@ def as_json(transcript: Transcript) -> Dict[str, Any]:
                         "end": round(word.end, 3),
                         "confidence": _rounded(word.confidence),
                     }
-                    for word in each.words
+                    for word in utterance.words
                 ],
             }
-            for each in transcript.utterances
+            for utterance in transcript.utterances
         ],
     }
 
@@ -121,12 +121,12 @@ def _subtitles(words: "Sequence[Word]", kind: str) -> Iterator[str]:
 
 
 def _cues(words: "Iterable[Word]") -> "Iterator[List[Word]]":
-    cue: "List[Word]" = []
+    cue: List[Word] = []
     for word in words:
         if cue and (
             word.start - cue[-1].end > _PAUSE
             or word.end - cue[0].start > _LONGEST
-            or sum(len(each.text) + 1 for each in cue) + len(word.text) > _WIDEST
+            or sum(len(earlier.text) + 1 for earlier in cue) + len(word.text) > _WIDEST
         ):
             yield cue
             cue = []

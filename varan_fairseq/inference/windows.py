@@ -100,7 +100,7 @@ class Stitcher:
         self._held: List[np.ndarray] = []
         self._parts: List[Part] = []
         self._start = 0
-        self._before: "Optional[Emission]" = None  # without frames that are held
+        self._before: Optional[Emission] = None  # without frames that are held
         self._at = 0  # its first frame
 
     def add(self, emission: "Emission", start: int, last: bool) -> Iterator[Segment]:
@@ -131,36 +131,36 @@ class Stitcher:
         count = len(before)
         first, end = count // 4, max(3 * count // 4, count // 4 + 1)
         seams = np.arange(first, end)  # each before its frame
-        said = np.zeros(count, dtype=bool)
+        spoken = np.zeros(count, dtype=bool)
         for path in paths:
-            said |= (path != self.blank) & (path != self.boundary)
-        said = np.flatnonzero(said)
-        if not len(said):
+            spoken |= (path != self.blank) & (path != self.boundary)
+        spoken = np.flatnonzero(spoken)
+        if not len(spoken):
             return (first + end) // 2
-        away = np.abs(seams[:, None] - 0.5 - said).min(1)
-        between = self._between_words(seams, said, *paths)
+        away = np.abs(seams[:, None] - 0.5 - spoken).min(1)
+        between = self._between_words(seams, spoken, *paths)
         if (between & (away > 1)).any():
             away[~between] = 0
         return first + int(away.argmax())
 
-    def _between_words(self, seams, said, before, after) -> np.ndarray:
+    def _between_words(self, seams, spoken, before, after) -> np.ndarray:
         """Whether the joint says that a word ends between what is said last before a seam and
         first after it."""
         if self.boundary is None:
             return np.ones(len(seams), dtype=bool)
-        last = np.append(-1, said)[np.searchsorted(said, seams)]
-        following = np.append(said, len(before))[np.searchsorted(said, seams)]
+        last = np.append(-1, spoken)[np.searchsorted(spoken, seams)]
+        following = np.append(spoken, len(before))[np.searchsorted(spoken, seams)]
         ends = [np.append(0, np.cumsum(path == self.boundary)) for path in (before, after)]
         return (ends[0][seams] > ends[0][last + 1]) | (ends[1][following] > ends[1][seams])
 
     def _boundary(self, log_probs: np.ndarray) -> int:
         """Frames up to the end of a boundary that is the first thing said; 0 if it is not."""
         path = log_probs.argmax(1)
-        said = np.flatnonzero(path != self.blank)
-        if not len(said) or path[said[0]] != self.boundary:
+        spoken = np.flatnonzero(path != self.blank)
+        if not len(spoken) or path[spoken[0]] != self.boundary:
             return 0
-        after = np.flatnonzero(path[said[0] :] != self.boundary)
-        return int(said[0] + (after[0] if len(after) else len(path) - said[0]))
+        after = np.flatnonzero(path[spoken[0] :] != self.boundary)
+        return int(spoken[0] + (after[0] if len(after) else len(path) - spoken[0]))
 
     def _hold(self, emission: "Emission", frames: int) -> None:
         if not frames:
@@ -170,11 +170,11 @@ class Stitcher:
 
     def _complete(self) -> bool:
         """Whether what is held ends with a word."""
-        said = np.concatenate([each.argmax(1) for each in self._held])
-        if said[-1] not in (self.blank, self.boundary):
+        spoken = np.concatenate([log_probs.argmax(1) for log_probs in self._held])
+        if spoken[-1] not in (self.blank, self.boundary):
             return False
-        said = said[said != self.blank]
-        ended = not len(said) or self.boundary is None or said[-1] == self.boundary
+        spoken = spoken[spoken != self.blank]
+        ended = not len(spoken) or self.boundary is None or spoken[-1] == self.boundary
         return ended or len(self._parts) >= _MOST_PARTS
 
     def _segment(self) -> Segment:

@@ -21,15 +21,15 @@ def combine(log_probs: Iterable[Tensor], log_q: Tensor, rule: str) -> Tensor:
     if rule == "best_layer":
         return pick_layer(log_probs, log_q.argmax(1))
     total: Any = None
-    for each, log_weight in zip(log_probs, log_q.t().unsqueeze(-1)):
-        log_weight = log_weight.to(each)  # [B, 1]
+    for term, log_weight in zip(log_probs, log_q.t().unsqueeze(-1)):
+        log_weight = log_weight.to(term)  # [B, 1]
         if rule == "mixture":
-            each = log_weight + each
-            total = each if total is None else torch.logaddexp(total, each)
+            term = log_weight + term
+            total = term if total is None else torch.logaddexp(total, term)
         else:
             # 0 * -inf: a layer of no weight has no say, whatever it forbids
-            each = (log_weight.exp() * each).masked_fill(log_weight == float("-inf"), 0)
-            total = each if total is None else total + each
+            term = (log_weight.exp() * term).masked_fill(log_weight == float("-inf"), 0)
+            total = term if total is None else total + term
     return total if rule == "mixture" else total.log_softmax(-1)
 
 

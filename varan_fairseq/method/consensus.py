@@ -45,8 +45,8 @@ def consensus_layer(log_probs: Any, log_q: Tensor, lengths: Tensor, blank: int) 
     else:
         score = transcripts.score_at_once(log_probs, weights)
 
-    each = score[transcripts.of_layer]  # [L, B]
-    best = each == each.max(0).values
+    of_layer = score[transcripts.of_layer]  # [L, B]
+    best = of_layer == of_layer.max(0).values
     return log_q.t().masked_fill(~best, float("-inf")).argmax(0)
 
 
@@ -100,8 +100,8 @@ class _Transcripts:
         """S [N] of those that are contested, else 0."""
         score = weights.new_zeros(len(self.utterance))
         rows = self.contested.nonzero().squeeze(1)
-        each = bytes_of_a_row(len(log_probs), len(log_probs[0]), self.labels.shape[1])
-        for part in rows.split(max(1, GPU_TABLE_BYTES // each)) if len(rows) else ():
+        row_bytes = bytes_of_a_row(len(log_probs), len(log_probs[0]), self.labels.shape[1])
+        for part in rows.split(max(1, GPU_TABLE_BYTES // row_bytes)) if len(rows) else ():
             owner = self.utterance[part]
             log_p = log_likelihood(
                 log_probs, owner, self.labels[part], self.lengths[owner], self.blank

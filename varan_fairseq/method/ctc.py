@@ -65,7 +65,7 @@ class _LayerwiseCtc(torch.autograd.Function):
             with torch.enable_grad() if wants_grad else torch.no_grad():
                 stacked = torch.cat(some, dim=1).to(dtype).requires_grad_(wants_grad)
                 with torch.backends.cudnn.flags(enabled=False):  # not deterministic
-                    each = F.ctc_loss(
+                    loss = F.ctc_loss(
                         F.log_softmax(stacked, dim=-1),
                         targets.repeat(len(some), 1),
                         input_lengths.repeat(len(some)),
@@ -75,8 +75,8 @@ class _LayerwiseCtc(torch.autograd.Function):
                         zero_infinity=zero_infinity,
                     )
                 if wants_grad:
-                    grads.append(torch.autograd.grad(each.sum(), stacked)[0])
-            nll.append(each.detach().view(len(some), batch))
+                    grads.append(torch.autograd.grad(loss.sum(), stacked)[0])
+            nll.append(loss.detach().view(len(some), batch))
         ctx.save_for_backward(*grads)
         ctx.dtype = logits[0].dtype
         return torch.cat(nll).t()

@@ -117,8 +117,8 @@ class LayerPosterior(ExactBuffers):
         weights = self.attention.in_proj_weight.chunk(3)
         biases = self.attention.in_proj_bias.chunk(3)
         query, key, value = (
-            self._linear(*each).view(batch, layers, self.num_heads, -1).transpose(1, 2)
-            for each in zip(inputs, weights, biases)
+            self._linear(*parts).view(batch, layers, self.num_heads, -1).transpose(1, 2)
+            for parts in zip(inputs, weights, biases)
         )
         attention = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(-1)
         mixed = (attention @ value).transpose(1, 2).reshape(batch, layers, dim)

@@ -111,14 +111,14 @@ class LayerwiseModel(BaseFairseqModel):
         prefix = "aggregation.posterior."
         as_released(state_dict, prefix)
         for option in ("lr_multiplier", "centred"):
-            found = float(state_dict[prefix + option])
+            stored = float(state_dict[prefix + option])
             own = float(getattr(self.aggregation.posterior, option))
-            if found != own:
+            if stored != own:
                 logger.warning(
                     "the weights were trained with model.posterior_%s=%g, which stays so: %g is "
                     "for new runs",
                     option,
-                    found,
+                    stored,
                     own,
                 )
 
@@ -160,8 +160,8 @@ class LayerwiseModel(BaseFairseqModel):
         if self.cfg.combine == "best_layer":
             self.warn_of_no_gradient()
             return pick_layer(logits, log_q.argmax(1)).float().log_softmax(-1)
-        each = (layer.float().log_softmax(-1) for layer in logits)
-        return combine(each, log_q, self.cfg.combine)
+        log_probs = (layer.float().log_softmax(-1) for layer in logits)
+        return combine(log_probs, log_q, self.cfg.combine)
 
     def warn_of_no_gradient(self) -> None:
         """Once, if a rule that picks a layer is trained on, as by fairseq's own criterion."""

@@ -119,20 +119,20 @@ def check_precision(whole: Any) -> None:
 def check_resumed(whole: Any, cfg: Any, task: Any) -> bool:
     """Checks the checkpoint that a run resumes from; returns whether training is already complete,
     which is logged. whole: fairseq's configuration. cfg: of the model. Raises ValueError."""
-    found = on_first_rank(lambda: _resumed_from(whole.checkpoint))
-    if found is None:
+    resumed = on_first_rank(lambda: _resumed_from(whole.checkpoint))
+    if resumed is None:
         return False
     ours = task.target_dictionary.symbols if task.target_dictionary is not None else None
-    refuse_other_labels(found.path, found.labels, ours)
-    refuse_other_shapes(found.path, found.options, cfg)
+    refuse_other_labels(resumed.path, resumed.labels, ours)
+    refuse_other_shapes(resumed.path, resumed.options, cfg)
     wanted = whole.optimization.max_update
-    if not found.resumed or whole.checkpoint.reset_optimizer or not 0 < wanted <= found.updates:
+    if not resumed.resumed or whole.checkpoint.reset_optimizer or not 0 < wanted <= resumed.updates:
         return False
     logger.warning(
         "%s has %d updates, optimization.max_update=%d: this run is finished and trains no more. "
         "Raise optimization.max_update, or give another checkpoint.save_dir",
-        found.path,
-        found.updates,
+        resumed.path,
+        resumed.updates,
         wanted,
     )
     return True
@@ -145,11 +145,11 @@ def refuse_other_labels(path: str, theirs: Optional[list], ours: Optional[list])
         return
     at = first_difference(theirs, ours)
     if at is None:
-        found = f"{len(theirs)} labels there, {len(ours)} here"
+        difference = f"{len(theirs)} labels there, {len(ours)} here"
     else:
-        found = f"label {at} is {theirs[at]!r} there, {ours[at]!r} here"
+        difference = f"label {at} is {theirs[at]!r} there, {ours[at]!r} here"
     raise ValueError(
-        f"{path} was trained with another dictionary: {found}. Use the dictionary file it was "
+        f"{path} was trained with another dictionary: {difference}. Use the dictionary file it was "
         "trained with, or begin anew in another checkpoint.save_dir"
     )
 

@@ -114,9 +114,9 @@ class VaranCtc(LayerwiseModel):
             layer = log_q.argmax(1)
         elif len(logits) > 1 and self.cfg.combine == "consensus":
             self.warn_of_no_gradient()
-            each = [logit.float().log_softmax(-1) for logit in logits]
-            layer = consensus_layer(each, log_q, net_output["lengths"], self.blank)
-            return CtcPrediction(pick_layer(each, layer), layer)
+            log_probs = [logit.float().log_softmax(-1) for logit in logits]
+            layer = consensus_layer(log_probs, log_q, net_output["lengths"], self.blank)
+            return CtcPrediction(pick_layer(log_probs, layer), layer)
         else:
             layer = None
         return CtcPrediction(self.combined(net_output), layer)

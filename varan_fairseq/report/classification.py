@@ -10,7 +10,7 @@ from ..finetuned.outputs import check_complete, shown_outputs
 from ..models.varan_classification import VaranClassification
 from ..scoring.classification import confusion_matrix, summary
 from ..scoring.rates import interval
-from .found import Found, Mistake, common_groups, groups_of_names
+from .summary import SplitSummary, Mistake, common_groups, groups_of_names
 
 
 def classify(
@@ -19,7 +19,7 @@ def classify(
     subset: str,
     split: Classified,
     max_tokens: int,
-) -> Found:
+) -> SplitSummary:
     """Of a loaded split."""
     manifest, labels, speakers = split
     count, classes = len(manifest.entries), task.target_dictionary.symbols
@@ -43,7 +43,7 @@ def classify(
         of_speakers = (len(set(speakers)), interval(right, ones, speakers))
     seconds = manifest.samples / task.cfg.sample_rate
     names = [classes[label] for label in labels]
-    return Found(
+    return SplitSummary(
         measure="accuracy",
         value=scores["accuracy"],
         interval=interval(right, ones),

@@ -42,8 +42,8 @@ def recognizer_curve(
     def combined(net_output: Dict[str, Any]) -> Tensor:
         return model.predict(net_output).log_probs
 
-    def score(found: List[Hypothesis]) -> float:
-        return rates(split.references, found)[0]
+    def score(hypotheses: List[Hypothesis]) -> float:
+        return rates(split.references, hypotheses)[0]
 
     return _curve(model, task, subset, count, max_tokens, combined, read, score)
 
@@ -56,8 +56,8 @@ def classifier_curve(
     def read(log_probs: Tensor, net_output: Dict[str, Any]) -> List[int]:
         return log_probs.argmax(-1).tolist()
 
-    def score(found: List[int]) -> float:
-        return 100 * float((np.array(found) == split.labels).mean())
+    def score(predictions: List[int]) -> float:
+        return 100 * float((np.array(predictions) == split.labels).mean())
 
     count = len(split.labels)
     return _curve(model, task, subset, count, max_tokens, model.combined, read, score)
@@ -66,18 +66,18 @@ def classifier_curve(
 def _curve(model, task, subset, count, max_tokens, combined, read, score: Score) -> List[Depth]:
     """combined: the model's output -> log-probabilities. read: those -> what is scored."""
     depths = range(1, model.num_predictions + 1)
-    found = [[None] * count for _ in depths]
+    together = [[None] * count for _ in depths]
     alone = [[None] * count for _ in depths]
     with _measured(model, _seconds) as clock:
         for rows, net_output in shown_outputs(model, task, subset, max_tokens):
             clock.stop()
             for index, layers in enumerate(depths):
                 at_depth = model.at_depth(net_output, layers)
-                each = read(combined(at_depth), net_output)
+                read_together = read(combined(at_depth), net_output)
                 of_layer = read(net_output["layer_logits"][index], net_output)
-                for row, one, other in zip(rows, each, of_layer):
-                    found[index][row], alone[index][row] = one, other
-    rate_of = [(score(one), score(other)) for one, other in zip(found, alone)]
+                for row, one, other in zip(rows, read_together, of_layer):
+                    together[index][row], alone[index][row] = one, other
+    rate_of = [(score(one), score(other)) for one, other in zip(together, alone)]
     operations = _operations(model, task, subset)
     return [
         Depth(layers, *rate_of[layers - 1], seconds, adds)
@@ -150,22 +150,24 @@ def table(measure: str, depths: List[Depth]) -> List[str]:
     """A header, and a line a depth."""
     header = ["layers", measure, f"{measure}_of_this_layer_alone", "time", "multiply_adds"]
     lines = ["\t".join(header)]
-    for each in depths:
-        values = [f"{each.rate:.4f}", f"{each.alone:.4f}", f"{each.time:.4f}"]
-        lines.append("\t".join([str(each.layers), *values, f"{each.multiply_adds:.4f}"]))
+    for depth in depths:
+        values = [f"{depth.rate:.4f}", f"{depth.alone:.4f}", f"{depth.time:.4f}"]
+        lines.append("\t".join([str(depth.layers), *values, f"{depth.multiply_adds:.4f}"]))
     return lines
 
 
 def draw_curve(plt: Any, measure: str, depths: List[Depth], title: str) -> Any:
     """A figure of rates over the share of the time."""
     figure, axis = plt.subplots(figsize=(6.5, 4.2), constrained_layout=True)
-    times = [each.time for each in depths]
-    rate = [each.rate for each in depths]
+    times = [depth.time for depth in depths]
+    rate = [depth.rate for depth in depths]
     axis.plot(times, rate, "o-", color="#1f3550", label="the first K layers together")
-    axis.plot(times, [each.alone for each in depths], "o--", color="#4878a8", label="layer K alone")
-    for each in depths:
+    axis.plot(
+        times, [depth.alone for depth in depths], "o--", color="#4878a8", label="layer K alone"
+    )
+    for depth in depths:
         axis.annotate(
-            str(each.layers), (each.time, each.rate), textcoords="offset points", xytext=(4, 6)
+            str(depth.layers), (depth.time, depth.rate), textcoords="offset points", xytext=(4, 6)
         )
     axis.set(xlabel="time of the encoder, whole = 1", ylabel=f"{measure} %", ylim=(0, None))
     axis.set_title(title)

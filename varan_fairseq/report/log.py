@@ -22,12 +22,12 @@ PANELS = (
 def read_log(path: str) -> List[Tuple[str, Series]]:
     """Panels with curves of a log file; a resumed run goes on, another run that begins anew in the
     same file begins anew. Raises ValueError if there are none, OSError if it cannot be read."""
-    found: Dict[str, Series] = {"train_inner": {}, "valid": {}}
+    series: Dict[str, Series] = {"train_inner": {}, "valid": {}}
     last = -1.0
     with open(path, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             read = _numbers(line)
-            if read is None or read[0] not in found:
+            if read is None or read[0] not in series:
                 continue
             kind, numbers = read
             updates = numbers.get("num_updates")
@@ -35,15 +35,15 @@ def read_log(path: str) -> List[Tuple[str, Series]]:
                 continue
             if kind == "train_inner":
                 if updates <= last:
-                    found = {"train_inner": {}, "valid": {}}
+                    series = {"train_inner": {}, "valid": {}}
                 last = updates
             for name, value in numbers.items():
-                found[kind].setdefault(name, []).append((int(updates), value))
+                series[kind].setdefault(name, []).append((int(updates), value))
     panels = []
     for title, kind, patterns in PANELS:
-        names = [n for p in patterns for n in sorted(found[kind]) if re.fullmatch(p, n)]
+        names = [n for p in patterns for n in sorted(series[kind]) if re.fullmatch(p, n)]
         if names:
-            panels.append((title, {name: found[kind][name] for name in names}))
+            panels.append((title, {name: series[kind][name] for name in names}))
     if not panels:
         raise ValueError(f"{printable(path)} has no lines of a fairseq training")
     return panels
@@ -51,18 +51,18 @@ def read_log(path: str) -> List[Tuple[str, Series]]:
 
 def _numbers(line: str) -> Optional[Tuple[str, Dict[str, float]]]:
     """(kind of the line, its numbers)."""
-    found = _JSON.search(line)
-    if found:
+    match = _JSON.search(line)
+    if match:
         try:
-            pairs = list(json.loads(found[2]).items())
+            pairs = list(json.loads(match[2]).items())
         except ValueError:
             return None
     else:
-        found = _SIMPLE.search(line)
-        if not found:
+        match = _SIMPLE.search(line)
+        if not match:
             return None
-        pairs = _PAIR.findall(found[2])
-    kind = found[1]
+        pairs = _PAIR.findall(match[2])
+    kind = match[1]
     numbers = {}
     for name, value in pairs:
         try:

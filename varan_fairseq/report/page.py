@@ -13,7 +13,7 @@ from markupsafe import Markup
 from ..data.audio import read_audio
 from ..data.manifest import Manifest
 from .figures import Series, as_svg, draw_confusion, draw_layers, draw_posterior, draw_training
-from .found import Found
+from .summary import SplitSummary
 
 LONGEST = 30.0  # seconds of an utterance that are in the page
 
@@ -27,7 +27,7 @@ class Section(NamedTuple):
 
 
 def sections(
-    plt: Any, found: Found, prior: np.ndarray, training: Sequence[Tuple[str, Series]]
+    plt: Any, summary: SplitSummary, prior: np.ndarray, training: Sequence[Tuple[str, Series]]
 ) -> List[Section]:
     """Figures of the page. prior: p(l) [L]. training: panels of `log.read_log`."""
     result = []
@@ -35,19 +35,19 @@ def sections(
     def add(title: str, text: str, figure: Any) -> None:
         result.append(Section(title, text, Markup(as_svg(plt, figure))))
 
-    if found.confusion is not None:
-        figure = draw_confusion(plt, found.confusion, found.classes, "")
+    if summary.confusion is not None:
+        figure = draw_confusion(plt, summary.confusion, summary.classes, "")
         add("What was taken for what", "", figure)
-    if len(found.rates) > 1:
-        better = np.argmin if found.measure == "WER" else np.argmax
-        best = int(better(found.rates))
-        text = f"Best alone: layer {best + 1} with {found.rates[best]:.2f}%."
-        figure = draw_layers(plt, found.measure, found.rates, found.value, found.interval)
+    if len(summary.rates) > 1:
+        better = np.argmin if summary.measure == "WER" else np.argmax
+        best = int(better(summary.rates))
+        text = f"Best alone: layer {best + 1} with {summary.rates[best]:.2f}%."
+        figure = draw_layers(plt, summary.measure, summary.rates, summary.value, summary.interval)
         add("Each layer alone, and all together", text, figure)
         text = "Left: how much each layer counts. Right: a row an utterance."
-        options = (plt, found.posterior, prior)
+        options = (plt, summary.posterior, prior)
         add("Layers that the utterances used", text, draw_posterior(*options, "", None, []))
-        for title, grouped in found.groups.items():
+        for title, grouped in summary.groups.items():
             figure = draw_posterior(*options, "", grouped["labels"], grouped["classes"])
             add(title, "", figure)
     if training:
@@ -56,14 +56,14 @@ def sections(
 
 
 def utterances(
-    found: Found, manifest: Manifest, count: int, sample_rate: int
+    summary: SplitSummary, manifest: Manifest, count: int, sample_rate: int
 ) -> List[Dict[str, Any]]:
     """The worst ones, with their audio."""
     result = []
-    for mistake in found.mistakes[:count]:
+    for mistake in summary.mistakes[:count]:
         name = manifest.entries[mistake.row][0]
         audio = _audio(os.path.join(manifest.root, name), sample_rate)
-        text = f"{found.seconds[mistake.row]:.1f} s; {mistake.text}"
+        text = f"{summary.seconds[mistake.row]:.1f} s; {mistake.text}"
         result.append({"name": name, "text": text, "pairs": mistake.pairs, "audio": audio})
     return result
 
@@ -78,7 +78,7 @@ def _audio(path: str, rate: int) -> Optional[str]:
     return "data:audio/flac;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def render(title: str, found: Found, facts: Sequence[Tuple[str, str]], **parts: Any) -> str:
+def render(title: str, summary: SplitSummary, facts: Sequence[Tuple[str, str]], **parts: Any) -> str:
     """HTML. facts: names and values of a table. parts: sections, utterances."""
     folder = os.path.dirname(os.path.abspath(__file__))
     environment = jinja2.Environment(
@@ -86,4 +86,4 @@ def render(title: str, found: Found, facts: Sequence[Tuple[str, str]], **parts: 
     )
     environment.filters["range"] = lambda interval: "{:.2f} - {:.2f}".format(*interval)
     page = environment.get_template("page.html")
-    return page.render(title=title, found=found, facts=facts, **parts)
+    return page.render(title=title, summary=summary, facts=facts, **parts)

@@ -11,7 +11,7 @@ from ..finetuned.labelled import Transcribed
 from ..finetuned.outputs import shown_outputs
 from ..models.varan_ctc import VaranCtc
 from ..scoring.transcripts import edits
-from .found import Found, Mistake, common_groups
+from .summary import SplitSummary, Mistake, common_groups
 
 
 def recognize(
@@ -20,13 +20,13 @@ def recognize(
     subset: str,
     split: Transcribed,
     max_tokens: int,
-) -> Found:
+) -> SplitSummary:
     """Of a loaded split. The best path, no language model."""
     manifest, references, spelling = split
     count = len(manifest.entries)
     search = Search(options(), task.target_dictionary, spelling)
     best: List[Any] = [None] * count
-    each: List[List[Any]] = [[None] * count for _ in range(model.num_predictions)]
+    of_layers: List[List[Any]] = [[None] * count for _ in range(model.num_predictions)]
     posterior = np.zeros((count, model.num_predictions), np.float32)
     layers = np.zeros(count, np.int64)
     for rows, net_output in shown_outputs(model, task, subset, max_tokens):
@@ -35,21 +35,21 @@ def recognize(
             posterior[row], layers[row] = np.exp(emission.log_q), emission.layer
         lengths = net_output["lengths"].tolist()
         for index, logits in enumerate(net_output["layer_logits"]):
-            found = best_paths(logits, lengths, model.blank, task.target_dictionary, spelling)
-            for row, hypothesis in zip(rows, found):
-                each[index][row] = hypothesis
+            hypotheses = best_paths(logits, lengths, model.blank, task.target_dictionary, spelling)
+            for row, hypothesis in zip(rows, hypotheses):
+                of_layers[index][row] = hypothesis
     scored = score(references, best)
     scores = scored.summary
     of_speakers = None
     if references.speakers is not None:
         of_speakers = (scores["speakers"], scores["wer_interval_of_speakers"])
     seconds = manifest.samples / task.cfg.sample_rate
-    return Found(
+    return SplitSummary(
         measure="WER",
         value=scores["wer"],
         interval=scores["wer_interval"],
         of_speakers=of_speakers,
-        rates=[rates(references, hypotheses)[0] for hypotheses in each],
+        rates=[rates(references, hypotheses)[0] for hypotheses in of_layers],
         posterior=posterior,
         seconds=seconds,
         groups=common_groups(seconds, references.speakers),

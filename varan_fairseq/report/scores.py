@@ -116,8 +116,8 @@ def classify_files(
         net_output = model.run(path)
         probs = model.model.get_normalized_probs(net_output, log_probs=False)
         posterior = net_output["log_q"].exp()
-        found = Predictions([path], probs.cpu().numpy(), posterior.cpu().numpy(), None)
-        yield from table(found, model.labels.symbols)[min(index, 1) :]
+        predictions = Predictions([path], probs.cpu().numpy(), posterior.cpu().numpy(), None)
+        yield from table(predictions, model.labels.symbols)[min(index, 1) :]
 
 
 def predict_split(
@@ -133,32 +133,32 @@ def predict_split(
     return probs, posterior
 
 
-def table(found: Predictions, classes: Sequence[str]) -> List[str]:
+def table(predictions: Predictions, classes: Sequence[str]) -> List[str]:
     """A header, and one line per utterance."""
-    layers = [f"q_{layer + 1}" for layer in range(found.posterior.shape[1])]
-    truth = [] if found.labels is None else ["label"]
+    layers = [f"q_{layer + 1}" for layer in range(predictions.posterior.shape[1])]
+    truth = [] if predictions.labels is None else ["label"]
     lines = ["\t".join(["id", *truth, "predicted", *(f"p_{name}" for name in classes), *layers])]
-    for row, name in enumerate(found.names):
-        label = [] if found.labels is None else [classes[found.labels[row]]]
-        values = [*found.probs[row], *found.posterior[row]]
-        best = classes[found.probs[row].argmax()]
+    for row, name in enumerate(predictions.names):
+        label = [] if predictions.labels is None else [classes[predictions.labels[row]]]
+        values = [*predictions.probs[row], *predictions.posterior[row]]
+        best = classes[predictions.probs[row].argmax()]
         lines.append("\t".join([cell(name), *label, best, *(f"{value:.6f}" for value in values)]))
     return lines
 
 
 def write_scores(
-    folder: str, found: Predictions, classes: Sequence[str], about: Dict[str, Any]
+    folder: str, predictions: Predictions, classes: Sequence[str], about: Dict[str, Any]
 ) -> Dict[str, Any]:
     """Writes `_FILES`, all of them or nothing; returns the content of scores.json."""
-    scores = {**about, "utterances": len(found.names)}
+    scores = {**about, "utterances": len(predictions.names)}
     with written_whole(folder, _FILES) as partial:
-        write_lines(os.path.join(partial, "utterances.tsv"), table(found, classes))
-        if found.labels is not None:
-            predicted = torch.from_numpy(found.probs.argmax(1))
-            counts = confusion_matrix(torch.from_numpy(found.labels), predicted, len(classes))
+        write_lines(os.path.join(partial, "utterances.tsv"), table(predictions, classes))
+        if predictions.labels is not None:
+            predicted = torch.from_numpy(predictions.probs.argmax(1))
+            counts = confusion_matrix(torch.from_numpy(predictions.labels), predicted, len(classes))
             confusion = counts.long().numpy()
             scores.update(summary(confusion))
-            right = predicted.numpy() == found.labels
+            right = predicted.numpy() == predictions.labels
             scores["accuracy_interval"] = interval(right, np.ones(len(right)))
             scores["recall"] = {
                 name: None if math.isnan(value) else 100 * value

@@ -10,7 +10,7 @@ from ..finetuned.results import beside, reading_overrides
 from ..method.choices import CTC_RULES
 from ..runtime.files import refuse_no_folder, write_lines
 from .classification import classify
-from .found import Found
+from .summary import SplitSummary
 from .log import read_log
 from .page import render, sections, utterances
 from .pictures import pyplot
@@ -31,7 +31,7 @@ def write_report(
     combine: Optional[str] = None,
     layer: Optional[int] = None,
     max_tokens: int = 4000000,
-) -> Tuple[Found, str]:
+) -> Tuple[SplitSummary, str]:
     """Runs a model over a labelled split and writes one page on it.
 
     Args:
@@ -61,22 +61,22 @@ def write_report(
     if cfg.model._name == "varan_ctc":
         transcribed = load_transcribed(model, cfg, task, subset)
         manifest = transcribed.manifest
-        found = recognize(model, task, subset, transcribed, max_tokens)
+        summary = recognize(model, task, subset, transcribed, max_tokens)
     else:
         classified = load_classified(model, cfg, task, subset)
         manifest = classified.manifest
-        found = classify(model, task, subset, classified, max_tokens)
+        summary = classify(model, task, subset, classified, max_tokens)
     facts = [
         ("checkpoint", checkpoint),
-        *found.facts,
-        ("audio", f"{found.seconds.sum() / 3600:.2f} hours"),
+        *summary.facts,
+        ("audio", f"{summary.seconds.sum() / 3600:.2f} hours"),
     ]
     page = render(
         f"{subset}: {os.path.basename(data.rstrip('/'))}",
-        found,
+        summary,
         facts,
-        sections=sections(plt, found, model.prior.probs.cpu().numpy(), training),
-        utterances=utterances(found, manifest, worst, cfg.task.sample_rate),
+        sections=sections(plt, summary, model.prior.probs.cpu().numpy(), training),
+        utterances=utterances(summary, manifest, worst, cfg.task.sample_rate),
     )
     write_lines(out, page.split("\n"))
-    return found, out
+    return summary, out

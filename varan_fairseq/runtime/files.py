@@ -62,9 +62,9 @@ def written_whole(folder: str, names: Sequence[str]) -> Iterator[str]:
             with locked(folder):
                 for name in reversed(names):
                     _remove(os.path.join(folder, name))
-                there = os.listdir(partial)
-                for name in [n for n in there if n not in names] + list(names):
-                    if name in there:
+                made = os.listdir(partial)
+                for name in [n for n in made if n not in names] + list(names):
+                    if name in made:
                         os.replace(os.path.join(partial, name), os.path.join(folder, name))
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -91,11 +91,11 @@ def _load(path: str) -> Any:
         except (TypeError, RuntimeError):  # torch < 2.1, or a file older than torch 1.6
             return torch.load(path, **options)
     except pickle.UnpicklingError as error:
-        found = re.search(r"(?:GLOBAL|class|global) `?([\w.]+\.[\w.]+)", str(error))
-        if found is None:
+        match = re.search(r"(?:GLOBAL|class|global) `?([\w.]+\.[\w.]+)", str(error))
+        if match is None:
             raise ValueError("it is no file of torch.save, or cut off") from None
         raise ValueError(
-            f"it holds an object of class {found[1]}, which may run code when it is read: only if "
+            f"it holds an object of class {match[1]}, which may run code when it is read: only if "
             f"you trust the file, read it with {_TRUST}=1"
         ) from None
     except (FileNotFoundError, PermissionError, IsADirectoryError):

@@ -27,14 +27,14 @@ def progress(
                 yield item
                 bar.update(size(item))
         return
-    start = said = time.time()
+    start = last_line = time.time()
     done = 0.0
     for item in items:
         yield item
         done += size(item)
         now = time.time()
-        if now - said >= EVERY:
-            said = now
+        if now - last_line >= EVERY:
+            last_line = now
             logger.info("%s: %s", what, _line(done, total, now - start, unit))
 
 

@@ -138,8 +138,8 @@ def _encoder_of(
     kept: Dict[str, Tensor] = {}
     dropped: Dict[str, int] = Counter()
     for name, tensor in weights.items():
-        outside, found, inside = name.partition("w2v_model.")
-        if found:
+        outside, separator, inside = name.partition("w2v_model.")
+        if separator:
             kept[inside] = tensor
         else:
             dropped[".".join(outside.split(".")[:2])] += tensor.numel()
@@ -172,9 +172,9 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
     config = read.config
     normalized = normalizes(config)
     if normalized != cfg.normalize:
-        want, found = (str(bool(value)).lower() for value in (normalized, cfg.normalize))
+        want, given = (str(bool(value)).lower() for value in (normalized, cfg.normalize))
         raise ValueError(
-            f"task.normalize={found}, but model.w2v_path={path} was pre-trained with "
+            f"task.normalize={given}, but model.w2v_path={path} was pre-trained with "
             f"normalize={want}: set task.normalize={want}"
         )
     overrides = {key: getattr(cfg, key) for key in _OVERRIDES if hasattr(cfg, key)}

@@ -102,10 +102,10 @@ def load_weights(
 
 def _check_layer_type(cfg: Any, model: Any) -> None:
     """fairseq's key may repeat what the checkpoint says (its default says nothing)."""
-    wanted, found = getattr(cfg, "layer_type", "transformer"), model.get("layer_type")
-    if wanted not in ("transformer", found):
+    wanted, stored = getattr(cfg, "layer_type", "transformer"), model.get("layer_type")
+    if wanted not in ("transformer", stored):
         raise ValueError(
-            f"model.layer_type={wanted}, but the checkpoint has layer_type={found}: leave it out"
+            f"model.layer_type={wanted}, but the checkpoint has layer_type={stored}: leave it out"
         )
 
 

@@ -72,9 +72,9 @@ class HalfGroupNorm(torch.autograd.Function):
         mean = clean.sum(-1, keepdim=True, dtype=weight.dtype) / frames
         norm = torch.linalg.vector_norm(clean, dim=-1, keepdim=True, dtype=weight.dtype)
         variance = (norm.square() / frames - mean.square()).clamp_(min=0)
-        each = [value.repeat(len(x)) for value in (weight, bias)]
+        repeated = [value.repeat(len(x)) for value in (weight, bias)]
         channels = clean.view(1, -1, x.shape[-1])
-        normed = F.batch_norm(channels, mean.flatten(), variance.flatten(), *each, eps=eps)
+        normed = F.batch_norm(channels, mean.flatten(), variance.flatten(), *repeated, eps=eps)
         ctx.save_for_backward(clean, mean, (variance + eps).rsqrt(), weight, frames, tail)
         return normed.view(x.shape)
 

@@ -90,17 +90,17 @@ class _Race:
 
     def run(self, start: int, end: int) -> None:
         """The recursion over these frames."""
-        label, gap, said = self.label, self.gap, torch.zeros_like(self.label)
+        label, gap, following = self.label, self.gap, torch.zeros_like(self.label)
         place, skip = self.place.flatten(), self.skip.flatten()[1:]
         for frame in self._probs(start, end):
             probs = frame.index_select(0, place).view(self.place.shape)
             # Over all rows as one, which is what a CPU does fastest; column 0 is mended after.
-            before, after = label.flatten(), said.flatten()[1:]
+            before, after = label.flatten(), following.flatten()[1:]
             torch.add(before[1:], gap.flatten()[:-1], out=after)
             after.addcmul_(before[:-1], skip)
-            said.mul_(probs)[:, 0] = 0.0
+            following.mul_(probs)[:, 0] = 0.0
             gap.add_(label).mul_(probs[:, :1])
-            label, said = said, label
+            label, following = following, label
         total = (label + gap).sum(1)
         self.scale += total.log().masked_fill(total == 0, 0.0)
         total.masked_fill_(total == 0, 1.0).unsqueeze_(1)
@@ -111,10 +111,10 @@ class _Race:
     def _probs(self, start: int, end: int) -> Tensor:
         """Of all classes, [frames, L * B * (V + 1)]."""
         shape = (end - start, len(self.log_probs), *self.log_probs[0].shape[1:])
-        found = F.pad(self.scale.new_empty(shape), (0, 1))
+        probs = F.pad(self.scale.new_empty(shape), (0, 1))
         for layer, log_probs in enumerate(self.log_probs):
-            torch.exp(log_probs[start:end].double(), out=found[:, layer, :, :-1])
-        return found.flatten(1)
+            torch.exp(log_probs[start:end].double(), out=probs[:, layer, :, :-1])
+        return probs.flatten(1)
 
     def finish(self, end: int) -> None:
         """Takes out pairs whose last frame that was, and those of transcripts that are behind."""
@@ -143,7 +143,7 @@ class _Race:
 
     def _in_logarithms(self, log_probs: Tensor, rows: Tensor) -> Tensor:
         table = log_probs.shape[0] * (2 * self.labels.shape[1] + 1 + log_probs.shape[2])
-        found = []
+        scores = []
         for part in rows.split(max(1, CPU_TABLE_BYTES // (table * log_probs.element_size()))):
             with torch.backends.cudnn.flags(enabled=False):  # not deterministic
                 nll = F.ctc_loss(
@@ -154,5 +154,5 @@ class _Race:
                     blank=self.blank,
                     reduction="none",
                 )
-            found.append(-nll.double())
-        return torch.cat(found)
+            scores.append(-nll.double())
+        return torch.cat(scores)

@@ -1,6 +1,7 @@
 """What a model did on a split, whatever its kind: what the page shows."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -9,7 +10,8 @@ Interval = Tuple[float, float]
 _MOST = 24  # groups of names in a figure
 
 
-class Mistake(NamedTuple):
+@dataclass(frozen=True)
+class Mistake:
     """row: of the split. text: about it. pairs: of what was said and what was heard."""
 
     row: int
@@ -17,7 +19,8 @@ class Mistake(NamedTuple):
     pairs: Pairs
 
 
-class Found(NamedTuple):
+@dataclass(frozen=True)
+class SplitSummary:
     """Of N utterances. measure: name of what is measured, in percent. value, interval: of the
     model as it reads its layers. of_speakers: (number of speakers, interval over them), if they
     are known. rates: of each layer alone [L]. posterior: q(l|x) [N, L]. seconds: [N]. groups: of
@@ -58,7 +61,7 @@ def groups_of_names(names: Sequence[str], most: int = _MOST) -> Dict[str, Any]:
 
 
 def common_groups(seconds: np.ndarray, speakers: Optional[Sequence[str]]) -> Dict[str, Any]:
-    """`Found.groups` of any model."""
+    """`SplitSummary.groups` of any model."""
     groups = {"By length": groups_of_length(seconds)}
     if speakers is not None:
         groups["By speaker"] = groups_of_names(speakers)
