@@ -10,6 +10,7 @@ minutes, 1h all six, 10h these and the nine hours.
 
 import argparse
 import os
+from dataclasses import replace
 
 from librispeech import LETTERS
 
@@ -35,7 +36,7 @@ def main() -> None:
         if not os.path.isdir(os.path.join(root, folder)):
             refuse(f"{args.source} has no folder {folder}, wanted {folder}/clean/..")
         found = librispeech_utterances(os.path.join(root, folder), args.jobs, folder)
-        rows += [row._replace(path=os.path.join(folder, row.path)) for row in found]
+        rows += [replace(row, path=os.path.join(folder, row.path)) for row in found]
     there = sum(row.samples for row in rows) / 16000 / 3600
     if not rows or abs(there / hours - 1) > TOLERANCE and not args.allow_incomplete:
         hint = "; --allow-incomplete goes on with them" if rows else ""

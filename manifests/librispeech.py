@@ -10,6 +10,7 @@ of train. `--train` without a name writes dev and test alone, beside what libril
 
 import argparse
 import os
+from dataclasses import replace
 
 from varan_fairseq.corpora.options import refuse
 from varan_fairseq.corpora.spoken import add_header_options, librispeech_utterances, write_corpus
@@ -60,7 +61,7 @@ def main() -> None:
             rows = read_split(args, name)
             # one split is written as fairseq's script writes it
             above = "" if one else name
-            splits["train"] += [row._replace(path=os.path.join(above, row.path)) for row in rows]
+            splits["train"] += [replace(row, path=os.path.join(above, row.path)) for row in rows]
     for name in there:
         if not name.startswith("train"):
             split = name.replace("-", "_")

@@ -153,7 +153,8 @@ def test_adapter_and_restore(run, adapter, tmp_path):
 
 
 def test_what_an_adapter_holds(run, adapter, capsys):
-    card, tensors = read_adapter(adapter)[1:]
+    read = read_adapter(adapter)
+    card, tensors = read.card, read.tensors
     kinds = {name.rpartition(".")[2] if "lora_" in name else name.split(".")[1] for name in tensors}
     assert kinds == {"lora_A", "lora_B", "lora_magnitude", "heads", "posterior", "probs"}
     assert card["base"]["file"] == "base.pt" and card["num_updates"] == 6

@@ -24,11 +24,11 @@ def prose(tmp_path_factory):
 def test_sentences(prose, tmp_path):
     texts = {}
     for split, count in (("train", 6), ("valid", 2)):
-        root, entries = read_manifest(os.path.join(prose, f"{split}.tsv"))
+        manifest = read_manifest(os.path.join(prose, f"{split}.tsv"))
         with open(os.path.join(prose, f"{split}.wrd")) as file:
             texts[split] = file.read().splitlines()
-        assert len(entries) == len(texts[split]) == count
-        assert all(samples > 16000 for _, samples in entries)
+        assert len(manifest.entries) == len(texts[split]) == count
+        assert all(samples > 16000 for _, samples in manifest.entries)
         assert all(re.fullmatch(r"[A-Z][A-Z' ]+", text) for text in texts[split])
         assert all(3 <= len(text.split()) <= 14 for text in texts[split])
     assert not set(texts["train"]) & set(texts["valid"])
@@ -43,10 +43,10 @@ def test_all_speech_in_one_manifest(tmp_path):
     for name in pretrain.CORPORA:
         write_corpus(tmp_path / name, splits=("train", "valid"), count=3)
     pretrain.gather(str(tmp_path))
-    root, entries = read_manifest(str(tmp_path / "speech" / "train.tsv"))
-    assert len(entries) == 3 * (4 + 4 + 1 + 1 + 1) and len(set(entries)) == 3 * 5
-    assert all(os.path.isfile(os.path.join(root, path)) for path, _ in entries)
-    assert not any("test" in path or "valid" in path for path, _ in entries)
+    manifest = read_manifest(str(tmp_path / "speech" / "train.tsv"))
+    assert len(manifest.entries) == 3 * (4 + 4 + 1 + 1 + 1) and len(set(manifest.entries)) == 3 * 5
+    assert all(os.path.isfile(os.path.join(manifest.root, path)) for path, _ in manifest.entries)
+    assert not any("test" in path or "valid" in path for path, _ in manifest.entries)
 
 
 def test_the_second_round(tmp_path, corpus, hubert):
@@ -54,10 +54,10 @@ def test_the_second_round(tmp_path, corpus, hubert):
     kmeans = ["examples/demo/kmeans.py", corpus, "--out", tmp_path / "states"]
     shell(*kmeans, "--clusters", "5", "--checkpoint", hubert, "--layer", "2")
     model = build_model(hubert, setup_task(corpus))
-    root, entries = read_manifest(os.path.join(corpus, "train.tsv"))
+    manifest = read_manifest(os.path.join(corpus, "train.tsv"))
     with open(tmp_path / "states" / "train.km") as file:
         labels = [list(map(int, line.split())) for line in file]
-    for each, (_, samples) in zip(labels, entries):
+    for each, (_, samples) in zip(labels, manifest.entries):
         frames = model.w2v_encoder.frames(torch.tensor([samples]))
         assert len(each) == frames and set(each) <= set(range(5))
     shell(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from varan_fairseq.scoring.runs import difference, mean_rate
+from varan_fairseq.scoring.runs import Estimate, difference, mean_rate
 
 LENGTHS = np.random.default_rng(0).integers(1, 12, 60)
 
@@ -46,7 +46,7 @@ def test_mean():
 
 def test_the_same_runs_twice():
     runs = errors(0.2, runs=1)
-    assert tuple(difference(runs, runs, LENGTHS)) == (0, 0, 0)
+    assert difference(runs, runs, LENGTHS) == Estimate(0, 0, 0)
 
 
 def test_turned_round():

@@ -76,9 +76,9 @@ def main():
     of = states(args.checkpoint, args.layer) if args.checkpoint else mfcc
     features = {}
     for split in ("train", "valid"):
-        root, entries = read_manifest(os.path.join(args.data, f"{split}.tsv"))
-        files = tqdm(entries, desc=f"features of {split}")
-        features[split] = [of(os.path.join(root, path)) for path, _ in files]
+        manifest = read_manifest(os.path.join(args.data, f"{split}.tsv"))
+        files = tqdm(manifest.entries, desc=f"features of {split}")
+        features[split] = [of(os.path.join(manifest.root, path)) for path, _ in files]
     every = np.concatenate(features["train"])
     mean, scale = every.mean(0), every.std(0)
     drawn = every[:: -(-len(every) // FIT)]

@@ -95,7 +95,7 @@ def _unit(rows: Dict[str, Any]) -> str:
 
 
 def _rate(outcomes: Outcomes, estimate: Estimate) -> str:
-    value, low, high = estimate
+    value, low, high = estimate.value, estimate.low, estimate.high
     if outcomes.rows["rate"] == "accuracy":
         value, low, high = 100 - value, 100 - high, 100 - low
     return f"{value:.2f} ({low:.2f} - {high:.2f})"
@@ -103,13 +103,13 @@ def _rate(outcomes: Outcomes, estimate: Estimate) -> str:
 
 def _gain(outcomes: Outcomes, way: str, split: str, ours: Tuple[str, str], theirs: str) -> str:
     """Points fewer errors than `theirs`, with its interval; bold where that is beyond 0."""
-    value, low, high = difference(
+    gain = difference(
         outcomes.errors(way, ours[0], split, ours[1]),
         outcomes.errors(way, theirs, split, "as-trained"),
         outcomes.lengths(split),
     )
-    text = f"{value:+.2f} ({low:+.2f} - {high:+.2f})"
-    return f"**{text}**" if low > 0 or high < 0 else text
+    text = f"{gain.value:+.2f} ({gain.low:+.2f} - {gain.high:+.2f})"
+    return f"**{text}**" if gain.low > 0 or gain.high < 0 else text
 
 
 def _way(outcomes: Outcomes, way: str) -> Iterator[str]:

@@ -35,9 +35,9 @@ def gather(out):
     for split in ("train", "valid"):
         rows = []
         for name, (_, times) in CORPORA.items():
-            root, entries = read_manifest(f"{out}/{name}/{split}.tsv")
-            below = os.path.relpath(root, out)
-            rows += [(f"{below}/{path}", samples) for path, samples in entries] * times
+            manifest = read_manifest(f"{out}/{name}/{split}.tsv")
+            below = os.path.relpath(manifest.root, out)
+            rows += [(f"{below}/{path}", samples) for path, samples in manifest.entries] * times
         os.makedirs(f"{out}/speech", exist_ok=True)
         write_lines(f"{out}/speech/{split}.tsv", manifest_rows(os.path.abspath(out), rows))
 

@@ -14,8 +14,8 @@ from faulty import copy, decode, edit, read, tool, write
 import varan_fairseq
 from varan_fairseq.cli import classify, report
 from varan_fairseq.report import write as write_module
-from varan_fairseq.report.summary import groups_of_length, groups_of_names
 from varan_fairseq.report.log import read_log
+from varan_fairseq.report.summary import groups_of_length, groups_of_names
 
 LOG = """\
 [2026-01-01 10:00:00][fairseq.trainer][INFO] - begin training epoch 1

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import re
-from typing import Any, Dict, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Dict
 
 import torch
 from safetensors import SafetensorError
@@ -27,7 +28,8 @@ CARD = "adapter.json"
 _HEAD = re.compile(r"aggregation\.heads?\..*\.bias")
 
 
-class Adapter(NamedTuple):
+@dataclass(frozen=True)
+class Adapter:
     """folder: where it was read. card: see `write_adapter`, with checked values and keys that
     are known here alone. tensors: by the names they have in the model's state dict, float32."""
 

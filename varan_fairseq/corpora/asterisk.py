@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import Dict, List, NamedTuple
+from dataclasses import dataclass
+from typing import Dict, List
 
 from num2words import num2words
 
@@ -16,7 +17,8 @@ RATE = 16000
 NO_SPEECH = re.compile(r"silence/|.*tone\b|beep")
 
 
-class Language(NamedTuple):
+@dataclass(frozen=True)
+class Language:
     """packages: Debian's. transcripts, sounds: of them. spoken: how signs are read."""
 
     packages: List[str]

@@ -4,7 +4,8 @@ import argparse
 import collections
 import concurrent.futures
 import os
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from ..data.labels import (
     LabelledUtterance,
@@ -20,7 +21,8 @@ from .options import refuse
 RATE = 16000
 
 
-class Recording(NamedTuple):
+@dataclass(frozen=True)
+class Recording:
     """source: an audio file. name: of its 16 kHz copy, relative to OUT/wav. label: its class, or
     its transcript. start, end: seconds of the source, if it is a part of it."""
 
@@ -154,7 +156,8 @@ def _resample(job):
     import soundfile
     import soxr
 
-    (source, _, _, _, start, end), target = job
+    recording, target = job
+    source, start, end = recording.source, recording.start, recording.end
     try:
         if not os.path.isfile(source):
             return f"{source}: no regular file"

@@ -4,7 +4,8 @@ import argparse
 import collections
 import os
 import random
-from typing import Counter, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from dataclasses import dataclass, replace
+from typing import Counter, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from ..data.manifest import split_names, write_dictionary, write_lexicon, write_split
 from ..runtime.files import written_whole
@@ -18,7 +19,8 @@ RATE = 16000
 _CHUNK = 500  # files whose headers a process reads at a time
 
 
-class SpokenUtterance(NamedTuple):
+@dataclass(frozen=True)
+class SpokenUtterance:
     """path: relative to the root of its split."""
 
     path: str
@@ -180,7 +182,7 @@ def clean(
                 dropped[str(unusable)] += 1
                 examples.setdefault(str(unusable), row.label)
                 continue
-            kept[split].append(row._replace(label=text))
+            kept[split].append(replace(row, label=text))
     print(named(args.text))
     for reason, count in dropped.most_common():
         print(f"  dropped {count}: {reason} ({examples[reason]!r})")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 from typing import Any, Dict
 
 from .labelled import Recording
@@ -129,4 +130,4 @@ def from_kaldi(folder: str):
             refuse(f"{files['wav.scp']} has no {source}, which {files['text']} names")
         speaker = speakers.get(name)
         row = recording(os.path.abspath(audio[source]), name, text, speaker)
-        yield row._replace(start=start or 0.0, end=end), None
+        yield replace(row, start=start or 0.0, end=end), None

@@ -8,7 +8,8 @@ import logging
 import os
 import random
 import time
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy
 import soundfile
@@ -29,7 +30,8 @@ CLIPPED, CLIPPED_SHARE = 0.999, 1e-3  # from where a sample, and a file, are tak
 _CHUNK = 100  # files that a process reads at a time
 
 
-class AudioProblem(NamedTuple):
+@dataclass(frozen=True)
+class AudioProblem:
     """row: of the manifest's entries. text: what is wrong, with the file's name. unreadable:
     missing or no audio at all, rather than audio that is not as the manifest says."""
 
@@ -176,7 +178,8 @@ def _write_stamp(path: str, stamp: Dict) -> None:
         logger.debug("no stamp beside %s: %s", path, error)
 
 
-class Heard(NamedTuple):
+@dataclass(frozen=True)
+class Heard:
     """Of a file. problem: why it cannot be used; then the others say nothing. peak: greatest
     absolute sample. clipped: share of the samples. digest: of the samples."""
 

@@ -7,7 +7,7 @@ Training, decoding and scoring `enforce` findings: the first error is raised, wa
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Set
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Set
 
 import numpy as np
 
@@ -54,7 +54,8 @@ def enforce(findings: Iterable[Finding]) -> None:
         logger.warning("%s", finding.text)
 
 
-class SplitFiles(NamedTuple):
+@dataclass(frozen=True)
+class SplitFiles:
     """Paths of a split, as fairseq's tasks read them."""
 
     manifest: str
@@ -122,7 +123,8 @@ class Split:
         )
 
 
-class Frames(NamedTuple):
+@dataclass(frozen=True)
+class Frames:
     """Of an encoder. receptive_field: samples of its first frame. of_samples: samples [N] -> frames [N]."""
 
     receptive_field: int

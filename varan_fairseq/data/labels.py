@@ -1,13 +1,13 @@
 """Label sets of classifiers, and label files: one label a line, in the manifest's order."""
 
 import os
+from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
     Dict,
     Iterable,
     List,
     Mapping,
-    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -83,7 +83,8 @@ def first_difference(theirs: Sequence[str], ours: Sequence[str]) -> Optional[int
     return next((index for index, pair in pairs if pair[0] != pair[1]), None)
 
 
-class SharedSpeaker(NamedTuple):
+@dataclass(frozen=True)
+class SharedSpeaker:
     """A speaker of two splits, and how many such speakers there are."""
 
     speaker: str
@@ -108,7 +109,8 @@ def shared_speaker(speakers: Mapping[str, Iterable[str]]) -> Optional[SharedSpea
     return None
 
 
-class LabelledUtterance(NamedTuple):
+@dataclass(frozen=True)
+class LabelledUtterance:
     """path: of the audio, relative to the manifest's root. samples: its length."""
 
     path: str

@@ -6,7 +6,8 @@ A split is `{split}.tsv` (the audio folder, then a line `path<TAB>samples` a fil
 
 import codecs
 import os
-from typing import TYPE_CHECKING, Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Sequence, Tuple
 
 from ..runtime.files import write_lines
 
@@ -35,7 +36,8 @@ def sentence(file: str, line: Optional[int], what: str, wanted: str = "") -> str
     return f"{what}: {wanted}" if wanted else what
 
 
-class Manifest(NamedTuple):
+@dataclass(frozen=True)
+class Manifest:
     """root: the audio folder. entries: (path relative to root, number of samples)."""
 
     root: str

@@ -1,11 +1,13 @@
 """When each label was said: CTC forced alignment."""
 
-from typing import List, NamedTuple, Sequence
+from dataclasses import dataclass
+from typing import List, Sequence
 
 import numpy as np
 
 
-class Span(NamedTuple):
+@dataclass(frozen=True)
+class Span:
     """Frames start .. end - 1 of a label, and its log-probability at the surest of them."""
 
     start: int

@@ -4,13 +4,13 @@ import json
 import logging
 import os
 import time
+from dataclasses import dataclass
 from typing import (
     Any,
     Dict,
     Iterable,
     Iterator,
     List,
-    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -30,7 +30,8 @@ _COMPUTED, _LOG_PROBS = "computed.json", "log_probs.f32"
 _ARRAYS = ("rows", "log_q", "layer")
 
 
-class Emission(NamedTuple):
+@dataclass(frozen=True)
+class Emission:
     """Of one utterance. log_probs: [T, V] float32. log_q: [K]. layer: the one layer that
     log_probs are of, 1 (lowest) .. L, or 0 if several have a say."""
 

@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, Sequence, Tuple
 
 from fairseq.data import Dictionary
 
@@ -22,7 +23,8 @@ RESULTS = ("hypotheses.tsv", "errors.tsv", "alignment.txt", "nbest.tsv", "asr.js
 _CHUNK = 16  # utterances that a process searches at a time
 
 
-class Scored(NamedTuple):
+@dataclass(frozen=True)
+class Scored:
     """best: hypotheses of the N utterances. aligned: pairs of words of each. units: (errors,
     length) of each. summary: see `scoring.transcripts.summary`."""
 

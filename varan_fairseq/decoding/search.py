@@ -3,7 +3,8 @@
 import contextlib
 import math
 import os
-from typing import Any, Dict, List, NamedTuple, Sequence
+from dataclasses import dataclass
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ WEIGHTS = {
 }
 
 
-class Hypothesis(NamedTuple):
+@dataclass(frozen=True)
+class Hypothesis:
     """units: indices of labels, without blanks. text: of words. score: the decoder's own."""
 
     units: List[int]

@@ -1,6 +1,7 @@
 """A split that is loaded with its labels checked: what there is to score a model on."""
 
-from typing import Any, List, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Any, List, Optional
 
 import numpy as np
 from fairseq.data import Dictionary
@@ -16,7 +17,8 @@ from .load import training_post_process
 from .outputs import load_audio, load_checked_audio
 
 
-class References(NamedTuple):
+@dataclass(frozen=True)
+class References:
     """units: of each utterance, by the model's dictionary. text: what fairseq makes of them.
     speakers: of each, if there is a file of them."""
 
@@ -25,7 +27,8 @@ class References(NamedTuple):
     speakers: Optional[List[str]]
 
 
-class Transcribed(NamedTuple):
+@dataclass(frozen=True)
+class Transcribed:
     """Of a recognizer. spelling: how labels become words, fairseq's `post_process`."""
 
     manifest: Manifest
@@ -33,7 +36,8 @@ class Transcribed(NamedTuple):
     spelling: str
 
 
-class Classified(NamedTuple):
+@dataclass(frozen=True)
+class Classified:
     """Of a classifier. labels: class indices [N]. speakers: [N], if they are known."""
 
     manifest: Manifest

@@ -1,6 +1,7 @@
 """Recordings of any length to words: the recognizer of Python users and of varan-transcribe."""
 
 import threading
+from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
@@ -25,7 +26,8 @@ class Piece(NamedTuple):
     error: Optional[ValueError] = None
 
 
-class _Job(NamedTuple):
+@dataclass(frozen=True)
+class _Job:
     """A window of a source, by its number; or an error, which ends it."""
 
     source: int

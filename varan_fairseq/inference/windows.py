@@ -7,7 +7,8 @@ what one says a few frames later than the other is neither lost nor said twice. 
 two such seams at the end of a word is a segment, and can be searched on its own.
 """
 
-from typing import TYPE_CHECKING, Iterable, Iterator, List, NamedTuple, Optional
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional
 
 import numpy as np
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 _MOST_PARTS = 16  # windows after which a segment ends at any silence
 
 
-class Grid(NamedTuple):
+@dataclass(frozen=True)
+class Grid:
     """frames: of a window. overlap: frames that neighbours share. hop: samples from frame to
     frame. field: samples of the first frame."""
 
@@ -31,7 +33,8 @@ class Grid(NamedTuple):
         return (frames - 1) * self.hop + self.field
 
 
-class Window(NamedTuple):
+@dataclass(frozen=True)
+class Window:
     """samples: float32. start: its first frame in the recording. last: nothing comes after it."""
 
     samples: np.ndarray
@@ -39,7 +42,8 @@ class Window(NamedTuple):
     last: bool
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True)
+class Segment:
     """log_probs: [T, V]. start: its first frame in the recording. parts: emissions of the
     windows that it is of, with the number of frames that each gave."""
 
@@ -48,7 +52,8 @@ class Segment(NamedTuple):
     parts: List["Part"]
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """frames: how many of a segment's. log_q: [K]. layer: as in `Emission`."""
 
     frames: int
@@ -114,11 +119,11 @@ class Stitcher:
             if not self._complete():
                 # a model may say that a word has ended only when the next one begins
                 end = self._boundary(emission.log_probs[skip:])
-                self._hold(emission._replace(log_probs=emission.log_probs[skip:]), end)
+                self._hold(replace(emission, log_probs=emission.log_probs[skip:]), end)
                 skip += end
             if self._complete():
                 yield self._segment()
-        self._before = emission._replace(log_probs=emission.log_probs[skip:])
+        self._before = replace(emission, log_probs=emission.log_probs[skip:])
         self._at = start + skip
         if last:
             self._hold(self._before, len(self._before.log_probs))

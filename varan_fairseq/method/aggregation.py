@@ -6,7 +6,7 @@ and log_q = 0, so the same objective and the same combination serve them all, an
 aggregation differs.
 """
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from .posterior import (
     valid_frames,
     valid_mean,
 )
+
+Posterior = Union[LayerPosterior, StaticPosterior, PriorPosterior]
 
 
 def build_aggregation(
@@ -84,7 +86,7 @@ def build_aggregation(
     if name == "hconv":
         read = HierarchicalConvolution.width(num_layers, dim)
         return HierarchicalConvolution(num_layers, dim, norms, heads(width=read), pooled)
-    q = {
+    q: Any = {
         "input": network,
         "static": lambda: StaticPosterior(num_layers),
         "prior": PriorPosterior,
@@ -95,7 +97,7 @@ def build_aggregation(
 class Varan(nn.Module):
     """Reads every layer with its own head, and weighs them by q(l|x)."""
 
-    def __init__(self, norms: LayerNorms, posterior: nn.Module, heads: ProbingHeads, pooled: bool):
+    def __init__(self, norms: LayerNorms, posterior: Posterior, heads: ProbingHeads, pooled: bool):
         super().__init__()
         self.norms = norms
         self.posterior = posterior
@@ -116,6 +118,13 @@ class Varan(nn.Module):
             means = torch.stack([mean for mean, _ in read], dim=1)
             logits = [logits for _, logits in read]
         return LayerOutputs(logits, self.posterior(means, prior), means)
+
+    def keep_lowest(self, layers: int) -> None:
+        """Forgets every layer above the lowest `layers`; the last one left passes through no
+        LayerNorm of its own."""
+        self.norms.norms = self.norms.norms[: layers - 1]
+        self.heads.heads = self.heads.heads[:layers]
+        self.posterior.keep_lowest(layers)
 
     def _read(self, layer: int, state: Tensor, valid: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
         """state [T, B, D] -> (mean [B, D], logits [T, B, V], or [B, V] if pooled)."""

@@ -125,6 +125,11 @@ class LayerPosterior(ExactBuffers):
         mixed = self._linear(mixed, self.attention.out_proj.weight, self.attention.out_proj.bias)
         return self._linear(mixed, self.score.weight, self.score.bias).squeeze(-1)
 
+    def keep_lowest(self, layers: int) -> None:
+        """Forgets the embeddings of the layers above; the network itself knows no depth."""
+        if self.embedding is not None:
+            self.embedding = nn.Parameter(self.embedding.detach()[:layers].clone())
+
     def _linear(self, x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
         """With the weights as they are used, at the cost of scaling the (small) output."""
         bias = None if bias is None else bias.to(x.dtype)
@@ -138,6 +143,9 @@ class StaticPosterior(nn.Module):
         super().__init__()
         self.scalars = nn.Parameter(torch.zeros(num_layers))
 
+    def keep_lowest(self, layers: int) -> None:
+        self.scalars = nn.Parameter(self.scalars.detach()[:layers].clone())
+
     def forward(self, pooled: Tensor, prior: Optional[Tensor] = None) -> Tensor:
         """pooled: [B, L, D], of which only the shape counts. prior: [L], or None for a uniform
         one. Returns log q [B, L], at least float32."""
@@ -147,6 +155,9 @@ class StaticPosterior(nn.Module):
 
 class PriorPosterior(nn.Module):
     """q = p: nothing is learned."""
+
+    def keep_lowest(self, layers: int) -> None:
+        pass
 
     def forward(self, pooled: Tensor, prior: Optional[Tensor] = None) -> Tensor:
         """As of `StaticPosterior`."""

@@ -79,5 +79,9 @@ class LayerPrior(ExactBuffers):
         super().__init__()
         self.register_buffer("probs", layer_prior("uniform", num_layers))
 
+    def keep_lowest(self, layers: int) -> None:
+        """Forgets the layers above; what is left sums to 1 again."""
+        self.probs = self.probs[:layers] / self.probs[:layers].sum()
+
     def set(self, probs: Tensor) -> None:
         self.probs.copy_(probs)

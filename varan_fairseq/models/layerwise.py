@@ -141,9 +141,34 @@ class LayerwiseModel(BaseFairseqModel):
             "lengths": encoded.lengths,
         }
 
+    def keep_lowest(self, layers: int) -> None:
+        """Drops the blocks above the lowest `layers`, with what reads them; the prior is cut and
+        renormalised. What remains computes what it did. Raises ValueError where it could not."""
+        encoder, cfg = self.w2v_encoder, self.cfg
+        if cfg.aggregation != "varan":
+            raise ValueError(
+                f"model.aggregation={cfg.aggregation} has one head, which reads the last layer or "
+                "a sum of all: only varan has a head at every depth"
+            )
+        if bool(len(self.aggregation.norms.norms)) != encoder.raw_states:
+            raise ValueError(
+                f"it was trained with model.layer_norm={cfg.layer_norm}: with a LayerNorm where "
+                f"{encoder.spec.title} has its own, or without where it has none, no layer can "
+                "become the last (auto can)"
+            )
+        if layers == encoder.num_layers:
+            raise ValueError(f"the encoder has {layers} blocks: nothing to cut")
+        if cfg.decode_layer > layers > 0:
+            raise ValueError(f"it predicts from layer {cfg.decode_layer} (model.decode_layer)")
+        norms = self.aggregation.norms.norms
+        encoder.keep_lowest(layers, norms[layers - 1] if 0 < layers <= len(norms) else None)
+        self.aggregation.keep_lowest(layers)
+        self.prior.keep_lowest(layers)
+        self.num_predictions = layers
+
     def at_depth(self, net_output: Dict[str, Any], layers: int) -> Dict[str, Any]:
         """What the model without the blocks above so many `layers` would have returned
-        (`prune.prune`), for aggregation varan."""
+        (`keep_lowest`), for aggregation varan."""
         prior = self.prior.probs[:layers] / self.prior.probs[:layers].sum()
         means = net_output["means"][:, :layers]
         log_q = self.aggregation.posterior(means, prior)

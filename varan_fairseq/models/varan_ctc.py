@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from fairseq.models import register_model
@@ -49,7 +49,8 @@ class VaranCtcConfig(LayerwiseConfig, Wav2Vec2CtcConfig):
     )
 
 
-class CtcPrediction(NamedTuple):
+@dataclass(frozen=True)
+class CtcPrediction:
     """log_probs: [T, B, V]. layer: [B] long, 0-based, the one layer that an utterance's are of;
     None if several layers have a say."""
 

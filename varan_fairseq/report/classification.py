@@ -10,7 +10,7 @@ from ..finetuned.outputs import check_complete, shown_outputs
 from ..models.varan_classification import VaranClassification
 from ..scoring.classification import confusion_matrix, summary
 from ..scoring.rates import interval
-from .summary import SplitSummary, Mistake, common_groups, groups_of_names
+from .summary import Mistake, SplitSummary, common_groups, groups_of_names
 
 
 def classify(
@@ -21,7 +21,7 @@ def classify(
     max_tokens: int,
 ) -> SplitSummary:
     """Of a loaded split."""
-    manifest, labels, speakers = split
+    manifest, labels, speakers = split.manifest, split.labels, split.speakers
     count, classes = len(manifest.entries), task.target_dictionary.symbols
     probs = np.full((count, len(classes)), np.nan)
     posterior = np.full((count, model.num_predictions), np.nan)

@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from ..finetuned.labelled import Classified, Transcribed
 from ..finetuned.outputs import shown_outputs
 
 
-class Depth(NamedTuple):
+@dataclass(frozen=True)
+class Depth:
     """Of the lowest `layers` blocks. rate: WER or accuracy in percent, read as the model reads its
     layers. alone: of the last of them alone. time, multiply_adds: of a forward pass, relative to
     the whole model."""

@@ -3,7 +3,8 @@
 import base64
 import io
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import jinja2
 import numpy as np
@@ -18,7 +19,8 @@ from .summary import SplitSummary
 LONGEST = 30.0  # seconds of an utterance that are in the page
 
 
-class Section(NamedTuple):
+@dataclass(frozen=True)
+class Section:
     """svg: an element."""
 
     title: str
@@ -78,7 +80,9 @@ def _audio(path: str, rate: int) -> Optional[str]:
     return "data:audio/flac;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def render(title: str, summary: SplitSummary, facts: Sequence[Tuple[str, str]], **parts: Any) -> str:
+def render(
+    title: str, summary: SplitSummary, facts: Sequence[Tuple[str, str]], **parts: Any
+) -> str:
     """HTML. facts: names and values of a table. parts: sections, utterances."""
     folder = os.path.dirname(os.path.abspath(__file__))
     environment = jinja2.Environment(

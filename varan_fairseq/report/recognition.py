@@ -11,7 +11,7 @@ from ..finetuned.labelled import Transcribed
 from ..finetuned.outputs import shown_outputs
 from ..models.varan_ctc import VaranCtc
 from ..scoring.transcripts import edits
-from .summary import SplitSummary, Mistake, common_groups
+from .summary import Mistake, SplitSummary, common_groups
 
 
 def recognize(
@@ -22,7 +22,7 @@ def recognize(
     max_tokens: int,
 ) -> SplitSummary:
     """Of a loaded split. The best path, no language model."""
-    manifest, references, spelling = split
+    manifest, references, spelling = split.manifest, split.references, split.spelling
     count = len(manifest.entries)
     search = Search(options(), task.target_dictionary, spelling)
     best: List[Any] = [None] * count

@@ -10,11 +10,11 @@ from ..finetuned.results import beside, reading_overrides
 from ..method.choices import CTC_RULES
 from ..runtime.files import refuse_no_folder, write_lines
 from .classification import classify
-from .summary import SplitSummary
 from .log import read_log
 from .page import render, sections, utterances
 from .pictures import pyplot
 from .recognition import recognize
+from .summary import SplitSummary
 
 _MODELS = ("varan_ctc", "varan_classification")
 

@@ -5,14 +5,16 @@ apart, the utterances for both ways alike, since they heard the same ones.
 """
 
 import functools
-from typing import Any, NamedTuple, Tuple
+from dataclasses import dataclass
+from typing import Any, Tuple
 
 import numpy as np
 
 _RESAMPLES = 10000
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """In percent, or points of it. low, high: the 95% interval."""
 
     value: float
@@ -51,7 +53,8 @@ def _checked(errors: Any, lengths: Any) -> Tuple[Any, Any]:
     return errors, lengths
 
 
-class _Draws(NamedTuple):
+@dataclass(frozen=True)
+class _Draws:
     """often: [resamples, N], how often each utterance is drawn, the same for the same N. total:
     [resamples], of their lengths."""
 

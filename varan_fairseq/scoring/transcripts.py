@@ -1,7 +1,8 @@
 """Word and unit errors of transcripts: counts, rates, intervals, and text to look at."""
 
 import unicodedata
-from typing import Dict, Hashable, List, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Dict, Hashable, List, Optional, Sequence, Tuple
 
 import editdistance
 
@@ -10,7 +11,8 @@ from .rates import interval, rate
 _GAP = "*"
 
 
-class Edits(NamedTuple):
+@dataclass(frozen=True)
+class Edits:
     """Of one alignment: insertions, deletions, substitutions, length of the reference."""
 
     insertions: int

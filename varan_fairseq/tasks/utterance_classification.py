@@ -8,7 +8,7 @@ no speaker may occur in training and validation.
 import logging
 import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Dict, List, Optional, Set
 
 import torch
 from fairseq.data import Dictionary
@@ -52,7 +52,8 @@ class UtteranceClassificationConfig(AudioPretrainingConfig):
     seed: int = II("common.seed")
 
 
-class CheckedSplit(NamedTuple):
+@dataclass(frozen=True)
+class CheckedSplit:
     """labels: class index of each entry of the manifest, or None."""
 
     split: Split

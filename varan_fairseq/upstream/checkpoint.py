@@ -5,7 +5,8 @@ import logging
 import os
 from argparse import Namespace
 from collections import Counter
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf, overwrite_args_by_name
@@ -64,7 +65,8 @@ _RENAMED = {
 _CONSTANT = {"inverse_mask": False, "skip_ema": True, "supported_modality": "AUDIO"}
 
 
-class Pretrained(NamedTuple):
+@dataclass(frozen=True)
+class Pretrained:
     """What a checkpoint file holds of an encoder. weights: by the names of the pre-training
     model. config: of its pre-training, in fairseq's layout. finetuned: name of the model
     that it was the encoder of, or None. dropped: how many weights of each part of that

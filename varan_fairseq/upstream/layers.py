@@ -2,11 +2,13 @@
 
 import contextlib
 import threading
-from typing import List, NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from .depth import check_depth
 from .half import mend_convolutions
 from .norms import ValidBatchNorm, ValidGroupNorm
 from .record import Record, record_blocks
@@ -14,7 +16,8 @@ from .specs import EncoderSpec, count_frames, hop, receptive_field
 from .valid import Valid, current, during
 
 
-class EncoderOutput(NamedTuple):
+@dataclass(frozen=True)
+class EncoderOutput:
     """states: always L tensors [T, B, D], the outputs of the blocks, lowest first. A block
     that layerdrop skips is the identity: its state is its input. output: [T, B, D], the
     encoder's own output: states[-1], after the final LayerNorm if there is one.
@@ -67,6 +70,19 @@ class Encoder(nn.Module):
         for convolution in spec.convolutions(w2v_model):
             convolution.register_forward_pre_hook(_silence_padding)
         record_blocks(w2v_model, spec)
+
+    def keep_lowest(self, layers: int, norm: Optional[nn.Module]) -> None:
+        """Drops the blocks above the lowest `layers`. norm: the LayerNorm that read the block which
+        is now the last one; its weights become the encoder's own. None: the encoder has none.
+        Raises ValueError, with the range that is possible, for another number."""
+        upper: Any = self.w2v_model.get_submodule(self.spec.upper.rstrip("."))
+        below = self.num_layers - len(upper)
+        check_depth(layers, below + 1, self.num_layers)
+        del upper[layers - below :]
+        self.num_layers = layers
+        final: Any = self.spec.final_norm(self.w2v_model)
+        if norm is not None:
+            final.load_state_dict(norm.state_dict())
 
     def freeze(self) -> None:
         """From now on the model runs without a graph, and as in evaluation, while training

@@ -6,12 +6,14 @@ share a model do not see each other's, and nothing is left behind for a later ca
 
 import contextlib
 import contextvars
-from typing import Dict, Iterator, NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Dict, Iterator, Optional
 
 from torch import Tensor, nn
 
 
-class Valid(NamedTuple):
+@dataclass(frozen=True)
+class Valid:
     """frames: [B], valid frames of the states. inside: the same where a module of the feature
     encoder is, if there is padding."""
 
