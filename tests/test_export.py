@@ -149,16 +149,19 @@ def test_adapter_and_restore(run, adapter, tmp_path):
     # an ordinary checkpoint: it can be exported again, to the same adapter
     call("adapter", tmp_path / "restored.pt", tmp_path / "again")
     one, two = read_adapter(adapter), read_adapter(str(tmp_path / "again"))
-    assert one.card["weights"] == two.card["weights"] and one.card["base"] == two.card["base"]
+    assert (
+        one.metadata["weights"] == two.metadata["weights"]
+        and one.metadata["base"] == two.metadata["base"]
+    )
 
 
 def test_what_an_adapter_holds(run, adapter, capsys):
     read = read_adapter(adapter)
-    card, tensors = read.card, read.tensors
+    metadata, tensors = read.metadata, read.tensors
     kinds = {name.rpartition(".")[2] if "lora_" in name else name.split(".")[1] for name in tensors}
     assert kinds == {"lora_A", "lora_B", "lora_magnitude", "heads", "posterior", "probs"}
-    assert card["base"]["file"] == "base.pt" and card["num_updates"] == 6
-    assert [symbol for symbol, _ in card["labels"]][:2] and "|" in dict(card["labels"])
+    assert metadata["base"]["file"] == "base.pt" and metadata["num_updates"] == 6
+    assert [symbol for symbol, _ in metadata["labels"]][:2] and "|" in dict(metadata["labels"])
     text = open(os.path.join(adapter, "adapter.json")).read()
     assert run[1] not in text and str(run[0]) not in text  # no path of this machine
     assert json.loads(text)["config"]["model"]["lora_rank"] == 4
@@ -170,7 +173,7 @@ def test_what_an_adapter_holds(run, adapter, capsys):
 def test_half_precision(run, adapter, tmp_path):
     call("adapter", run[3], tmp_path / "half", "--half")
     sizes = [
-        os.path.getsize(os.path.join(folder, read_adapter(folder).card["weights"]["file"]))
+        os.path.getsize(os.path.join(folder, read_adapter(folder).metadata["weights"]["file"]))
         for folder in (adapter, str(tmp_path / "half"))
     ]
     assert sizes[1] < 0.65 * sizes[0]  # headers and vectors count, in a model this small
@@ -283,15 +286,15 @@ def weights_of(folder):
 
 
 def change_card(folder, sign=False, **changes):
-    from varan_fairseq.adapters.file import _card_digest
+    from varan_fairseq.adapters.file import _metadata_digest
 
     path = os.path.join(folder, "adapter.json")
     with open(path) as file:
-        card = {**json.load(file), **changes}
+        metadata = {**json.load(file), **changes}
     if sign:
-        card["sha256"] = _card_digest(card)
+        metadata["sha256"] = _metadata_digest(metadata)
     with open(path, "w") as file:
-        json.dump(card, file)
+        json.dump(metadata, file)
 
 
 def test_another_base(run, adapter, tmp_path):
@@ -333,7 +336,11 @@ def test_another_version(run, copy, tmp_path):
 def test_no_card(run, copy, tmp_path):
     assert "no adapter" in fail("restore", tmp_path / "gone", run[2], tmp_path / "out.pt")
     path = os.path.join(copy, "adapter.json")
-    for text, words in (("{", "is no JSON"), ("[]", "is not the card"), ("{}", "is not the card")):
+    for text, words in (
+        ("{", "is no JSON"),
+        ("[]", "is not the metadata"),
+        ("{}", "is not the metadata"),
+    ):
         with open(path, "w") as file:
             file.write(text)
         assert words in fail("restore", copy, run[2], tmp_path / "out.pt")
@@ -508,10 +515,10 @@ def test_killed_while_exporting_an_adapter(run, copy, killed, after):
     old = read_adapter(copy)
     assert killed(after, "adapter", run[3], copy, "--half")
     kept = read_adapter(copy)
-    assert kept.card == old.card
+    assert kept.metadata == old.metadata
     assert all(torch.equal(kept.tensors[name], value) for name, value in old.tensors.items())
     call("adapter", run[3], copy, "--half")  # and the next attempt replaces it
-    assert read_adapter(copy).card["weights"] != old.card["weights"]
+    assert read_adapter(copy).metadata["weights"] != old.metadata["weights"]
     assert sum(name.endswith(".safetensors") for name in os.listdir(copy)) == 1
 
 

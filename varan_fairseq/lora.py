@@ -132,14 +132,14 @@ def apply_lora(
     frozen; what else trains is the caller's choice (`set_trainable`).
     Raises ValueError for options out of range and patterns that match nothing.
     """
-    check_options(rank, alpha, dropout)
+    check_lora(rank, alpha, dropout)
     names = match_linears(module, patterns)
     for name in names:
         _adapt(module.get_submodule(name), rank, alpha / rank, dropout, magnitude)
     return names
 
 
-def check_options(rank: int, alpha: float, dropout: float) -> None:
+def check_lora(rank: int, alpha: float, dropout: float) -> None:
     """Raises ValueError for options of `apply_lora` that are out of range."""
     if rank < 1:
         raise ValueError(f"LoRA rank must be 1 or more, got {rank}")

@@ -1,4 +1,4 @@
-"""The campaign, adapters: nothing of one is trusted. Every card here is signed, as an attacker
+"""The campaign, adapters: nothing of one is trusted. Every one here is signed, as an attacker
 would sign it."""
 
 import hashlib
@@ -12,47 +12,47 @@ from faulty import copy, tool, write
 from safetensors.torch import load_file, save
 
 import varan_fairseq
-from varan_fairseq.adapters.file import CARD, _card_digest, read_adapter
+from varan_fairseq.adapters.file import METADATA, _metadata_digest, read_adapter
 from varan_fairseq.cli import export, infer, inspect_checkpoint
 from varan_fairseq.finetuned import load as finetuned
 
 
-def card_of(folder):
-    with open(os.path.join(folder, CARD)) as file:
+def metadata_of(folder):
+    with open(os.path.join(folder, METADATA)) as file:
         return json.load(file)
 
 
-def signed(folder, card):
-    card["sha256"] = _card_digest(card)
-    write(os.path.join(folder, CARD), json.dumps(card))
+def signed(folder, metadata):
+    metadata["sha256"] = _metadata_digest(metadata)
+    write(os.path.join(folder, METADATA), json.dumps(metadata))
 
 
 def with_tensors(folder, change):
-    """Changes the weights, and the card's word of them."""
-    card = card_of(folder)
-    tensors = load_file(os.path.join(folder, card["weights"]["file"]))
+    """Changes the weights, and the metadata's word of them."""
+    metadata = metadata_of(folder)
+    tensors = load_file(os.path.join(folder, metadata["weights"]["file"]))
     change(tensors)
     data = save(tensors)
     digest = hashlib.sha256(data).hexdigest()
-    card["weights"] = {"file": f"adapter-{digest[:12]}.safetensors", "sha256": digest}
-    write(os.path.join(folder, card["weights"]["file"]), data)
-    signed(folder, card)
+    metadata["weights"] = {"file": f"adapter-{digest[:12]}.safetensors", "sha256": digest}
+    write(os.path.join(folder, metadata["weights"]["file"]), data)
+    signed(folder, metadata)
 
 
 def put(path, value):
-    """Sets a value of the card, or deletes it if that is `None`."""
+    """Sets a value of the metadata, or deletes it if that is `None`."""
 
     def change(folder):
-        card = card_of(folder)
+        metadata = metadata_of(folder)
         *above, last = path.split(".")
-        place = card
+        place = metadata
         for key in above:
             place = place[key]
         if value is None:
             del place[last]
         else:
             place[last] = value
-        signed(folder, card)
+        signed(folder, metadata)
 
     return change
 
@@ -68,12 +68,12 @@ def tensor(name, value):
 
 
 def raw(content):
-    return lambda folder: write(os.path.join(folder, CARD), content)
+    return lambda folder: write(os.path.join(folder, METADATA), content)
 
 
 A = "w2v_encoder.w2v_model.encoder.layers.0.fc1.lora_A"
 HEAD = "aggregation.heads.heads.0.1.bias"
-CARDS = {
+HOSTILE = {
     "deep": (raw("[" * 200000 + "]" * 200000), "nested too deeply|is no JSON"),
     "long": (raw(" " * 2**24 + "{}"), "16777217 bytes, at most 16777216 are read"),
     "no UTF-8": (raw(b'{"a": "\xff"}'), "is no JSON"),
@@ -99,10 +99,10 @@ CARDS = {
         "made with model 'varan_ctc' and task 'utterance_classification'",
     ),
     "no rank": (put("config.model.lora_rank", None), "config.model.lora_rank is missing"),
-    "a huge rank": (put("config.model.lora_rank", 10**8), "rank 2, its card says .*100000000"),
+    "a huge rank": (put("config.model.lora_rank", 10**8), "rank 2, its metadata says .*100000000"),
     "a larger rank": (put("config.model.lora_rank", 10**12), "lora_rank is 1000000000000, wanted"),
-    "rank 0": (put("config.model.lora_rank", 0), "rank 2, its card says model.lora_rank=0"),
-    "a negative rank": (put("config.model.lora_rank", -2), "rank 2, its card says .*=-2"),
+    "rank 0": (put("config.model.lora_rank", 0), "rank 2, its metadata says model.lora_rank=0"),
+    "a negative rank": (put("config.model.lora_rank", -2), "rank 2, its metadata says .*=-2"),
     "a text as rank": (put("config.model.lora_rank", "many"), "another type than the option"),
     "a list as rank": (put("config.model.lora_rank", [2]), "lora_rank is .2., wanted one value"),
     "a wide head": (put("config.model.head_dim", 10**7), r"heads of widths .*, .* mean .*10000000"),
@@ -137,7 +137,7 @@ CARDS = {
     "no weights": (put("weights", None), "weights is missing"),
     "weights elsewhere": (put("weights.file", "../x.safetensors"), "weights.file is '../x.safet"),
     "another version": (put("version", 2), "has format version 2, this varan_fairseq reads 1"),
-    "another format": (put("format", "x"), "is not the card of a varan_fairseq adapter"),
+    "another format": (put("format", "x"), "is not the metadata of a varan_fairseq adapter"),
     # the weights
     "NaN in a factor": (tensor(A, lambda x: x * float("nan")), "NaN or infinite numbers in w2v"),
     "no prior": (
@@ -149,19 +149,22 @@ CARDS = {
     "a negative prior": (tensor("prior.probs", torch.tensor([2.0, -0.5, -0.5])), "has no prior"),
     "a square prior": (tensor("prior.probs", torch.full((3, 1), 1 / 3)), "has no prior"),
     "a prior of 4 layers": (tensor("prior.probs", torch.full((4,), 0.25)), "does not fit"),
-    "factors of another rank": (tensor(A, lambda x: x[:1]), "has factors of rank 1, 2, its card"),
+    "factors of another rank": (
+        tensor(A, lambda x: x[:1]),
+        "has factors of rank 1, 2, its metadata",
+    ),
     "a head of other labels": (tensor(HEAD, lambda x: x[:-1]), "has heads of widths"),
     "a weight more": (tensor("evil", None), None),
 }
-CARDS["a weight more"] = (
+HOSTILE["a weight more"] = (
     lambda folder: with_tensors(folder, lambda tensors: tensors.update(evil=torch.ones(2))),
     r"surplus \['evil'\]",
 )
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.parametrize("name", HOSTILE)
 def test_cards(ctc, adapter, tmp_path, monkeypatch, name):
-    change, expected = CARDS[name]
+    change, expected = HOSTILE[name]
     read, real = [], finetuned.read_pretrained
     monkeypatch.setattr(finetuned, "read_pretrained", lambda cfg: read.append(1) or real(cfg))
     folder = copy(adapter, tmp_path / "copy")
@@ -199,9 +202,9 @@ def test_what_fairseq_would_run_is_not_carried(ctc, adapter, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     folder, out = copy(adapter, tmp_path / "copy"), str(tmp_path / "out.pt")
     for path, value in CARRIED.items():
-        card = card_of(folder)
-        card["config"].setdefault(path.split(".")[0], {})
-        signed(folder, card)
+        metadata = metadata_of(folder)
+        metadata["config"].setdefault(path.split(".")[0], {})
+        signed(folder, metadata)
         put(f"config.{path}", value)(folder)
     assert tool(export.main, "restore", folder, ctc.base, out)[0] == 0
     cfg = torch.load(out)["cfg"]
@@ -213,7 +216,7 @@ def test_what_fairseq_would_run_is_not_carried(ctc, adapter, tmp_path, monkeypat
 
 def test_labels_cannot_steer_a_terminal(ctc, adapter, tmp_path):
     folder = copy(adapter, tmp_path / "copy")
-    labels = card_of(folder)["labels"]
+    labels = metadata_of(folder)["labels"]
     labels[0][0] = "\x1b]0;title\x07\x1b[2J"
     put("labels", labels)(folder)
     code, out, _ = tool(inspect_checkpoint.main, folder)
@@ -224,11 +227,11 @@ def test_labels_cannot_steer_a_terminal(ctc, adapter, tmp_path):
 
 
 def test_a_good_card_is_short_and_says_no_path(ctc, adapter):
-    card = card_of(adapter)
-    assert ctc.out not in json.dumps(card) and ctc.data not in json.dumps(card)
-    assert not [key for key in card["config"]["criterion"] if key.startswith("wer")]
-    assert card["config"]["criterion"]["prior"] == "chi2_reversed"
-    assert read_adapter(adapter).card["num_updates"] == 3
+    metadata = metadata_of(adapter)
+    assert ctc.out not in json.dumps(metadata) and ctc.data not in json.dumps(metadata)
+    assert not [key for key in metadata["config"]["criterion"] if key.startswith("wer")]
+    assert metadata["config"]["criterion"]["prior"] == "chi2_reversed"
+    assert read_adapter(adapter).metadata["num_updates"] == 3
     varan_fairseq.load(adapter, base=ctc.base)
 
 

@@ -136,11 +136,11 @@ def test_two_processes_on_one_folder(tmp_path):
 
 def test_two_exports_into_one_folder(adapter, tmp_path):
     found, folder = read_adapter(adapter), str(tmp_path / "a")
-    card = {key: value for key, value in found.card.items() if key != "weights"}
+    metadata = {key: value for key, value in found.metadata.items() if key != "weights"}
     others = {name: tensor * 0.5 for name, tensor in found.tensors.items() if "lora" in name}
 
     def export(index):
-        write_adapter(folder, card, {**found.tensors, **(others if index % 2 else {})})
+        write_adapter(folder, metadata, {**found.tensors, **(others if index % 2 else {})})
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(export, range(40)))

@@ -1,8 +1,8 @@
 """Adapters as files: what trained, without the base model it was trained on.
 
-A folder with a card, `adapter.json` (configuration, labels, SHA-256 of the base
+A folder with metadata, `adapter.json` (configuration, labels, SHA-256 of the base
 checkpoint), and the weights it names, `adapter-<hash>.safetensors`. Nothing in it is
-unpickled. A new card replaces an old one in one step, after its weights are there, so a
+unpickled. New metadata replace old ones in one step, after its weights are there, so a
 folder is a whole adapter at any moment; writers of one folder wait for each other.
 """
 
@@ -20,28 +20,28 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from ..runtime.files import locked, refuse_file, write_lines, written
-from .card import MOST_BYTES, known_card, parse_card
+from .metadata import MOST_BYTES, known_metadata, parse_metadata
 
 FORMAT = "varan_fairseq adapter"
 VERSION = 1
-CARD = "adapter.json"
+METADATA = "adapter.json"
 _HEAD = re.compile(r"aggregation\.heads?\..*\.bias")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """folder: where it was read. card: see `write_adapter`, with checked values and keys that
+    """folder: where it was read. metadata: see `write_adapter`, with checked values and keys that
     are known here alone. tensors: by the names they have in the model's state dict, float32."""
 
     folder: str
-    card: Dict[str, Any]
+    metadata: Dict[str, Any]
     tensors: Dict[str, Tensor]
 
 
-def write_adapter(folder: str, card: Dict[str, Any], tensors: Dict[str, Tensor]) -> int:
+def write_adapter(folder: str, metadata: Dict[str, Any], tensors: Dict[str, Tensor]) -> int:
     """Writes an adapter, replacing the one in `folder`. Returns the bytes of its weights.
 
-    card: JSON values: `base` {file, sha256, kind}, `config` {model, task, criterion},
+    metadata: JSON values: `base` {file, sha256, kind}, `config` {model, task, criterion},
     `labels` [[symbol, count], ..]; format, version and checksums are added here.
     """
     refuse_file(folder)
@@ -49,17 +49,17 @@ def write_adapter(folder: str, card: Dict[str, Any], tensors: Dict[str, Tensor])
     data = tensors_to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     name = f"adapter-{digest[:12]}.safetensors"
-    card = {
+    metadata = {
         "format": FORMAT,
         "version": VERSION,
-        **card,
+        **metadata,
         "weights": {"file": name, "sha256": digest},
     }
-    card["sha256"] = _card_digest(card)
+    metadata["sha256"] = _metadata_digest(metadata)
     with locked(folder):
         with written(os.path.join(folder, name)) as temporary, open(temporary, "wb") as file:
             file.write(data)
-        write_lines(os.path.join(folder, CARD), [json.dumps(card, indent=2)])
+        write_lines(os.path.join(folder, METADATA), [json.dumps(metadata, indent=2)])
         for other in os.listdir(folder):
             if re.fullmatch(r"adapter-[0-9a-f]{12}\.safetensors", other) and other != name:
                 os.remove(os.path.join(folder, other))
@@ -70,44 +70,44 @@ def read_adapter(folder: str) -> Adapter:
     """Reads and checks an adapter, before anything is built from it. Raises FileNotFoundError
     or ValueError that says which file is missing, of another version, or not as it was
     written."""
-    path = os.path.join(folder, CARD)
+    path = os.path.join(folder, METADATA)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no adapter {folder}: there is no {path}")
     try:
         with open(path, "rb") as file:
-            card = parse_card(file.read(MOST_BYTES + 1))
+            metadata = parse_metadata(file.read(MOST_BYTES + 1))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): not an adapter's card") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise ValueError(f"{path} is not the card of a {FORMAT}")
-    if card.get("version") != VERSION:
+        raise ValueError(f"{path} is no JSON ({error}): not an adapter's metadata") from None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is not the metadata of a {FORMAT}")
+    if metadata.get("version") != VERSION:
         raise ValueError(
-            f"{path} has format version {card.get('version')!r}, this varan_fairseq reads "
+            f"{path} has format version {metadata.get('version')!r}, this varan_fairseq reads "
             f"{VERSION}: install the one that wrote it, or export the adapter again"
         )
-    if card.get("sha256") != _card_digest(card):
+    if metadata.get("sha256") != _metadata_digest(metadata):
         raise ValueError(f"{path} was changed after it was written: its checksum does not match")
     try:
-        card = known_card(card)
+        metadata = known_metadata(metadata)
     except ValueError as error:
         raise ValueError(f"{path} is incomplete or malformed: {error}") from None
 
-    path = os.path.join(folder, card["weights"]["file"])
+    path = os.path.join(folder, metadata["weights"]["file"])
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{folder} is incomplete: there is no {path}")
     with open(path, "rb") as file:
         data = file.read()
-    if hashlib.sha256(data).hexdigest() != card["weights"]["sha256"]:
+    if hashlib.sha256(data).hexdigest() != metadata["weights"]["sha256"]:
         raise ValueError(f"{path} was changed after it was written: its checksum does not match")
     try:
         tensors = tensors_from_bytes(data)
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
     try:
-        _check_tensors(card, tensors)
+        _check_tensors(metadata, tensors)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from None
-    return Adapter(folder, card, {key: value.float() for key, value in tensors.items()})
+    return Adapter(folder, metadata, {key: value.float() for key, value in tensors.items()})
 
 
 def halve(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
@@ -123,8 +123,8 @@ def halve(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
     return halved
 
 
-def _check_tensors(card: Dict[str, Any], tensors: Dict[str, Tensor]) -> None:
-    """Raises ValueError for tensors that are not those of the card's options: before a model is
+def _check_tensors(metadata: Dict[str, Any], tensors: Dict[str, Tensor]) -> None:
+    """Raises ValueError for tensors that are not those of the metadata's options: before a model is
     built to them, whose size they would decide."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -132,24 +132,24 @@ def _check_tensors(card: Dict[str, Any], tensors: Dict[str, Tensor]) -> None:
     prior = tensors.get("prior.probs")
     if prior is None or prior.dim() != 1 or (prior < 0).any() or abs(prior.sum() - 1) > 1e-3:
         raise ValueError("has no prior that is a distribution over layers")
-    model = card["config"]["model"]
+    model = metadata["config"]["model"]
     rank = model.get("lora_rank", 0)
     ranks = {tuple(t.shape)[:1] for name, t in tensors.items() if name.endswith(".lora_A")}
     if ranks != ({(rank,)} if rank else set()):
         present = ", ".join(str(shape[0]) for shape in sorted(ranks)) or "none"
-        raise ValueError(f"has factors of rank {present}, its card says model.lora_rank={rank}")
+        raise ValueError(f"has factors of rank {present}, its metadata says model.lora_rank={rank}")
     special = 4 if model["_name"] == "varan_ctc" else 0  # fairseq's own symbols
-    outputs = {len(card["labels"]) + special}
+    outputs = {len(metadata["labels"]) + special}
     if model.get("head_dim"):
         outputs.add(model["head_dim"])
     widths = {t.shape[0] for name, t in tensors.items() if _HEAD.fullmatch(name)}
     if widths != outputs:
         raise ValueError(
-            f"has heads of widths {sorted(widths)}, its card's labels and model.head_dim mean "
+            f"has heads of widths {sorted(widths)}, its metadata's labels and model.head_dim mean "
             f"{sorted(outputs)}"
         )
 
 
-def _card_digest(card: Dict[str, Any]) -> str:
-    content = {key: value for key, value in card.items() if key != "sha256"}
+def _metadata_digest(metadata: Dict[str, Any]) -> str:
+    content = {key: value for key, value in metadata.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

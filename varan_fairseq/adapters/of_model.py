@@ -8,8 +8,8 @@ from fairseq.models import MODEL_DATACLASS_REGISTRY
 from torch import Tensor
 
 from ..data.labels import class_dictionary, first_difference
-from .card import shape_options
 from .file import Adapter
+from .metadata import shape_options
 from .parts import parameter_group
 
 
@@ -38,19 +38,19 @@ def load_adapter(model: Any, adapter: Adapter, labels: Dictionary) -> None:
     Raises ValueError, before anything is loaded, if the base, the labels or the options
     that shape the model are not those the adapter was made with.
     """
-    base, source = adapter.card["base"], model.cfg.w2v_args.source
+    base, source = adapter.metadata["base"], model.cfg.w2v_args.source
     if source.sha256 != base["sha256"]:
         raise ValueError(
             f"adapter {adapter.folder} was trained on {base['file']} with SHA-256 "
             f"{base['sha256']}, but {source.file} has {source.sha256}: another base"
         )
-    made_by = adapter.card["config"]["model"]["_name"]
+    made_by = adapter.metadata["config"]["model"]["_name"]
     if made_by != model.cfg._name:
         raise ValueError(
             f"adapter {adapter.folder} was made with model {made_by}, this is {model.cfg._name}"
         )
     _check_labels(adapter, labels)
-    _check_options(adapter, model.cfg)
+    _refuse_other_options(adapter, model.cfg)
     model.upgrade_state_dict(adapter.tensors)
     own = model.state_dict()
     surplus = [key for key in adapter.tensors if key not in own]
@@ -72,10 +72,10 @@ def load_adapter(model: Any, adapter: Adapter, labels: Dictionary) -> None:
 
 def adapter_labels(adapter: Adapter) -> Dictionary:
     """The dictionary of the labels it was trained with, as its task makes it."""
-    if adapter.card["config"]["model"]["_name"] == "varan_classification":
-        return class_dictionary(adapter.card["labels"])
+    if adapter.metadata["config"]["model"]["_name"] == "varan_classification":
+        return class_dictionary(adapter.metadata["labels"])
     labels = Dictionary()
-    for symbol, count in adapter.card["labels"]:
+    for symbol, count in adapter.metadata["labels"]:
         labels.add_symbol(symbol, n=count)
     return labels
 
@@ -92,8 +92,8 @@ def _check_labels(adapter: Adapter, labels: Dictionary) -> None:
         )
 
 
-def _check_options(adapter: Adapter, cfg: Any) -> None:
-    made = adapter.card["config"]["model"]
+def _refuse_other_options(adapter: Adapter, cfg: Any) -> None:
+    made = adapter.metadata["config"]["model"]
     keys = shape_options(cfg._name, lora=bool(made["lora_rank"]))
     defaults = MODEL_DATACLASS_REGISTRY[cfg._name].__dataclass_fields__
     made = {**{key: defaults[key].default for key in keys}, **made}  # older ones say less

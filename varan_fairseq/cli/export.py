@@ -14,7 +14,7 @@ from . import run
 COMMANDS = {
     "prune": "A checkpoint of the lowest blocks, with their heads and the posterior over them.",
     "merge": "A checkpoint without LoRA keys and with the same outputs.",
-    "adapter": "What trained, as safetensors, and a card.",
+    "adapter": "What trained, as safetensors, and metadata.",
     "restore": "Adapter and base as one checkpoint, as if it had been trained here.",
 }
 

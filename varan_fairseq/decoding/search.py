@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 import torch
 from fairseq.data import Dictionary
-from fairseq.data.data_utils import post_process
+from fairseq.data.data_utils import post_process as fairseq_post_process
 from omegaconf import OmegaConf
 
 from ..runtime import fairseq_compat
@@ -104,12 +104,16 @@ class Search:
         if self.kind != "viterbi" and self.decoding.lexicon:
             text = " ".join(decoded["words"])
         else:
-            text = post_process(self.labels.string(torch.tensor(units)), self.post_process)
+            text = fairseq_post_process(self.labels.string(torch.tensor(units)), self.post_process)
         return Hypothesis(units, text, float(decoded["score"]))
 
 
 def best_paths(
-    log_probs: torch.Tensor, lengths: Sequence[int], blank: int, labels: Dictionary, spelling: str
+    log_probs: torch.Tensor,
+    lengths: Sequence[int],
+    blank: int,
+    labels: Dictionary,
+    post_process: str,
 ) -> List[Hypothesis]:
     """What `Search` finds without a language model, of a batch [T, B, V] and without scores."""
     hypotheses = []
@@ -117,7 +121,9 @@ def best_paths(
         units = path[:length].unique_consecutive()
         units = units[units != blank]
         hypotheses.append(
-            Hypothesis(units.tolist(), post_process(labels.string(units), spelling), 0.0)
+            Hypothesis(
+                units.tolist(), fairseq_post_process(labels.string(units), post_process), 0.0
+            )
         )
     return hypotheses
 

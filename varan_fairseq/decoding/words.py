@@ -35,30 +35,30 @@ def check_post_process(name: str, option: str) -> None:
         ) from None
 
 
-def words_of(units: Sequence[int], labels: Dictionary, spelling: str) -> List[List[int]]:
+def words_of(units: Sequence[int], labels: Dictionary, post_process: str) -> List[List[int]]:
     """Positions in `units` of each word's labels; marks of the end of a word are of none.
 
-    spelling: as `post_process` of fairseq. The words of what fairseq makes of the units are as
+    post_process: as `post_process` of fairseq. The words of what fairseq makes of the units are as
     many.
     """
     words: List[List[int]] = []
     fresh = True
     for position, unit in enumerate(units):
         symbol = labels.symbols[unit]
-        end = _END.get(spelling)
-        if end is not None and symbol == end or spelling == "silence" and symbol == "<SIL>":
+        end = _END.get(post_process)
+        if end is not None and symbol == end or post_process == "silence" and symbol == "<SIL>":
             fresh = True
             continue
-        begins = spelling in ("none", "silence") or fresh
-        if spelling in _BEGIN:
-            begins = begins or symbol.startswith(_BEGIN[spelling])
+        begins = post_process in ("none", "silence") or fresh
+        if post_process in _BEGIN:
+            begins = begins or symbol.startswith(_BEGIN[post_process])
         if begins:
             words.append([])
         words[-1].append(position)
         fresh = end is not None and symbol.endswith(end)
-        if spelling in _CONTINUED:
-            fresh = not symbol.endswith(_CONTINUED[spelling])
-    return [word for word in words if _text([units[i] for i in word], labels, spelling)]
+        if post_process in _CONTINUED:
+            fresh = not symbol.endswith(_CONTINUED[post_process])
+    return [word for word in words if _text([units[i] for i in word], labels, post_process)]
 
 
 def timed_words(
@@ -66,7 +66,7 @@ def timed_words(
     units: Sequence[int],
     text: str,
     labels: Dictionary,
-    spelling: str,
+    post_process: str,
     blank: int,
     seconds: float,
     first: float = 0.0,
@@ -77,14 +77,16 @@ def timed_words(
     frame; first: time of the first frame. Words that a lexicon spells in an unusual way keep
     their own text where they are as many as the spelled ones.
     """
-    groups = words_of(units, labels, spelling)
+    groups = words_of(units, labels, post_process)
     spans = align(log_probs, units, blank)
     own = text.split()
     texts = own if len(own) == len(groups) else None
     words = []
     for index, group in enumerate(groups):
         spelled = (
-            _text([units[i] for i in group], labels, spelling) if texts is None else texts[index]
+            _text([units[i] for i in group], labels, post_process)
+            if texts is None
+            else texts[index]
         )
         mean = float(np.mean([spans[i].log_prob for i in group]))
         start = first + spans[group[0]].start * seconds
@@ -93,6 +95,6 @@ def timed_words(
     return words
 
 
-def _text(units: Sequence[int], labels: Dictionary, spelling: str) -> str:
+def _text(units: Sequence[int], labels: Dictionary, post_process: str) -> str:
     symbols = " ".join(labels.symbols[unit] for unit in units)
-    return fairseq_post_process(symbols, spelling).strip()
+    return fairseq_post_process(symbols, post_process).strip()

@@ -5,8 +5,8 @@ import os
 from types import SimpleNamespace
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
-from ..adapters.card import TASKS
 from ..adapters.file import read_adapter
+from ..adapters.metadata import TASKS
 from ..models.finetune import finetune_mode
 from ..runtime.pickles import peek
 from ..upstream import Encoder, build_encoder, load_weights, normalizes, read_checkpoint
@@ -64,15 +64,17 @@ def _ours(path: str) -> Lines:
 
 def _adapter(folder: str) -> Lines:
     adapter = read_adapter(folder)
-    config = adapter.card["config"]
+    config = adapter.metadata["config"]
     numbers = sum(tensor.numel() for tensor in adapter.tensors.values())
-    yield "adapter", f"{numbers:,} numbers, {adapter.card['num_updates']:,} updates"
-    yield "kind", adapter.card["base"]["kind"]
-    yield from _source(adapter.card["base"])
+    yield "adapter", f"{numbers:,} numbers, {adapter.metadata['num_updates']:,} updates"
+    yield "kind", adapter.metadata["base"]["kind"]
+    yield from _source(adapter.metadata["base"])
     yield from _reading(
         config["model"], config["criterion"], adapter.tensors["prior.probs"].tolist()
     )
-    yield from _labels(config["task"]["labels"], [symbol for symbol, _ in adapter.card["labels"]])
+    yield from _labels(
+        config["task"]["labels"], [symbol for symbol, _ in adapter.metadata["labels"]]
+    )
 
 
 def _encoder(encoder: Encoder, config: Any) -> Lines:

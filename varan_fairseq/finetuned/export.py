@@ -3,17 +3,17 @@ returns lines that say what it made."""
 
 from typing import Any, Dict, List
 
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from .. import __version__
-from ..adapters.card import TASKS, known_config
 from ..adapters.file import halve, write_adapter
+from ..adapters.metadata import TASKS, known_config
 from ..adapters.of_model import adapter_parts, adapter_tensors
 from ..lora import merge_lora
 from ..models.finetune import finetune_mode
 from ..runtime.files import refuse_file, refuse_no_folder, refuse_same
+from ..upstream.depth import cut_config
 from .load import model_from_state, read_state, save_state
-from .prune import prune as pruned_state
 
 
 def prune(checkpoint: str, out: str, layers: int) -> List[str]:
@@ -23,14 +23,22 @@ def prune(checkpoint: str, out: str, layers: int) -> List[str]:
     state = read_state(checkpoint)
     model, _, _ = model_from_state(state, checkpoint)
     size = sum(parameter.numel() for parameter in model.parameters())
+    blocks = model.w2v_encoder.num_layers
     try:
-        state = pruned_state(state, model, layers)
+        model.keep_lowest(layers)
     except ValueError as error:
         raise ValueError(f"{checkpoint} cannot be cut to {layers} layers: {error}") from None
-    pruned, _, _ = model_from_state(state, checkpoint)
+    options = state["cfg"].model
+    with open_dict(state["cfg"]):
+        cut_config(options.w2v_args.model, model.w2v_encoder.spec, layers)
+        options.keep_layers = layers
+        if "source" in options.w2v_args:
+            options.w2v_args.source.pruned_from = blocks
+    # The optimizer's state is about all layers.
+    state.update(model=model.state_dict(), last_optimizer_state=None)
+    model_from_state(state, checkpoint)  # what is written can be read
     save_state(state, out)
-    left = sum(parameter.numel() for parameter in pruned.parameters())
-    blocks = model.w2v_encoder.num_layers
+    left = sum(parameter.numel() for parameter in model.parameters())
     return [f"{layers} of {blocks} blocks, {left:,} of {size:,} parameters -> {out}"]
 
 
@@ -52,7 +60,7 @@ def merge(checkpoint: str, out: str) -> List[str]:
 
 
 def adapter(checkpoint: str, folder: str, half: bool = False) -> List[str]:
-    """What trained, as safetensors, and a card."""
+    """What trained, as safetensors, and metadata."""
     refuse_file(folder)
     state = read_state(checkpoint)
     model, cfg, task = model_from_state(state, checkpoint)
@@ -75,7 +83,7 @@ def adapter(checkpoint: str, folder: str, half: bool = False) -> List[str]:
         raise ValueError(f"{checkpoint} was trained by task {cfg.task._name}, wanted {wanted}")
     tensors = adapter_tensors(model)
     size = write_adapter(
-        folder, _card(state, cfg, task.target_dictionary), halve(tensors) if half else tensors
+        folder, _metadata(state, cfg, task.target_dictionary), halve(tensors) if half else tensors
     )
     whole = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
     parts = adapter_parts(model, tensors).items()
@@ -85,7 +93,7 @@ def adapter(checkpoint: str, folder: str, half: bool = False) -> List[str]:
     ]
 
 
-def _card(state: Dict[str, Any], cfg: Any, labels: Any) -> Dict[str, Any]:
+def _metadata(state: Dict[str, Any], cfg: Any, labels: Any) -> Dict[str, Any]:
     source = cfg.model.w2v_args.source
     plain: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     return {

@@ -5,7 +5,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 from fairseq.data import Dictionary
-from fairseq.data.data_utils import post_process
+from fairseq.data.data_utils import post_process as fairseq_post_process
 
 from ..data.audio_checks import header_findings
 from ..data.checks import MAX_UNKNOWN, file_findings, label_findings, length_findings
@@ -29,11 +29,11 @@ class References:
 
 @dataclass(frozen=True)
 class Transcribed:
-    """Of a recognizer. spelling: how labels become words, fairseq's `post_process`."""
+    """Of a recognizer. post_process: how labels become words, fairseq's `post_process`."""
 
     manifest: Manifest
     references: References
-    spelling: str
+    post_process: str
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Classified:
 
 def load_transcribed(model: Any, cfg: Any, task: Any, subset: str) -> Transcribed:
     """Raises ValueError or FileNotFoundError for what cannot be scored."""
-    spelling = training_post_process(cfg)
+    post_process = training_post_process(cfg)
     split = Split(subset, split_files(cfg.task, subset))
     check_transcribed(split, task.target_dictionary, cfg.task.sample_rate)
-    references = read_references(split, task.target_dictionary, spelling)
+    references = read_references(split, task.target_dictionary, post_process)
     enforce(length_findings(split, encoder_frames(model.w2v_encoder)))
     load_checked_audio(task, cfg.task, subset)
-    return Transcribed(split.manifest, references, spelling)
+    return Transcribed(split.manifest, references, post_process)
 
 
 def check_transcribed(
@@ -75,16 +75,16 @@ def load_classified(model: Any, cfg: Any, task: Any, subset: str) -> Classified:
     return Classified(split.manifest, labels, split.speakers)
 
 
-def read_references(split: Split, labels: Dictionary, spelling: str) -> References:
+def read_references(split: Split, labels: Dictionary, post_process: str) -> References:
     """Of a split whose files were read. Raises ValueError if there is not a word in it."""
     units = [
         labels.encode_line(line, append_eos=False, add_if_not_exist=False).tolist()
         for line in split.lines
     ]
-    text = [post_process(labels.string(row), spelling) for row in units]
+    text = [fairseq_post_process(labels.string(row), post_process) for row in units]
     if not any(line.split() for line in text):
         raise ValueError(
             f"{split.files.labels}: the transcripts have no words after "
-            f"common_eval.post_process={spelling}: there is no WER"
+            f"common_eval.post_process={post_process}: there is no WER"
         )
     return References(units, text, split.speakers)

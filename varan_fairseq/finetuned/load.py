@@ -12,8 +12,8 @@ from fairseq.dataclass.configs import FairseqConfig
 from fairseq.dataclass.utils import overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
-from ..adapters.card import TASKS
 from ..adapters.file import read_adapter
+from ..adapters.metadata import TASKS
 from ..adapters.of_model import adapter_labels, load_adapter
 from ..lora import lora_parameters
 from ..models.layerwise import LayerwiseModel
@@ -136,10 +136,10 @@ def _restored(folder: str, base: Optional[str]) -> Dict[str, Any]:
     adapter = read_adapter(folder)
     if base is None:
         raise ValueError(
-            f"{folder} is an adapter: give its base too, {adapter.card['base']['file']} (SHA-256 "
-            f"{adapter.card['base']['sha256']})"
+            f"{folder} is an adapter: give its base too, {adapter.metadata['base']['file']} (SHA-256 "
+            f"{adapter.metadata['base']['sha256']})"
         )
-    cfg = OmegaConf.create(adapter.card["config"])
+    cfg = OmegaConf.create(adapter.metadata["config"])
     cfg.task.data = cfg.model.data = ""
     cfg.model.w2v_path = base
     pretrained, cfg.model.w2v_args = read_pretrained(cfg.model)
@@ -155,7 +155,7 @@ def _restored(folder: str, base: Optional[str]) -> Dict[str, Any]:
     whole = OmegaConf.structured(FairseqConfig)
     OmegaConf.set_struct(whole, False)
     whole = OmegaConf.merge(whole, {key: cfg[key] for key in ("model", "task", "criterion")})
-    updates = {"num_updates": adapter.card["num_updates"], "lr_scheduler_state": {}}
+    updates = {"num_updates": adapter.metadata["num_updates"], "lr_scheduler_state": {}}
     return {
         "args": None,
         "cfg": whole,

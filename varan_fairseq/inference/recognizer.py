@@ -51,7 +51,7 @@ class Recognizer(FinetunedModel):
     """A model `varan_ctc`.
 
     window, overlap: seconds; longer audio is heard in windows that overlap
-    (`decoding.windows`). Attributes: `labels`, the dictionary; `spelling`, how words are made of
+    (`decoding.windows`). Attributes: `labels`, the dictionary; `post_process`, how words are made of
     labels, by fairseq's names of `post_process`.
     """
 
@@ -66,11 +66,11 @@ class Recognizer(FinetunedModel):
     ):
         super().__init__(model, cfg, task, device)
         encoder = model.w2v_encoder
-        self.spelling = training_post_process(cfg)
+        self.post_process = training_post_process(cfg)
         self.grid = windows.make_grid(
             window, overlap, self.sample_rate, encoder.hop, encoder.receptive_field
         )
-        self._search = Search(options(), self.labels, self.spelling)
+        self._search = Search(options(), self.labels, self.post_process)
         self._lock = threading.Lock()  # a beam search has a state of its own
 
     def use_language_model(self, lm: str, lexicon: Optional[str] = None, **settings: Any) -> None:
@@ -83,7 +83,7 @@ class Recognizer(FinetunedModel):
         """
         settings.setdefault("type", "kenlm")
         decoding = options(lmpath=lm, lexicon=lexicon, **settings)
-        self._search = Search(decoding, self.labels, self.spelling)
+        self._search = Search(decoding, self.labels, self.post_process)
 
     def transcribe(
         self,
@@ -190,7 +190,7 @@ class Recognizer(FinetunedModel):
             best.units,
             best.text,
             self.labels,
-            self.spelling,
+            self.post_process,
             self.model.blank,
             seconds,
             start,

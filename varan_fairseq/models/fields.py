@@ -22,7 +22,7 @@ def option(
         choices: all values it may have; `check_choices` refuses others. (fairseq's `ChoiceEnum`
             would, too, by omegaconf's message of three lines that does not name the section.)
         shapes: "reading" if it decides the shapes of what reads the encoder, "lora" if those of
-            low-rank factors: cards of adapters hold such options, and resuming compares them.
+            low-rank factors: metadata of adapters hold such options, and resuming compares them.
         younger: whether files exist that were written before it did; they mean the default.
     """
     if choices:

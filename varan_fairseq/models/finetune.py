@@ -12,7 +12,7 @@ from torch import nn
 
 from ..adapters.parts import parameter_group
 from ..lora import KEYS as LORA_KEYS
-from ..lora import apply_lora, check_options, lora_parameters, match_linears, set_trainable
+from ..lora import apply_lora, check_lora, lora_parameters, match_linears, set_trainable
 from ..method.choices import check_choice
 from ..upstream import Encoder
 from ..upstream.specs import EncoderSpec
@@ -57,7 +57,7 @@ def finetune_mode(cfg: Any) -> str:
         raise ValueError(f"model.lora_rank={cfg.lora_rank}: wanted 0 (no adapters) or more")
     extras = _extras(cfg)
     if cfg.lora_rank:
-        check_options(cfg.lora_rank, cfg.lora_alpha, cfg.lora_dropout)
+        check_lora(cfg.lora_rank, cfg.lora_alpha, cfg.lora_dropout)
     elif cfg.lora_magnitude or extras:
         raise ValueError(
             f"model.lora_magnitude={cfg.lora_magnitude} and model.lora_extra={cfg.lora_extra} mean "

@@ -11,8 +11,8 @@ import torch
 from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 from omegaconf import open_dict
 
-from ..adapters.card import TASKS, shape_options
 from ..adapters.file import Adapter, read_adapter
+from ..adapters.metadata import TASKS, shape_options
 from ..data.checks import length_findings, mask_findings
 from ..data.findings import Frames, Split, enforce
 from ..data.labels import first_difference

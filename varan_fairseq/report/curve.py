@@ -39,7 +39,7 @@ def recognizer_curve(
 
     def read(log_probs: Tensor, net_output: Dict[str, Any]) -> List[Hypothesis]:
         lengths = net_output["lengths"].tolist()
-        return best_paths(log_probs, lengths, model.blank, labels, split.spelling)
+        return best_paths(log_probs, lengths, model.blank, labels, split.post_process)
 
     def combined(net_output: Dict[str, Any]) -> Tensor:
         return model.predict(net_output).log_probs

@@ -22,9 +22,9 @@ def recognize(
     max_tokens: int,
 ) -> SplitSummary:
     """Of a loaded split. The best path, no language model."""
-    manifest, references, spelling = split.manifest, split.references, split.spelling
+    manifest, references, post_process = split.manifest, split.references, split.post_process
     count = len(manifest.entries)
-    search = Search(options(), task.target_dictionary, spelling)
+    search = Search(options(), task.target_dictionary, post_process)
     best: List[Any] = [None] * count
     of_layers: List[List[Any]] = [[None] * count for _ in range(model.num_predictions)]
     posterior = np.zeros((count, model.num_predictions), np.float32)
@@ -35,7 +35,9 @@ def recognize(
             posterior[row], layers[row] = np.exp(emission.log_q), emission.layer
         lengths = net_output["lengths"].tolist()
         for index, logits in enumerate(net_output["layer_logits"]):
-            hypotheses = best_paths(logits, lengths, model.blank, task.target_dictionary, spelling)
+            hypotheses = best_paths(
+                logits, lengths, model.blank, task.target_dictionary, post_process
+            )
             for row, hypothesis in zip(rows, hypotheses):
                 of_layers[index][row] = hypothesis
     scored = score(references, best)

@@ -1,7 +1,7 @@
-"""The card of an adapter, which is not trusted: of it, known keys with checked values go on.
+"""The metadata of an adapter, which is not trusted: of it, known keys with checked values go on.
 
 fairseq `eval`s some of its options and opens files that others name. Those are never taken
-from a card, nor is anything that this version does not know.
+from metadata, nor is anything that this version does not know.
 """
 
 import json
@@ -14,7 +14,7 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-MOST_BYTES = 2**24  # of a card
+MOST_BYTES = 2**24  # of metadata
 LONGEST = 1000  # characters of a value
 LARGEST = 1e9  # number
 MOST_PATTERNS, MOST_STARS = 64, 4  # of lora_targets: globs may backtrack on old Pythons
@@ -37,7 +37,7 @@ _PATTERNS = {
 }
 
 
-def parse_card(data: bytes) -> Any:
+def parse_metadata(data: bytes) -> Any:
     """JSON -> its content, with numbers that are finite. Raises ValueError."""
     if len(data) > MOST_BYTES:
         raise ValueError(f"{len(data)} bytes, at most {MOST_BYTES} are read")
@@ -47,38 +47,38 @@ def parse_card(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def known_card(card: Dict[str, Any]) -> Dict[str, Any]:
-    """A card with what it may say and nothing else: base, num_updates, config, labels,
+def known_metadata(metadata: Dict[str, Any]) -> Dict[str, Any]:
+    """Metadata with what it may say and nothing else: base, num_updates, config, labels,
     weights. Raises ValueError, naming key and value, for what `write_adapter` would not have
     written."""
     base = {
-        "file": _text(card, ("base", "file"), r"[^/\\\x00-\x1f\x7f]{1,255}"),
-        "sha256": _text(card, ("base", "sha256"), r"[0-9a-f]{64}"),
-        "kind": _text(card, ("base", "kind"), r"\w+"),
+        "file": _text(metadata, ("base", "file"), r"[^/\\\x00-\x1f\x7f]{1,255}"),
+        "sha256": _text(metadata, ("base", "sha256"), r"[0-9a-f]{64}"),
+        "kind": _text(metadata, ("base", "kind"), r"\w+"),
     }
     weights = {
-        "file": _text(card, ("weights", "file"), r"adapter-[0-9a-f]{12}\.safetensors"),
-        "sha256": _text(card, ("weights", "sha256"), r"[0-9a-f]{64}"),
+        "file": _text(metadata, ("weights", "file"), r"adapter-[0-9a-f]{12}\.safetensors"),
+        "sha256": _text(metadata, ("weights", "sha256"), r"[0-9a-f]{64}"),
     }
-    updates = _get(card, ("num_updates",))
+    updates = _get(metadata, ("num_updates",))
     if type(updates) is not int or not 0 <= updates <= LARGEST:
         raise ValueError(f"num_updates is {updates!r}, wanted a number of updates")
-    model = _get(card, ("config", "model", "_name"))
-    task = _get(card, ("config", "task", "_name"))
+    model = _get(metadata, ("config", "model", "_name"))
+    task = _get(metadata, ("config", "task", "_name"))
     if not isinstance(model, str) or TASKS.get(model) != task:
         wanted = " or ".join(f"model {model} and task {task}" for model, task in TASKS.items())
         raise ValueError(f"it was made with model {model!r} and task {task!r}, wanted {wanted}")
     return {
         "base": base,
         "num_updates": updates,
-        "config": known_config(_get(card, ("config",))),
-        "labels": _labels(_get(card, ("labels",))),
+        "config": known_config(_get(metadata, ("config",))),
+        "labels": _labels(_get(metadata, ("labels",))),
         "weights": weights,
     }
 
 
 def known_config(config: Dict[str, Any]) -> Dict[str, Any]:
-    """The sections model, task and criterion of a configuration with what a card may say of
+    """The sections model, task and criterion of a configuration with what metadata may say of
     them, by the types that fairseq's options have. Raises ValueError."""
     model = MODEL_DATACLASS_REGISTRY[config["model"]["_name"]]
     task = TASK_DATACLASS_REGISTRY[config["task"]["_name"]]
@@ -162,8 +162,8 @@ def _labels(labels: Any) -> list:
     return labels
 
 
-def _get(card: Dict[str, Any], keys: Sequence[str]) -> Any:
-    value = card
+def _get(metadata: Dict[str, Any], keys: Sequence[str]) -> Any:
+    value = metadata
     for index, key in enumerate(keys):
         if not isinstance(value, dict) or key not in value:
             raise ValueError(f"{'.'.join(keys[: index + 1])} is missing")
@@ -171,8 +171,8 @@ def _get(card: Dict[str, Any], keys: Sequence[str]) -> Any:
     return value
 
 
-def _text(card: Dict[str, Any], keys: Sequence[str], pattern: str) -> str:
-    value = _get(card, keys)
+def _text(metadata: Dict[str, Any], keys: Sequence[str], pattern: str) -> str:
+    value = _get(metadata, keys)
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
         raise ValueError(f"{'.'.join(keys)} is {_short(value)}, which it never is")
     return value
