@@ -26,7 +26,7 @@ from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.prior import layer_prior
 from varan_fairseq.scoring.classification import METRICS, summary
 from varan_fairseq.tasks.utterance_classification import UtteranceClassificationConfig
-from varan_fairseq.upstream.valid import during
+from varan_fairseq.upstream.padding import during
 
 NAME = "varan_classification"
 

@@ -364,7 +364,7 @@ def test_prior_is_in_the_checkpoint(checkpoint, task):
     assert torch.equal(seen[0], expected)  # before the first pass: the posterior is centred on it
     assert torch.equal(model.half().state_dict()["prior.probs"], expected)
     criterion(build_model(checkpoint, task), batch(task))  # and each model that comes along
-    assert torch.equal(criterion.objective.kept.probs, expected)
+    assert torch.equal(criterion.objective.prior.probs, expected)
 
 
 def test_the_prior_is_uniform_under_fairseqs_own_criterion(checkpoint, task):

@@ -16,8 +16,7 @@ from omegaconf import OmegaConf
 
 from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.consensus import consensus_layer
-from varan_fairseq.upstream.norms import ValidGroupNorm
-from varan_fairseq.upstream.valid import Valid, during
+from varan_fairseq.upstream.padding import Valid, ValidGroupNorm, during
 
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)

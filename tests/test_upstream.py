@@ -6,9 +6,9 @@ import torch
 from build import build_model, setup_task
 from conftest import ENCODERS, save_pretrained
 
+from varan_fairseq.upstream.padding import current, during
 from varan_fairseq.upstream.record import _RECORD
 from varan_fairseq.upstream.specs import CONFORMER
-from varan_fairseq.upstream.valid import current, during
 
 KINDS = [(kind, pre_norm) for kind in ENCODERS for pre_norm in (False, True)]
 KINDS.append(("conformer_rotary", False))

@@ -88,8 +88,8 @@ class LayerObjective:
         self.prior_options = dict(nc=cfg.prior_nc, p=cfg.prior_p)
         self.prior_df = degrees_of_freedom(cfg.prior_df)
         self.prior_kind = cfg.prior
-        self.kept: Any = None  # where the model keeps the prior
-        self.watch = PosteriorWatch(cfg.max_update)
+        self.prior: Any = None  # the model's
+        self.watch, self.watched = PosteriorWatch(cfg.max_update), False
         check_objective(cfg.beta, cfg.divergence)
         layer_prior(cfg.prior, 1, df=self._df("full"), **self.prior_options)
 
@@ -102,10 +102,12 @@ class LayerObjective:
                 f"criterion {name} needs a model with a posterior over layers (model._name={name})"
                 f", got {type(inner).__name__}: use a criterion of fairseq's"
             )
-        if inner.prior is not self.kept:
-            self.kept = inner.prior
+        if inner.prior is not self.prior:
+            self.prior = inner.prior
             self._set_prior(inner)
-        self.watch.step(inner)
+        self.watched = not inner.training
+        if self.watched:
+            self.watch.step(inner)
         return model(**sample["net_input"])
 
     def _df(self, finetune: str) -> float:
@@ -114,7 +116,7 @@ class LayerObjective:
     def _set_prior(self, model: Any) -> None:
         df = self._df(model.finetune)
         probs = layer_prior(self.prior_kind, model.num_predictions, df=df, **self.prior_options)
-        before = self.kept.probs.cpu()
+        before = self.prior.probs.cpu()
         if model.w2v_encoder.num_updates > 0 and not torch.allclose(before, probs, atol=1e-6):
             logger.warning(
                 "the checkpoint was trained with another prior over layers (%s) than that of "
@@ -126,12 +128,13 @@ class LayerObjective:
                 self.prior_options["nc"],
                 self.prior_options["p"],
             )
-        self.kept.set(probs)
+        self.prior.set(probs)
 
     def __call__(self, nll: Tensor, log_q: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """nll, log_q: [B, K] of the last `run` -> (total, expected_nll, divergence), each [B]."""
-        terms = variational_objective(nll, log_q, self.kept.probs, self.beta, self.direction)
-        self.watch.see(log_q, terms[2], nll, self.kept.probs)
+        terms = variational_objective(nll, log_q, self.prior.probs, self.beta, self.direction)
+        if self.watched:
+            self.watch.see(log_q, terms[2], nll, self.prior.probs)
         return terms
 
 

@@ -29,6 +29,7 @@ class PosteriorWatch:
         self.warm_up = max_update // 10 if max_update > 0 else 1000
         self.middle = max_update // 2 if max_update > 0 else 5000
         self.reference: Optional[float] = None
+        self.updates = 0  # before the validation that goes on
         self.warned: Set[str] = set()
         self._start_over()
 
@@ -40,15 +41,16 @@ class PosteriorWatch:
         self.gap: Any = None
 
     def step(self, model: Any) -> None:
-        """Before each batch. model: with `training` and its encoder's `num_updates`."""
+        """Before each batch of a validation."""
         free = model.cfg.posterior == "input"  # the others are as they are by design
         updates = model.w2v_encoder.num_updates
-        self.active = free and updates >= self.warm_up and not model.training
+        self.active = free and updates >= self.warm_up
         self.late = updates >= self.middle
-        if not self.active and self.utterances:
+        if updates != self.updates and self.utterances:
             if self.reference is None:
                 self.reference = max(self.divergence / self.utterances, FLOOR)
             self._start_over()
+        self.updates = updates
 
     @torch.no_grad()
     def see(self, log_q: Tensor, divergence: Tensor, nll: Tensor, prior: Tensor) -> None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import kernels
 from .baselines import AttentiveSum, HierarchicalConvolution, LastLayer, WeightedSum
 from .choices import AGGREGATIONS, POSTERIORS
 from .heads import LayerNorms, LayerOutputs, ProbingHeads
-from .kernels.read_layers import is_faster, read_layers
+from .kernels.read_layers import can_read, read_layers
 from .posterior import (
     LayerPosterior,
     PriorPosterior,
@@ -110,7 +111,8 @@ class Varan(nn.Module):
         """states: L tensors [T, B, D], finite in the padding too. padding_mask: [B, T] bool,
         True = padding, or None. prior: [L]."""
         heads = [self.heads[layer] for layer in range(len(states))]
-        if not self.pooled and is_faster(states, self.norms.norms, heads):
+        plain = self.pooled or kernels.on_host(states[0])
+        if not plain and can_read(self.norms.norms, heads):
             means, logits = read_layers(states, padding_mask, heads)
         else:
             valid = valid_frames(padding_mask, states[0])

@@ -3,7 +3,7 @@
 from fairseq.modules.conformer_layer import ConformerWav2Vec2EncoderLayer
 from torch import Tensor
 
-from .valid import Valid, during
+from .padding import Valid, during
 
 
 class ConformerBlock(ConformerWav2Vec2EncoderLayer):

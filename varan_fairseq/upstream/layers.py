@@ -3,17 +3,16 @@
 import contextlib
 import threading
 from dataclasses import dataclass
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional
 
 import torch
 from torch import Tensor, nn
 
 from .depth import check_depth
 from .half import mend_convolutions
-from .norms import ValidBatchNorm, ValidGroupNorm
+from .padding import Valid, ValidBatchNorm, ValidGroupNorm, during, silence_padding
 from .record import Record, record_blocks
 from .specs import EncoderSpec, count_frames, hop, receptive_field
-from .valid import Valid, current, during
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Encoder(nn.Module):
             self.group_norms = _become(self._features, nn.GroupNorm, ValidGroupNorm)
         _become(w2v_model, nn.BatchNorm1d, ValidBatchNorm)
         for convolution in spec.convolutions(w2v_model):
-            convolution.register_forward_pre_hook(_silence_padding)
+            convolution.register_forward_pre_hook(silence_padding)
         record_blocks(w2v_model, spec)
 
     def keep_lowest(self, layers: int, norm: Optional[nn.Module]) -> None:
@@ -153,16 +152,6 @@ class Encoder(nn.Module):
 
 # For the kinds that threads cannot run at once.
 _ONE_AT_A_TIME = threading.RLock()
-
-
-def _silence_padding(_, inputs: Tuple[Tensor]) -> Optional[Tensor]:
-    """Makes a batch's convolutions [B, C, T'] see what they see in an utterance alone, and saw
-    in pre-training, which crops and so has no padding: zeros outside."""
-    batch = current()
-    if batch is None:
-        return None
-    frame = torch.arange(inputs[0].shape[-1], device=inputs[0].device)
-    return inputs[0].masked_fill(frame >= batch.frames[:, None, None], 0)
 
 
 def _become(module: nn.Module, old: type, new: type) -> List[nn.Module]:

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import kernels
 
-
-def is_faster(states: Sequence[Tensor], norms: nn.ModuleList, heads: Sequence[Any]) -> bool:
-    """Whether `read_layers` can take the place of calling each head: on a GPU, where no layer has
-    a LayerNorm, and heads are the package's own, without hooks."""
-    if kernels.on_host(states[0]) or len(norms):
+def can_read(norms: nn.ModuleList, heads: Sequence[Any]) -> bool:
+    """Whether `read_layers` can take the place of calling each head: no layer has a LayerNorm, and
+    heads are the package's own, without hooks."""
+    if len(norms):
         return False
     parts: List[Any] = [part for head in heads for part in head.modules()]
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in parts)

@@ -1,16 +1,57 @@
-"""Norms over time that leave padding out of their statistics.
+"""Parts of an encoder that leave padding out, which fairseq's read with the utterance.
 
 Pre-training crops, so its statistics are of speech alone. fairseq's fine-tuning pads, and its
 norms average over the padding: what they make of an utterance depends on its batch.
+
+What is padding is known in a forward pass and its recomputation, of the calling thread alone:
+threads that share a model do not see each other's, and nothing is left behind for a later call.
 """
 
-from typing import Tuple
+import contextlib
+import contextvars
+from dataclasses import dataclass
+from typing import Dict, Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import valid
+
+@dataclass(frozen=True)
+class Valid:
+    """frames: [B], valid frames of the states. inside: the same where a module of the feature
+    encoder is, if there is padding."""
+
+    frames: Tensor
+    inside: Dict[nn.Module, Tensor]
+
+
+_VALID: contextvars.ContextVar = contextvars.ContextVar("valid", default=None)
+
+
+def current() -> Optional[Valid]:
+    """None outside of a forward pass, as where a pre-trained model is used directly."""
+    return _VALID.get()
+
+
+@contextlib.contextmanager
+def during(valid: Optional[Valid]) -> Iterator[None]:
+    """While active, `current` is this."""
+    token = _VALID.set(valid)
+    try:
+        yield
+    finally:
+        _VALID.reset(token)
+
+
+def silence_padding(_, inputs: Tuple[Tensor]) -> Optional[Tensor]:
+    """Makes a batch's convolutions [B, C, T'] see what they see in an utterance alone, and saw
+    in pre-training, which crops and so has no padding: zeros outside."""
+    batch = current()
+    if batch is None:
+        return None
+    frame = torch.arange(inputs[0].shape[-1], device=inputs[0].device)
+    return inputs[0].masked_fill(frame >= batch.frames[:, None, None], 0)
 
 
 class ValidGroupNorm(nn.GroupNorm):
@@ -21,7 +62,7 @@ class ValidGroupNorm(nn.GroupNorm):
         """[B, C, T] -> the same shape, computed in at least float32; padding gets a constant."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         weight, bias = self.weight.to(dtype), self.bias.to(dtype)
-        batch, common = valid.current(), x.shape[-1]
+        batch, common = current(), x.shape[-1]
         frames = batch.inside.get(self) if batch is not None else None
         if frames is not None:  # of a GPU, asking would wait for all its work
             common = int(frames.min()) if x.device.type == "cpu" else 0
@@ -104,7 +145,7 @@ class ValidBatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T'] -> the same shape; while training, padding gets 0."""
-        batch = valid.current()
+        batch = current()
         if batch is None or not self.training:
             return super().forward(x)
         inside = torch.arange(x.shape[-1], device=x.device) < batch.frames.unsqueeze(1)

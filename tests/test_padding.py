@@ -3,8 +3,13 @@
 import pytest
 import torch
 
-from varan_fairseq.upstream.norms import HalfGroupNorm, ValidBatchNorm, ValidGroupNorm
-from varan_fairseq.upstream.valid import Valid, during
+from varan_fairseq.upstream.padding import (
+    HalfGroupNorm,
+    Valid,
+    ValidBatchNorm,
+    ValidGroupNorm,
+    during,
+)
 
 B, C, T = 4, 6, 11
 FRAMES = torch.tensor([11, 4, 1, 8])
