@@ -36,7 +36,7 @@ def cross_validate(argv: Optional[List[str]]) -> None:
     crossval.check_overrides(args.overrides)
     folds = crossval.find_folds(args.data.rstrip("/"), args.subset)
     out = (args.out or f"checkpoints/{args.config_name}").rstrip("/")
-    wanted = crossval.max_update(args.config_dir, args.config_name, args.overrides)
+    wanted = crossval.planned_updates(args.config_dir, args.config_name, args.overrides)
     unfinished = []
     for fold in folds:
         updates = crossval.trained_updates(crossval.fold_folder(out, fold))
@@ -45,7 +45,7 @@ def cross_validate(argv: Optional[List[str]]) -> None:
         else:
             unfinished.append(fold)
     if unfinished:
-        crossval.train(unfinished, args.config_dir, args.config_name, args.overrides, out)
+        crossval.train_folds(unfinished, args.config_dir, args.config_name, args.overrides, out)
 
     rows = []
     for fold in folds:

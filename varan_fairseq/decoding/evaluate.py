@@ -45,7 +45,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class CheckedSplit:
+class SplitToDecode:
     """A split that was checked, with the labels of the checkpoint."""
 
     split: Split
@@ -108,7 +108,7 @@ def decode(decoding: Decoding) -> Iterator[Union[Sweep, Result]]:
         yield _score(decoding, search, checked, chosen)
 
 
-def _check(decoding: Decoding, subset: str) -> CheckedSplit:
+def _check(decoding: Decoding, subset: str) -> SplitToDecode:
     cfg, labels = decoding.config.task, decoding.labels
     enforce(task_findings(cfg))
     split = Split(subset, split_files(cfg, subset))
@@ -125,10 +125,10 @@ def _check(decoding: Decoding, subset: str) -> CheckedSplit:
             )
     check_transcribed(split, labels, cfg.sample_rate, decoding.max_unknown)
     references = read_references(split, labels, decoding.config.common_eval.post_process)
-    return CheckedSplit(split, references, labels)
+    return SplitToDecode(split, references, labels)
 
 
-def _choose(decoding: Decoding, search: Search, checked: CheckedSplit) -> Sweep:
+def _choose(decoding: Decoding, search: Search, checked: SplitToDecode) -> Sweep:
     """Sweeps on a development split, and sets the best weights."""
     emissions = split_emissions(decoding, checked.split)
     options, grid, name = decoding.options, decoding.grid, checked.split.name
@@ -146,7 +146,7 @@ def _choose(decoding: Decoding, search: Search, checked: CheckedSplit) -> Sweep:
 
 
 def _score(
-    decoding: Decoding, search: Search, checked: CheckedSplit, chosen: Optional[Dict[str, Any]]
+    decoding: Decoding, search: Search, checked: SplitToDecode, chosen: Optional[Dict[str, Any]]
 ) -> Result:
     """Decodes, scores and writes a split."""
     config, split = decoding.config, checked.split

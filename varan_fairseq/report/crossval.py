@@ -53,7 +53,7 @@ def trained_updates(folder: str) -> int:
         raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
 
 
-def max_update(config_dir: str, config_name: str, overrides: Sequence[str]) -> int:
+def planned_updates(config_dir: str, config_name: str, overrides: Sequence[str]) -> int:
     """`optimization.max_update` of the recipe or the overrides; 0 if neither has it. Raises
     FileNotFoundError if there is no such recipe."""
     path = os.path.join(config_dir, f"{config_name}.yaml")
@@ -68,7 +68,7 @@ def max_update(config_dir: str, config_name: str, overrides: Sequence[str]) -> i
     return 0
 
 
-def train(
+def train_folds(
     folds: Sequence[str], config_dir: str, config_name: str, overrides: Sequence[str], out: str
 ) -> None:
     """One run of fairseq-hydra-train for all folds. Raises ValueError if it fails."""
