@@ -216,6 +216,67 @@ CORPORA = {
     ),
 }
 
+# The demos: on a CPU, small, and as fast as they can be.
+DEMO = {
+    "common.fp16": ABSENT,
+    "common.fp16_init_scale": ABSENT,
+    "common.log_format": "simple",
+    "common.log_interval": "10",
+    "common.tensorboard_logdir": ABSENT,
+    "common.seed": "1",
+    "checkpoint.save_interval": "1000000",
+    "dataset.num_workers": "0",
+    "dataset.skip_invalid_size_inputs_valid_test": ABSENT,
+    "dataset.validate_interval": "1000000",
+    "dataset.train_subset": ABSENT,
+    "dataset.valid_subset": "valid",
+    "distributed_training.ddp_backend": ABSENT,
+    "criterion.prior_df": "2.0",
+    "optimization.clip_norm": ABSENT,
+    "optimization.update_freq": ABSENT,
+    "model.posterior_heads": "4",
+    "model.dropout": "0.0",
+    "model.layerdrop": "0.0",
+    "model.activation_dropout": ABSENT,
+    "model.feature_grad_mult": "1.0",
+    "model.freeze_finetune_updates": ABSENT,
+}
+# name: corpus under work/, about it, differences
+DEMOS: Dict[str, Tuple[str, str, Dict[str, str]]] = {
+    "finetune": (
+        "digits",
+        "The demo's fine-tuning; `make demo` adds model.lora_rank=16 and prints its whole command. "
+        "The baselines are the same file with model.aggregation=last_layer or "
+        "model.aggregation=weighted_sum.",
+        {
+            **DEMO,
+            "dataset.max_tokens": "480000",
+            "optimization.max_update": "500",
+            "optimization.lr": "[0.002]",
+            "lr_scheduler.phase_ratio": "[0.1, 0.5, 0.4]",
+            "model.mask_prob": "0.1",
+            "model.mask_length": "5",
+            "model.mask_channel_prob": "0.1",
+            "model.mask_channel_length": "8",
+        },
+    ),
+    "emotion": (
+        "styles",
+        "The fine-tuning of `make demo-emotion`: four speaking styles, about two minutes on two "
+        "cores. The baselines are the same file with model.aggregation=last_layer or weighted_sum.",
+        {
+            **EMOTION,
+            **DEMO,
+            "model.attention_dropout": ABSENT,
+            "task.max_sample_size": "24000",
+            "dataset.batch_size": "16",
+            "optimization.max_update": "400",
+            "optimization.lr": "[0.001]",
+            "lr_scheduler.warmup_updates": "40",
+        },
+    ),
+}
+
 
 def recipes() -> Iterator[Tuple[str, str]]:
     """(name, text) of every recipe."""
@@ -263,6 +324,15 @@ def recipes() -> Iterator[Tuple[str, str]]:
         for corpus in CORPORA:
             yield _emotion(encoder, corpus, lora=False)
             yield _emotion(encoder, corpus, lora=True)
+    for name, (corpus, head, differences) in DEMOS.items():
+        command = (
+            f"# fairseq-hydra-train --config-dir examples/demo --config-name {name} \\\n"
+            f"#   common.user_dir=varan_fairseq task.data=work/{corpus}/data \\\n"
+            f"#   model.w2v_path=work/{corpus}/pretrain/checkpoint_last.pt "
+            f"checkpoint.save_dir=work/{corpus}/varan"
+        )
+        values = {**differences, "checkpoint.save_dir": f"work/{corpus}/varan"}
+        yield f"demo/{name}", _text(name, command, head, values)
 
 
 def _source(encoder: str, amount: str) -> str:
@@ -293,24 +363,30 @@ def _emotion(encoder: str, corpus: str, lora: bool) -> Tuple[str, str]:
 def _recipe(
     name: str, data: str, file: str, head: str, differences: Dict[str, str]
 ) -> Tuple[str, str]:
-    lines = [f"# fairseq-hydra-train --config-dir examples/ --config-name {name} \\"]
-    lines.append(f"#   common.user_dir=varan_fairseq task.data={data} model.w2v_path={file}")
-    lines.append("#")
+    command = (
+        f"# fairseq-hydra-train --config-dir examples/ --config-name {name} \\\n"
+        f"#   common.user_dir=varan_fairseq task.data={data} model.w2v_path={file}"
+    )
+    return name, _text(name, command, head, differences)
+
+
+def _text(name: str, command: str, head: str, differences: Dict[str, str]) -> str:
+    lines = [command, "#"]
     for paragraph in head.split("\n"):
         wrapped = [paragraph] if paragraph.startswith(" ") else textwrap.wrap(paragraph, 96)
         lines += [f"# {line}" for line in wrapped]
-    return name, "\n".join([*lines, "", *_filled(name, differences)]) + "\n"
+    return "\n".join([*lines, "", *_filled(name, differences)]) + "\n"
 
 
 def _filled(name: str, differences: Dict[str, str]) -> Iterator[str]:
     """Lines of the template with a recipe's values."""
-    left, section = dict(differences), ""
+    left, section, above = dict(differences), "", []
     with open(os.path.join(FOLDER, "template.yaml"), encoding="utf-8") as file:
         for line in file.read().splitlines():
             found = re.fullmatch(r"  (\w+): (.*?) +# (.*)", line)
             if not found:
                 section = line.rstrip(":") or section
-                yield line
+                above.append(line)
                 continue
             key, value, comment = found.groups()
             value = left.pop(f"{section}.{key}", value.replace("NAME", name))
@@ -318,6 +394,8 @@ def _filled(name: str, differences: Dict[str, str]) -> Iterator[str]:
                 continue
             value, newline, more = value.partition("\n")
             text = f"  {key}: {value}".rstrip()
+            yield from above[-2:]  # a section of which nothing is given is left out
+            above.clear()
             yield f"{text:<30}  # {comment}" + newline + more
     if left:
         raise ValueError(f"{name}: the template has no {', '.join(left)}")
