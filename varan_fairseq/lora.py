@@ -101,7 +101,8 @@ def linear_names(module: nn.Module) -> List[str]:
 def match_linears(module: nn.Module, patterns: Iterable[str]) -> List[str]:
     """Names of the linear layers that match glob patterns (`*` spans dots too), in order.
 
-    Raises ValueError, listing the layers there are, for a pattern that matches none.
+    Raises:
+        ValueError: for a pattern that matches none; it lists the layers there are.
     """
     available = linear_names(module)
     chosen = set()
@@ -125,12 +126,22 @@ def apply_lora(
     dropout: float = 0.0,
     magnitude: bool = False,
 ) -> List[str]:
-    """Adapts, in place, the linear layers whose names match (see `match_linears`).
+    """Adapts, in place, the linear layers whose names match (see `match_linears`). The adapted
+    weights are frozen; what else trains is the caller's choice (`set_trainable`).
 
-    rank: r. alpha: the update is scaled by alpha / r. dropout: of the inputs of the low-rank
-    path while training. magnitude: DoRA. Returns the adapted names. The adapted weights are
-    frozen; what else trains is the caller's choice (`set_trainable`).
-    Raises ValueError for options out of range and patterns that match nothing.
+    Args:
+        module: any torch module.
+        patterns: of names.
+        rank: r.
+        alpha: the update is scaled by alpha / r.
+        dropout: of the inputs of the low-rank path while training.
+        magnitude: DoRA.
+
+    Returns:
+        The adapted names.
+
+    Raises:
+        ValueError: for options out of range and patterns that match nothing.
     """
     check_lora(rank, alpha, dropout)
     names = match_linears(module, patterns)
@@ -184,8 +195,12 @@ def lora_state(module: nn.Module) -> Dict[str, Tensor]:
 
 
 def load_lora_state(module: nn.Module, state: Dict[str, Tensor]) -> None:
-    """Loads what `lora_state` returned into a module adapted alike. Raises ValueError, before
-    anything is loaded, naming keys that are missing or surplus and shapes that differ."""
+    """Loads what `lora_state` returned into a module adapted alike.
+
+    Raises:
+        ValueError: before anything is loaded, naming keys that are missing or surplus and shapes
+            that differ.
+    """
     own = lora_state(module)
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [

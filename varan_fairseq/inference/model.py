@@ -11,12 +11,16 @@ from ..models.layerwise import LayerwiseModel
 
 
 class FinetunedModel:
-    """model, cfg, task: what `finetuned.load_model` returns. device: as torch names it; default:
-    the GPU, if there is one. `model` is the underlying fairseq model. Threads may share it.
+    """A fine-tuned model for Python users. Threads may share it.
 
     Audio is a file that soundfile reads, or samples, a numpy array or torch tensor, mono
     [samples]: floats in [-1, 1], int16 or int32, at `sample_rate` unless another is given. Files
     of any rate and number of channels are made mono at `sample_rate`.
+
+    Args:
+        model, cfg, task: what `finetuned.load.load_model` returns. `model` stays the underlying
+            fairseq model.
+        device: as torch names it; default: the GPU, if there is one.
     """
 
     def __init__(self, model: LayerwiseModel, cfg: Any, task: Any, device: Optional[str] = None):
@@ -30,8 +34,18 @@ class FinetunedModel:
             raise ValueError(f"device={device}: {str(error).splitlines()[0]}") from None
 
     def layer_posterior(self, audio: Audio, sample_rate: Optional[int] = None) -> np.ndarray:
-        """q(l|x) of one utterance, float32 [L], lowest layer first ([1.0] for the
-        baselines). sample_rate: of samples. Raises ValueError for unusable audio."""
+        """How much each layer counts for one utterance.
+
+        Args:
+            audio: see the class.
+            sample_rate: of samples.
+
+        Returns:
+            q(l|x), float32 [L], lowest layer first ([1.0] for the baselines).
+
+        Raises:
+            ValueError: for unusable audio.
+        """
         return self.run(audio, sample_rate)["log_q"][0].exp().cpu().numpy()
 
     def run(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, Any]:
@@ -69,8 +83,16 @@ class Classifier(FinetunedModel):
     """A model `varan_classification`."""
 
     def classify(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, float]:
-        """Probability of every label, the most likely first. audio, sample_rate: as in
-        `layer_posterior`."""
+        """Args:
+            audio: see `FinetunedModel`.
+            sample_rate: of samples.
+
+        Returns:
+            Probability of every label, the most likely first.
+
+        Raises:
+            ValueError: for unusable audio.
+        """
         net_output = self.run(audio, sample_rate)
         probs = self.model.get_normalized_probs(net_output, log_probs=False)[0].tolist()
         return dict(sorted(zip(self.labels.symbols, probs), key=lambda pair: -pair[1]))

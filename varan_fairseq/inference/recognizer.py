@@ -48,11 +48,14 @@ class _Counted:
 
 
 class Recognizer(FinetunedModel):
-    """A model `varan_ctc`.
+    """A model `varan_ctc`. Longer audio is heard in windows that overlap (`decoding.windows`).
 
-    window, overlap: seconds; longer audio is heard in windows that overlap
-    (`decoding.windows`). Attributes: `labels`, the dictionary; `post_process`, how words are made of
-    labels, by fairseq's names of `post_process`.
+    Args:
+        window, overlap: seconds.
+
+    Attributes:
+        labels: the dictionary.
+        post_process: how words are made of labels, by fairseq's names.
     """
 
     def __init__(
@@ -76,10 +79,15 @@ class Recognizer(FinetunedModel):
     def use_language_model(self, lm: str, lexicon: Optional[str] = None, **settings: Any) -> None:
         """From now on, a beam search with a language model.
 
-        lm: a KenLM file (ARPA or binary). lexicon: a line `word<TAB>labels` a word; without one,
-        unitlm=True and a language model of labels. settings: fairseq's, of `decoding.*`: beam,
-        lmweight, wordscore, silweight, type="fairseqlm", .. Raises FileNotFoundError,
-        ModuleNotFoundError or ValueError.
+        Args:
+            lm: a KenLM file (ARPA or binary).
+            lexicon: a line `word<TAB>labels` a word; without one, unitlm=True and a language
+                model of labels.
+            settings: fairseq's, of `decoding.*`: beam, lmweight, wordscore, silweight,
+                type="fairseqlm", ..
+
+        Raises:
+            FileNotFoundError, ModuleNotFoundError, ValueError: naming the file or option.
         """
         settings.setdefault("type", "kenlm")
         decoding = options(lmpath=lm, lexicon=lexicon, **settings)
@@ -91,8 +99,17 @@ class Recognizer(FinetunedModel):
         sample_rate: Optional[int] = None,
         batch_size: int = BATCH,
     ) -> Union[str, List[str]]:
-        """Text of a recording, or of each of a list of them. sample_rate: of samples.
-        batch_size: windows that run at a time. Raises ValueError for unusable audio."""
+        """Args:
+            audio: see `FinetunedModel`, or a list of such.
+            sample_rate: of samples.
+            batch_size: windows that run at a time.
+
+        Returns:
+            Text of the recording, or of each.
+
+        Raises:
+            ValueError: for unusable audio.
+        """
         transcripts = self.recognize(audio, sample_rate, batch_size)
         return (
             [transcript.text for transcript in transcripts]

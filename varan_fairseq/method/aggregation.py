@@ -46,14 +46,27 @@ def build_aggregation(
     posterior_centred: bool = True,
     pooled: bool = False,
 ) -> nn.Module:
-    """An aggregation by name (one of `AGGREGATIONS`, else ValueError).
+    """An aggregation by name.
 
-    num_layers: L. dim: width D. num_classes: V. shared_head, head_dim, head_activation,
-    dropout: see `heads`. layer_norm: give layers 1 .. L-1 a LayerNorm each before anything reads
-    them; layer L has passed the encoder's own last norm already. posterior: one of `POSTERIORS`,
-    what VARAN's q depends on. posterior_heads, layer_embedding, posterior_lr_multiplier,
-    posterior_centred: see `LayerPosterior`. pooled: heads read the mean over valid frames, one
-    prediction an utterance (classification), instead of every frame (CTC).
+    Args:
+        name: one of `AGGREGATIONS`.
+        num_layers: L.
+        dim: width D.
+        num_classes: V.
+        shared_head, head_dim, head_activation, dropout: see `heads`.
+        layer_norm: give layers 1 .. L-1 a LayerNorm each before anything reads them; layer L has
+            passed the encoder's own last norm already.
+        posterior: one of `POSTERIORS`, what VARAN's q depends on.
+        posterior_heads, layer_embedding, posterior_lr_multiplier, posterior_centred: see
+            `LayerPosterior`.
+        pooled: heads read the mean over valid frames, one prediction an utterance
+            (classification), instead of every frame (CTC).
+
+    Returns:
+        A module: (L states [T, B, D], padding_mask [B, T] or None, prior [K]) -> `LayerOutputs`.
+
+    Raises:
+        ValueError: for an unknown name or posterior.
     """
     if name not in AGGREGATIONS:
         raise ValueError(f"unknown aggregation {name!r}: choose one of {', '.join(AGGREGATIONS)}")
@@ -108,8 +121,11 @@ class Varan(nn.Module):
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
     ) -> LayerOutputs:
-        """states: L tensors [T, B, D], finite in the padding too. padding_mask: [B, T] bool,
-        True = padding, or None. prior: [L]."""
+        """Args:
+        states: L tensors [T, B, D], finite in the padding too.
+        padding_mask: [B, T] bool, True = padding, or None.
+        prior: [L], or None for a uniform one.
+        """
         heads = [self.heads[layer] for layer in range(len(states))]
         plain = self.pooled or kernels.on_host(states[0])
         if not plain and can_read(self.norms.norms, heads):

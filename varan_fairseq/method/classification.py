@@ -13,12 +13,18 @@ def layerwise_cross_entropy(
     class_weights: Optional[Tensor] = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of every utterance at every layer: [B, L], at least float32.
+    """Cross-entropy of every utterance at every layer. Not averaged over the batch: the posterior
+    must see which layer was right for which utterance.
 
-    logits: list of L [B, C], any float dtype. targets: [B] long, 0 .. C - 1. class_weights
-    [C] and label_smoothing: as in `torch.nn.functional.cross_entropy`, without its division
-    by the sum of the weights. Not averaged over the batch: the posterior must see which layer
-    was right for which utterance.
+    Args:
+        logits: L tensors [B, C], any float dtype.
+        targets: [B] long, 0 .. C - 1.
+        class_weights: [C], as in `torch.nn.functional.cross_entropy`, without its division by the
+            sum of the weights.
+        label_smoothing: as there.
+
+    Returns:
+        [B, L], at least float32.
     """
     stacked = torch.stack(logits, dim=2)
     stacked = stacked.to(torch.promote_types(stacked.dtype, torch.float32))

@@ -10,12 +10,17 @@ from .choices import check_rule
 
 
 def combine(log_probs: Iterable[Tensor], log_q: Tensor, rule: str) -> Tensor:
-    """Combines log-probabilities of L layers, each [..., B, C], into one of that shape.
+    """Combines log-probabilities of L layers into one prediction.
 
-    log_probs: normalised over C, [T, B, V] for CTC, [B, C] for classification; asked for one by
-    one, so that they need not exist at once. log_q: [B, L]. rule: `mixture` log sum_l q_l p_l;
-    `log_linear` log_softmax(sum_l q_l log p_l); `best_layer` log p of the layer with the largest
-    q, per utterance. The result is normalised over C.
+    Args:
+        log_probs: L tensors [..., B, C], normalised over C: [T, B, V] for CTC, [B, C] for
+            classification. Asked for one by one, so that they need not exist at once.
+        log_q: [B, L].
+        rule: `mixture` log sum_l q_l p_l; `log_linear` log_softmax(sum_l q_l log p_l);
+            `best_layer` log p of the layer with the largest q, per utterance.
+
+    Returns:
+        The shape of one layer, normalised over C.
     """
     check_rule(rule)
     if rule == "best_layer":

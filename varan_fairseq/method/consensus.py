@@ -22,12 +22,19 @@ from .kernels.forward_recursion import bytes_a_row, weighted_log_likelihood
 
 @torch.no_grad()
 def consensus_layer(log_probs: Any, log_q: Tensor, lengths: Tensor, blank: int) -> Tensor:
-    """The layer, of each utterance, whose best path has the largest S.
+    """The layer, of each utterance, whose best path has the largest S (docs/method.md,
+    "Consensus"). Layers with the same transcript, and transcripts with the same S, leave the choice to the larger
+    q, then to the lower layer.
 
-    log_probs: [L, T, B, V] or L tensors [T, B, V], normalised over V, in at least float32;
-    what padding holds has no effect. log_q: [B, L]. lengths: [B], valid frames. blank: its
-    index. Layers with the same transcript, and transcripts with the same S, leave the choice
-    to the larger q, then to the lower layer. Returns [B] long, 0-based.
+    Args:
+        log_probs: [L, T, B, V] or L tensors [T, B, V], normalised over V, in at least float32;
+            what padding holds has no effect.
+        log_q: [B, L].
+        lengths: [B], valid frames.
+        blank: its index.
+
+    Returns:
+        [B] long, 0-based.
     """
     transcripts = _Transcripts(log_probs, lengths, blank)
     weights = log_q.double().exp()

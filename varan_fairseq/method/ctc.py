@@ -33,11 +33,16 @@ def layerwise_ctc(
 ) -> Tensor:
     """CTC negative log-likelihood of every utterance at every layer, not length-normalised.
 
-    logits: list of L [T, B, V], any float dtype; half precision is computed in float32.
-    targets: [B, S], padded with any label. input_lengths, target_lengths: [B].
-    zero_infinity: whether an utterance with more labels than frames gives 0 (and no
-    gradient) instead of infinity.
-    Returns [B, L], at least float32.
+    Args:
+        logits: L tensors [T, B, V], any float dtype; half precision is computed in float32.
+        targets: [B, S], padded with any label.
+        input_lengths, target_lengths: [B].
+        blank: its index.
+        zero_infinity: whether an utterance with more labels than frames gives 0 (and no gradient)
+            instead of infinity.
+
+    Returns:
+        [B, L], at least float32.
     """
     # The only time that the host waits for a GPU here: `ctc_loss` wants them there.
     lengths = torch.stack([input_lengths, target_lengths]).cpu()

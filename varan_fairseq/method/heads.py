@@ -49,9 +49,19 @@ class LayerNorms(nn.Module):
 def probing_head(
     dim: int, num_classes: int, head_dim: int = 0, dropout: float = 0.0, activation: str = "none"
 ) -> nn.Sequential:
-    """[..., D] -> [..., V]: dropout and a linear map, or, with head_dim k > 0, two linear maps D
-    -> k -> V (docs/method.md, "What training minimises"). activation: one of `ACTIVATIONS`,
-    between the two; the method has none."""
+    """Dropout and a linear map or, with a head_dim, two linear maps (docs/method.md, "What training
+    minimises").
+
+    Args:
+        dim: width D.
+        num_classes: V.
+        head_dim: k, of D -> k -> V; 0 for one map.
+        dropout: of what the head reads.
+        activation: one of `ACTIVATIONS`, between the two maps; the method has none.
+
+    Returns:
+        A module: [..., D] -> [..., V].
+    """
     widths = [dim, head_dim, num_classes] if head_dim else [dim, num_classes]
     linears = [nn.Linear(a, b) for a, b in zip(widths, widths[1:])]
     for linear in linears:
@@ -76,8 +86,12 @@ def check_head(head_dim: int, activation: str) -> None:
 class ProbingHeads(nn.Module):
     """One probing head a layer, or one for all of them.
 
-    dim: width D. num_classes: V. num_layers: L. shared: one head for all layers.
-    head_dim, dropout, activation: see `probing_head`.
+    Args:
+        dim: width D.
+        num_classes: V.
+        num_layers: L.
+        shared: one head for all layers.
+        head_dim, dropout, activation: see `probing_head`.
     """
 
     def __init__(

@@ -20,12 +20,17 @@ def check_objective(beta: float, direction: str) -> None:
 
 
 def layer_divergence(log_q: Tensor, prior: Tensor, direction: str) -> Tensor:
-    """KL between the prior [L] and the posterior log_q [B, L] -> [B] (docs/method.md, "What
-    training minimises").
+    """KL between the prior and the posterior (docs/method.md, "What training minimises"). A layer
+    of zero probability on the left of the divergence contributes 0; a zero on its right is clamped to
+    the smallest positive number, so the value is large but never NaN.
 
-    prior_posterior: KL(p || q). posterior_prior: KL(q || p). A layer of zero probability
-    on the left of the divergence contributes 0; a zero on its right is clamped to the
-    smallest positive number, so the value is large but never NaN.
+    Args:
+        log_q: [B, L].
+        prior: [L].
+        direction: `prior_posterior` for KL(p || q), `posterior_prior` for KL(q || p).
+
+    Returns:
+        [B].
     """
     check_objective(0.0, direction)
     prior = prior.to(log_q)
@@ -43,11 +48,18 @@ def _floored(log_q: Tensor) -> Tensor:
 def variational_objective(
     nll: Tensor, log_q: Tensor, prior: Tensor, beta: float, direction: str
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """J of every utterance (docs/method.md, "What training minimises").
+    """J of every utterance (docs/method.md, "What training minimises"). Gradients flow through nll
+    and log_q.
 
-    nll: [B, L], the negative log-likelihood of each layer's head. log_q: [B, L].
-    prior: [L]. Gradients flow through nll and log_q.
-    Returns (total, expected_nll, divergence), each [B], total = expected_nll + beta * divergence.
+    Args:
+        nll: [B, L], the negative log-likelihood of each layer's head.
+        log_q: [B, L].
+        prior: [L].
+        beta: weight of the divergence.
+        direction: see `layer_divergence`.
+
+    Returns:
+        (total, expected_nll, divergence), each [B]; total = expected_nll + beta * divergence.
     """
     check_objective(beta, direction)
     expected = (log_q.exp() * nll).sum(-1)

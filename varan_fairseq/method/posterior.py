@@ -48,14 +48,19 @@ class LayerPosterior(ExactBuffers):
     model runs in (float64 stays): at the start of training its gradients are too small for
     half precision.
 
-    dim: width D. num_heads: attention heads, must divide D, else ValueError.
-    layer_embedding: number of layers L to learn one added vector each for, so that the
-    otherwise permutation-equivariant attention knows depth; 0 (default) adds none.
-    lr_multiplier: how far the optimizer moves this network compared with the rest of the
-    model: weights are stored divided by it and multiplied when used (the equalised learning
-    rate of arXiv 1812.04948). centred: whether f is added to log p, so that f = 0 means the
-    prior; else to 0, so that it means 1/L. Both are buffers, as stored weights mean nothing
-    without them; 1 and False are the method's release.
+    Args:
+        dim: width D.
+        num_heads: attention heads, must divide D, else ValueError.
+        layer_embedding: number of layers L to learn one added vector each for, so that the
+            otherwise permutation-equivariant attention knows depth; 0 adds none.
+        lr_multiplier: how far the optimizer moves this network compared with the rest of the
+            model: weights are stored divided by it and multiplied when used (the equalised
+            learning rate of arXiv 1812.04948).
+        centred: whether f is added to log p, so that f = 0 means the prior; else to 0, so that it
+            means 1/L.
+
+    The last two are buffers, as stored weights mean nothing without them; 1 and False are the
+    method's release.
     """
 
     lr_multiplier: Tensor
@@ -100,7 +105,13 @@ class LayerPosterior(ExactBuffers):
                 parameter.div_(lr_multiplier)
 
     def forward(self, pooled: Tensor, prior: Optional[Tensor] = None) -> Tensor:
-        """pooled: [B, L, D]. prior: [L], or None for a uniform one. Returns [B, L]."""
+        """Args:
+            pooled: [B, L, D].
+            prior: [L], or None for a uniform one.
+
+        Returns:
+            log q [B, L], at least float32.
+        """
         dtype = torch.promote_types(pooled.dtype, torch.float32)
         with torch.autocast(pooled.device.type, enabled=False):
             score = self._score(pooled.to(dtype))

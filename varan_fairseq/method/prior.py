@@ -13,13 +13,18 @@ def layer_prior(
 ) -> Tensor:
     """p(l) for l = 0 (lowest layer) .. num_layers - 1 (docs/method.md, "The prior").
 
-    kind: one of `PRIORS`. A `_reversed` prior is the plain one read from the top.
-    df, nc: degrees of freedom (> 0) and non-centrality (>= 0) of the chi-squared kinds.
-    p: success probability, 0 < p < 1, of the geometric kinds.
+    Args:
+        kind: one of `PRIORS`. A `_reversed` prior is the plain one read from the top.
+        num_layers: L.
+        df, nc: degrees of freedom (> 0) and non-centrality (>= 0) of the chi-squared kinds.
+        p: success probability, 0 < p < 1, of the geometric kinds.
 
-    Returns float32 [num_layers], non-negative, summing to 1.
-    Raises ValueError for an unknown kind or a parameter out of range, whether or not
-    the chosen kind reads it: a wrong number in a configuration is never silent.
+    Returns:
+        float32 [L], non-negative, summing to 1.
+
+    Raises:
+        ValueError: for an unknown kind or a parameter out of range, whether or not the chosen kind
+            reads it: a wrong number in a configuration is never silent.
     """
     if kind not in PRIORS:
         raise ValueError(f"unknown prior {kind!r}: choose one of {', '.join(PRIORS)}")
