@@ -83,7 +83,9 @@ class Classifier(FinetunedModel):
     """A model `varan_classification`."""
 
     def classify(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, float]:
-        """Args:
+        """What a recording is.
+
+        Args:
             audio: see `FinetunedModel`.
             sample_rate: of samples.
 

@@ -99,7 +99,9 @@ class Recognizer(FinetunedModel):
         sample_rate: Optional[int] = None,
         batch_size: int = BATCH,
     ) -> Union[str, List[str]]:
-        """Args:
+        """What is said.
+
+        Args:
             audio: see `FinetunedModel`, or a list of such.
             sample_rate: of samples.
             batch_size: windows that run at a time.

@@ -21,8 +21,9 @@ from .posterior import (
     LayerPosterior,
     PriorPosterior,
     StaticPosterior,
+    count_valid,
     valid_frames,
-    valid_mean,
+    valid_sum,
 )
 
 Posterior = Union[LayerPosterior, StaticPosterior, PriorPosterior]
@@ -121,10 +122,12 @@ class Varan(nn.Module):
     def forward(
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
     ) -> LayerOutputs:
-        """Args:
-        states: L tensors [T, B, D], finite in the padding too.
-        padding_mask: [B, T] bool, True = padding, or None.
-        prior: [L], or None for a uniform one.
+        """Reads a batch.
+
+        Args:
+            states: L tensors [T, B, D], finite in the padding too.
+            padding_mask: [B, T] bool, True = padding, or None.
+            prior: [L], or None for a uniform one.
         """
         heads = [self.heads[layer] for layer in range(len(states))]
         plain = self.pooled or kernels.on_host(states[0])
@@ -133,8 +136,9 @@ class Varan(nn.Module):
         else:
             valid = valid_frames(padding_mask, states[0])
             read = [self._read(layer, state, valid) for layer, state in enumerate(states)]
-            means = torch.stack([mean for mean, _ in read], dim=1)
-            logits = [logits for _, logits in read]
+            count = count_valid(states[0], valid)
+            means = (torch.stack([total for total, _ in read]) / count).transpose(0, 1)
+            means, logits = means.to(states[0].dtype), [logits for _, logits in read]
         return LayerOutputs(logits, self.posterior(means, prior), means)
 
     def keep_lowest(self, layers: int) -> None:
@@ -145,15 +149,17 @@ class Varan(nn.Module):
         self.posterior.keep_lowest(layers)
 
     def _read(self, layer: int, state: Tensor, valid: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
-        """state [T, B, D] -> (mean [B, D], logits [T, B, V], or [B, V] if pooled)."""
+        """state [T, B, D] -> (sum over valid frames [B, D], logits [T, B, V], or [B, V] if
+        pooled)."""
 
         def read(state: Tensor) -> Tuple[Tensor, Tensor]:
             normed = self.norms(state, layer)
             if self.pooled:
-                mean = valid_mean(normed, valid)
-                return mean, self.heads(mean, layer)
+                total = valid_sum(normed, valid)
+                mean = (total / count_valid(normed, valid)).to(normed.dtype)
+                return total, self.heads(mean, layer)
             logits = self.heads(normed, layer)  # first: its gradient is then added in place
-            return valid_mean(normed, valid), logits
+            return valid_sum(normed, valid), logits  # last: what nothing saves is not recomputed
 
         if self.norms[layer] is None or not torch.is_grad_enabled():
             return read(state)
