@@ -7,8 +7,8 @@ READING: a rule, the number of a layer, or as-trained. Writes what varan-infer w
 decode-SPLIT/READING beside the checkpoint.
 """
 
+import argparse
 import os
-import sys
 
 from varan_fairseq import evaluate
 
@@ -20,12 +20,18 @@ def options_of(reading):
 
 
 def main():
-    checkpoint, data, split, *readings = sys.argv[1:]
-    folder = os.path.join(os.path.dirname(checkpoint), f"decode-{split}")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in ("checkpoint", "data", "split"):
+        parser.add_argument(name)
+    parser.add_argument("readings", nargs="+", metavar="READING")
+    args = parser.parse_args()
+    folder = os.path.join(os.path.dirname(args.checkpoint), f"decode-{args.split}")
     os.makedirs(folder, exist_ok=True)
-    for reading in readings:
-        out = f"{folder}/{reading}"
-        scores = evaluate(checkpoint, data, split, out=out, **options_of(reading))
+    for reading in args.readings:
+        options = {"out": f"{folder}/{reading}", **options_of(reading)}
+        scores = evaluate(args.checkpoint, args.data, args.split, **options)
         print(f"{reading}: WER {scores['wer']:.2f}%  UER {scores['uer']:.2f}%", flush=True)
 
 

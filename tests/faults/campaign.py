@@ -49,7 +49,12 @@ class Campaign:
         self.folder, self.kills = folder, kills
         self.random = random.Random(seed)
         self.findings, self.killed, self.finished = [], 0, 0
-        self.env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        self.env = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.path.dirname(HERE),  # they run elsewhere
+            "PYTHONWARNINGS": "ignore",
+        }
 
     def path(self, *parts):
         return os.path.join(self.folder, *parts)
