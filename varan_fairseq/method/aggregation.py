@@ -8,9 +8,7 @@ aggregation differs.
 
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from . import kernels
 from .baselines import AttentiveSum, HierarchicalConvolution, LastLayer, WeightedSum
@@ -21,7 +19,7 @@ from .posterior import (
     LayerPosterior,
     PriorPosterior,
     StaticPosterior,
-    count_valid,
+    layer_means,
     valid_frames,
     valid_sum,
 )
@@ -129,17 +127,15 @@ class Varan(nn.Module):
             padding_mask: [B, T] bool, True = padding, or None.
             prior: [L], or None for a uniform one.
         """
-        heads = [self.heads[layer] for layer in range(len(states))]
-        plain = self.pooled or kernels.on_host(states[0])
-        if not plain and can_read(self.norms.norms, heads):
-            means, logits = read_layers(states, padding_mask, heads)
-        else:
-            valid = valid_frames(padding_mask, states[0])
-            read = [self._read(layer, state, valid) for layer, state in enumerate(states)]
-            count = count_valid(states[0], valid)
-            means = (torch.stack([total for total, _ in read]) / count).transpose(0, 1)
-            means, logits = means.to(states[0].dtype), [logits for _, logits in read]
-        return LayerOutputs(logits, self.posterior(means, prior), means)
+        if not self.pooled and not kernels.on_host(states[0]):
+            heads = [self.heads[layer] for layer in range(len(states))]
+            if can_read(self.norms.norms, heads):
+                means, logits = read_layers(states, padding_mask, heads)
+                return LayerOutputs(logits, self.posterior(means, prior), means)
+        valid = valid_frames(padding_mask, states[0])
+        read = [self._read(layer, state, valid) for layer, state in enumerate(states)]
+        means = layer_means([total for total, _ in read], states[0], valid)
+        return LayerOutputs([logits for _, logits in read], self.posterior(means, prior), means)
 
     def keep_lowest(self, layers: int) -> None:
         """Forgets every layer above the lowest `layers`; the last one left passes through no
@@ -156,11 +152,9 @@ class Varan(nn.Module):
             normed = self.norms(state, layer)
             if self.pooled:
                 total = valid_sum(normed, valid)
-                mean = (total / count_valid(normed, valid)).to(normed.dtype)
+                mean = layer_means([total], normed, valid)[:, 0]
                 return total, self.heads(mean, layer)
             logits = self.heads(normed, layer)  # first: its gradient is then added in place
             return valid_sum(normed, valid), logits  # last: what nothing saves is not recomputed
 
-        if self.norms[layer] is None or not torch.is_grad_enabled():
-            return read(state)
-        return checkpoint(read, state, use_reentrant=False)  # or each normed copy would be kept
+        return self.norms.recomputed(layer, read, state)

@@ -6,10 +6,9 @@ from typing import Any, List, Optional
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from .heads import LayerNorms, LayerOutputs, ProbingHeads, single_output
-from .posterior import LayerPosterior, masked_mean, valid_frames, valid_mean
+from .posterior import LayerPosterior, layer_means, masked_mean, valid_frames, valid_sum
 
 
 class LastLayer(nn.Module):
@@ -141,10 +140,7 @@ def _weighted_sum(states: List[Tensor], weights: Tensor, norms: LayerNorms) -> T
 
     total = torch.zeros_like(states[0])
     for layer, (state, weight) in enumerate(zip(states, weights.to(total.dtype))):
-        if norms[layer] is None or not torch.is_grad_enabled():
-            total = add(total, state, weight, layer)
-        else:  # or each normed copy would be kept
-            total = checkpoint(add, total, state, weight, layer, use_reentrant=False)
+        total = norms.recomputed(layer, add, total, state, weight, layer)
     return total
 
 
@@ -152,13 +148,8 @@ def _means(states: List[Tensor], padding_mask: Optional[Tensor], norms: LayerNor
     """[B, L, D] over valid frames."""
     valid = valid_frames(padding_mask, states[0])
 
-    def mean(state: Tensor, layer: int) -> Tensor:
-        return valid_mean(norms(state, layer), valid)
+    def total(state: Tensor, layer: int) -> Tensor:
+        return valid_sum(norms(state, layer), valid)
 
-    means = []
-    for layer, state in enumerate(states):
-        if norms[layer] is None or not torch.is_grad_enabled():
-            means.append(mean(state, layer))
-        else:
-            means.append(checkpoint(mean, state, layer, use_reentrant=False))
-    return torch.stack(means, dim=1)
+    totals = [norms.recomputed(layer, total, state, layer) for layer, state in enumerate(states)]
+    return layer_means(totals, states[0], valid)

@@ -1,10 +1,11 @@
 """Probing heads: every layer's own p(y | x, l), and what comes of reading all layers."""
 
 from dataclasses import dataclass
-from typing import List, Optional, cast
+from typing import Any, Callable, List, Optional, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .choices import ACTIVATIONS
 
@@ -39,6 +40,13 @@ class LayerNorms(nn.Module):
     def __getitem__(self, layer: int) -> Optional[nn.LayerNorm]:
         """That of the layer with this 0-based index, if it has one."""
         return cast(nn.LayerNorm, self.norms[layer]) if layer < len(self.norms) else None
+
+    def recomputed(self, layer: int, function: Callable, *inputs: Any) -> Any:
+        """function(*inputs), which norms that layer's state. Where it has a norm this is computed
+        again in the backward pass, or each normed copy would be kept."""
+        if self[layer] is None or not torch.is_grad_enabled():
+            return function(*inputs)
+        return checkpoint(function, *inputs, use_reentrant=False)
 
     def forward(self, state: Tensor, layer: int) -> Tensor:
         """[..., D] of the layer with this 0-based index -> the same shape."""

@@ -1,7 +1,7 @@
 """The posterior q(l|x): how much each layer counts for this utterance. The network sees the mean of
 every layer; `StaticPosterior` and `PriorPosterior`, which do not, are what it is compared with."""
 
-from typing import Dict, Optional, Union
+from typing import Dict, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,22 +26,19 @@ def valid_sum(state: Tensor, valid: Optional[Tensor]) -> Tensor:
     return state.sum(0, dtype=torch.promote_types(state.dtype, torch.float32))
 
 
-def count_valid(state: Tensor, valid: Optional[Tensor]) -> Union[int, Tensor]:
-    """How many frames `valid_sum` adds up: [B, 1], at least float32, or T for all."""
-    if valid is None:
-        return len(state)
-    return valid.sum(0, dtype=torch.promote_types(state.dtype, torch.float32))
-
-
-def valid_mean(state: Tensor, valid: Optional[Tensor]) -> Tensor:
-    """Mean over the frames that `valid_frames` has 1 for: [T, B, D] -> [B, D]."""
-    return (valid_sum(state, valid) / count_valid(state, valid)).to(state.dtype)
+def layer_means(totals: Sequence[Tensor], state: Tensor, valid: Optional[Tensor]) -> Tensor:
+    """Means over valid frames of L layers, by their `valid_sum` each: [B, L, D] in the dtype of
+    `state`, one of theirs. The division lies outside of what `LayerNorms.recomputed` repeats."""
+    stacked = torch.stack(list(totals), dim=1)
+    frames = len(state) if valid is None else valid.sum(0, dtype=stacked.dtype).unsqueeze(1)
+    return (stacked / frames).to(state.dtype)
 
 
 def masked_mean(state: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
     """Mean over the valid frames of each utterance: [T, B, D] -> [B, D]. padding_mask: see
     `valid_frames`."""
-    return valid_mean(state, valid_frames(padding_mask, state))
+    valid = valid_frames(padding_mask, state)
+    return layer_means([valid_sum(state, valid)], state, valid)[:, 0]
 
 
 def log_prior(prior: Tensor) -> Tensor:
