@@ -125,7 +125,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Frames:
-    """Of an encoder. receptive_field: samples of its first frame. of_samples: samples [N] -> frames [N]."""
+    """Of an encoder. receptive_field: samples of its first frame. of_samples: samples [N] -> frames
+    [N]."""
 
     receptive_field: int
     of_samples: Callable[[np.ndarray], np.ndarray]

@@ -88,7 +88,7 @@ def compute(
     shard: Tuple[int, int] = (0, 1),
 ) -> Emissions:
     """Those of a loaded split, written into `folder`. max_tokens, num_workers, shard: see
-    `split.outputs`; of utterances of other shards the number of frames is -1."""
+    `finetuned.outputs.outputs`; of utterances of other shards the number of frames is -1."""
     dataset = task.dataset(subset)
     rows = np.full((len(dataset), 2), -1)
     log_q = np.zeros((len(dataset), model.num_predictions), np.float32)

@@ -63,7 +63,16 @@ class Decoding:
     results: folder asked for, or None."""
 
     def __init__(
-        self, options: Options, config: Any, path: str, base: Optional[str], state: Dict[str, Any]
+        self,
+        options: Options,
+        config: Any,
+        path: str,
+        base: Optional[str],
+        state: Dict[str, Any],
+        *,
+        grid: List[Dict[str, float]],
+        reading: Dict[str, Any],
+        model_overrides: Dict[str, Any],
     ):
         self.options, self.config, self.path, self.base = options, config, path, base
         self.labels = state_labels(state)
@@ -72,9 +81,7 @@ class Decoding:
         self.model: Any = None
         self.task: Any = None
         self.subsets = [name for name in str(config.dataset.gen_subset).split(",") if name]
-        self.grid: List[Dict[str, float]] = []
-        self.reading = reading_overrides(options.combine, options.layer, CTC_RULES)
-        self.model_overrides = _literal(config)
+        self.grid, self.reading, self.model_overrides = grid, reading, model_overrides
         self.results = config.decoding.results_path
 
     def load(self) -> None:
@@ -132,8 +139,9 @@ def build(options: Options) -> Decoding:
     check_post_process(config.common_eval.post_process, "common_eval.post_process")
     if config.common.fp16 and (config.common.cpu or not torch.cuda.is_available()):
         raise ValueError("common.fp16=true needs a GPU: leave it out on a CPU")
-    decoding = Decoding(options, config, path, base, state)
-    decoding.grid = grid
+    decoding = Decoding(
+        options, config, path, base, state, grid=grid, reading=reading, model_overrides=wanted
+    )
     if options.sweep:
         sweep.check_split(options.sweep, decoding.subsets, config.decoding)
     return decoding

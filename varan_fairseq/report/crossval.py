@@ -6,7 +6,6 @@ import os
 import re
 import statistics
 import subprocess
-import sys
 from typing import Any, Dict, List, Sequence
 
 from omegaconf import OmegaConf
@@ -14,6 +13,7 @@ from omegaconf import OmegaConf
 from ..data.manifest import read_manifest
 from ..runtime.files import write_lines
 from ..runtime.pickles import peek, reason
+from ..runtime.training import BIN, max_update
 from ..scoring.classification import METRICS
 from .scores import Scores, classify_split
 
@@ -59,20 +59,14 @@ def planned_updates(config_dir: str, config_name: str, overrides: Sequence[str])
     path = os.path.join(config_dir, f"{config_name}.yaml")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no recipe {path} (--config-dir, --config-name)")
-    config: Any = OmegaConf.load(path)
-    given: Any = OmegaConf.from_dotlist([override.lstrip("+") for override in overrides])
-    for source in (given, config):
-        value = source.get("optimization", {}).get("max_update")
-        if value is not None:
-            return int(value)
-    return 0
+    return max_update(OmegaConf.load(path), overrides)
 
 
 def train_folds(
     folds: Sequence[str], config_dir: str, config_name: str, overrides: Sequence[str], out: str
 ) -> None:
     """One run of fairseq-hydra-train for all folds. Raises ValueError if it fails."""
-    command = [os.path.join(os.path.dirname(sys.executable), "fairseq-hydra-train"), "--multirun"]
+    command = [os.path.join(BIN, "fairseq-hydra-train"), "--multirun"]
     command += ["--config-dir", config_dir, "--config-name", config_name]
     command += [f"task.data={','.join(folds)}", f"checkpoint.save_dir={out}/${{task.data}}"]
     # hydra's sweep changes into a folder for every fold: let it be this one, where relative

@@ -85,9 +85,13 @@ def as_overrides(recipe: Any, settings: Sequence[str]) -> Iterator[str]:
 
 
 def max_update(recipe: Any, settings: Sequence[str]) -> int:
-    """How many updates a recipe trains, with these settings."""
-    given = OmegaConf.from_dotlist([setting.lstrip("+") for setting in settings])
-    return OmegaConf.merge(recipe, given).optimization.max_update
+    """How many updates a recipe trains, with these settings; 0 if neither says it."""
+    given: Any = OmegaConf.from_dotlist([setting.lstrip("+") for setting in settings])
+    for source in (given, recipe):
+        value = source.get("optimization", {}).get("max_update")
+        if value is not None:
+            return int(value)
+    return 0
 
 
 def train(
