@@ -3,7 +3,8 @@
 
     python manifests/commonvoice.py cv-corpus/LANGUAGE OUT [--text RULE ..]
 
-The corpus's own splits train, dev (here valid) and test; their speakers are apart.
+The corpus's own splits train, dev (here valid) and test; their speakers are apart. A small language
+has nothing but validated.tsv: --validated divides its speakers.
 """
 
 import csv
@@ -11,17 +12,21 @@ import os
 
 from varan_fairseq.corpora.labelled import Recording
 from varan_fairseq.corpora.options import parser, refuse
-from varan_fairseq.corpora.spoken import write_recordings
+from varan_fairseq.corpora.spoken import add_split_options, divide, write_recordings
 from varan_fairseq.corpora.text import add_text_options
 
+VALIDATED = "validated.tsv"
 SPLITS = {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
 
 
-def read(source: str, table: str):
+def read(source: str, table: str, clips: str):
     """Recordings of a table."""
     path = os.path.join(source, table)
     if not os.path.isfile(path):
-        refuse(f"no table {path}: is {source} the folder of one language?")
+        hint = f"is {source} the folder of one language?"
+        if table != VALIDATED and os.path.isfile(os.path.join(source, VALIDATED)):
+            hint = f"pass --validated to divide the speakers of {VALIDATED}"
+        refuse(f"no table {path}: {hint}")
     with open(path, encoding="utf-8", newline="") as lines:
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = {"client_id", "path", "sentence"} - set(rows.fieldnames or [])
@@ -30,21 +35,33 @@ def read(source: str, table: str):
                 f"{path} has no column {min(missing)}, it has {', '.join(rows.fieldnames or [])}"
             )
         for row in rows:
+            if None in row or None in row.values():
+                refuse(f"{path}, line {rows.line_num}: wanted {len(rows.fieldnames)} fields")
             name, ending = os.path.splitext(row["path"])
-            audio = os.path.join(source, "clips", name + (ending or ".mp3"))
-            yield Recording(audio, name + ".wav", row["sentence"] or "", row["client_id"])
+            audio = os.path.join(clips, name + (ending or ".mp3"))
+            yield Recording(audio, name + ".wav", row["sentence"], row["client_id"])
 
 
 def main() -> None:
     options = parser(__doc__, labels=False)
     add_text_options(options)
+    add_split_options(options)
+    options.add_argument(
+        "--validated", action="store_true", help=f"divide {VALIDATED}; --valid and --test say how"
+    )
+    options.add_argument("--clips", help="folder of the audio; default: clips in the source")
     options.add_argument(
         "--allow-shared-speakers", action="store_true", help="allow a speaker in two splits"
     )
     args = options.parse_args()
-    write_recordings(
-        args, {split: list(read(args.source, table)) for split, table in SPLITS.items()}
-    )
+    clips = args.clips or os.path.join(args.source, "clips")
+    if args.validated:
+        splits = divide(args, list(read(args.source, VALIDATED, clips)))
+    else:
+        splits = {split: list(read(args.source, table, clips)) for split, table in SPLITS.items()}
+    if not os.path.isdir(clips):
+        refuse(f"no folder {clips} with the audio: give it by --clips")
+    write_recordings(args, splits)
 
 
 if __name__ == "__main__":

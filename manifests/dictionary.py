@@ -6,8 +6,9 @@
 
 letters: ltr, a mark | after each word (criterion.post_process=letter, fairseq's default).
 characters: chr, for languages without blanks between words; scored by character
-(criterion.post_process=none). sentencepiece: spm, pieces learned from train.wrd
-(criterion.post_process=sentencepiece). Train with task.labels=ltr, chr or spm. The lexicon has the
+(criterion.post_process=none). mixed: mix, the same with words of letters among them, which stay
+words (criterion.post_process=subword_nmt). sentencepiece: spm, pieces learned from train.wrd
+(criterion.post_process=sentencepiece). Train with task.labels=ltr, chr, mix or spm. The lexicon has the
 words of train.wrd, and those of --words, such as a language model's.
 """
 
@@ -19,9 +20,10 @@ import os
 
 from varan_fairseq.corpora.options import at_least_1, refuse
 from varan_fairseq.data.manifest import letters, read_lines
+from varan_fairseq.data.unspaced import is_unspaced, word_parts
 from varan_fairseq.runtime.files import write_lines, written_whole
 
-ENDINGS = {"letters": "ltr", "characters": "chr", "sentencepiece": "spm"}
+ENDINGS = {"letters": "ltr", "characters": "chr", "mixed": "mix", "sentencepiece": "spm"}
 MODEL = "spm.model"
 
 
@@ -48,16 +50,40 @@ def sentencepiece_model(texts, size: int) -> bytes:
     return model.getvalue()
 
 
+def mixed(text: str) -> str:
+    """A label a wide character; of a word of other letters all but the last are marked by @@."""
+    return " ".join("@@ ".join(part) for part in word_parts(text))
+
+
 def speller(units: str, model: bytes):
     """text -> labels between blanks."""
     if units == "letters":
         return letters
     if units == "characters":
         return lambda text: " ".join("".join(text.split()))
+    if units == "mixed":
+        return mixed
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     return lambda text: " ".join(processor.encode(text, out_type=str))
+
+
+def advise(units: str, texts) -> None:
+    """Says when other units would be scored better."""
+    wide = any(map(is_unspaced, "".join(texts)))
+    words = [part for text in texts for part in word_parts(text)]
+    spelled = [word for word in words if len(word) > 1]
+    if units == "letters" and wide and not any(" " in text for text in texts):
+        print(
+            "  no line has a blank: as words they would be right or wrong as a whole. Use --units "
+            "characters"
+        )
+    elif units == "characters" and wide and spelled:
+        print(
+            f"  {len(spelled)} words of letters, as {spelled[0]!r}, are scored letter by letter: "
+            "--units mixed keeps them whole"
+        )
 
 
 def main() -> None:
@@ -78,7 +104,8 @@ def main() -> None:
     if args.units == "sentencepiece":
         model = sentencepiece_model(texts["train"], args.size)
     spell = speller(args.units, model)
-    words = {word for text in texts["train"] for word in text.split()}
+    split = word_parts if args.units == "mixed" else str.split
+    words = {word for text in texts["train"] for word in split(text)}
     if args.words:
         words |= {word for line in read_lines(args.words) for word in line.split()[:1]}
     counts = collections.Counter(label for text in texts["train"] for label in spell(text).split())
@@ -104,6 +131,7 @@ def main() -> None:
         rows = (f"{label} {count}" for label, count in order)
         write_lines(os.path.join(data, f"dict.{ending}.txt"), rows)
     print(f"{args.data}: {len(counts)} labels, {len(words - strange)} words in the lexicon")
+    advise(args.units, texts["train"])
     if unknown:
         print(
             f"  {len(unknown)} labels of other splits are not in train: "

@@ -3,7 +3,8 @@
 
     python manifests/lhotse_cuts.py OUT --train cuts_train.jsonl.gz --valid cuts_dev.jsonl.gz
 
-Needs lhotse. A cut becomes an utterance, with the text and the speaker of its supervisions.
+Needs lhotse. A cut becomes an utterance, with the text and the speaker of its supervisions, in the
+order of time.
 """
 
 import argparse
@@ -13,7 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import soundfile
 
-from varan_fairseq.corpora.labelled import Recording, audio_root
+from varan_fairseq.corpora.labelled import (
+    Recording,
+    audio_root,
+    check_names,
+    check_split_speakers,
+)
 from varan_fairseq.corpora.options import at_least_1, refuse
 from varan_fairseq.corpora.spoken import RATE, SpokenUtterance, clean, write_corpus
 from varan_fairseq.corpora.text import add_text_options
@@ -36,8 +42,15 @@ def read(path: str):
 
 def recording(cut) -> Recording:
     """Its source is the cut."""
-    texts = [each.text for each in cut.supervisions if each.text]
-    speakers = {each.speaker for each in cut.supervisions if each.speaker}
+    supervisions = sorted(cut.supervisions, key=lambda part: part.start)
+    for part in supervisions:
+        if part.end <= 0 or part.start >= cut.duration:
+            refuse(
+                f"cut {cut.id}: supervision {part.id} is from {part.start:g} to {part.end:g} s of it, "
+                f"and it has {cut.duration:g} s"
+            )
+    texts = [part.text for part in supervisions if part.text]
+    speakers = {part.speaker for part in supervisions if part.speaker}
     speaker = speakers.pop() if len(speakers) == 1 else None
     name = cut.id.replace(os.sep, "_") + ".wav"
     return Recording(cut, name, " ".join(texts), speaker)
@@ -50,19 +63,27 @@ def main() -> None:
         options.add_argument(f"--{split}", required=split == "train", help="a file of cuts")
     options.add_argument("--jobs", type=at_least_1, default=os.cpu_count(), help="threads")
     add_text_options(options)
+    options.add_argument(
+        "--allow-shared-speakers", action="store_true", help="allow a speaker in two splits"
+    )
     args = options.parse_args()
     paths = {split: getattr(args, split) for split in SPLITS if getattr(args, split)}
     splits = {split: [recording(cut) for cut in read(path)] for split, path in paths.items()}
     rows = [row for each in splits.values() for row in each]
     if len({row.name for row in rows}) < len(rows):
         refuse("two cuts have one id")
+    check_names(rows)
     splits = clean(args, splits)
+    check_split_speakers(args, splits)
     root = audio_root(args.out)
     os.makedirs(root, exist_ok=True)
 
     def write(row: Recording) -> int:
         path = os.path.join(root, row.name)
-        wave = row.source.resample(RATE).load_audio()
+        try:
+            wave = row.source.resample(RATE).load_audio()
+        except Exception as error:  # lhotse and its backends raise what they like
+            refuse(f"cut {row.name[:-4]}: {str(error).strip().splitlines()[-1]}")
         wave = np.asarray(wave, np.float32).mean(0).clip(-1, 1)
         with written(path, durable=False) as temporary:
             soundfile.write(temporary, wave, RATE, subtype="PCM_16", format="WAV")

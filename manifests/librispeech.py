@@ -41,11 +41,13 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     options.add_argument("source", help="folder LibriSpeech")
     options.add_argument("out", help="folder for the manifests")
+    training = [name for name in SPLITS if name.startswith("train")]
     options.add_argument(
-        "--train", nargs="*", default=["train-clean-100"], choices=list(SPLITS), metavar="SPLIT"
+        "--train", nargs="*", default=["train-clean-100"], choices=training, metavar="SPLIT"
     )
     add_header_options(options)
     args = options.parse_args()
+    args.train = list(dict.fromkeys(args.train))  # a split twice would be trained on twice
     root = os.path.realpath(args.source)
     there = [name for name in SPLITS if os.path.isdir(os.path.join(root, name))]
     missing = [name for name in args.train if name not in there]

@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
 """Your own recordings and their transcripts as fairseq's manifests, audio copied to 16 kHz.
 
-    python manifests/transcribed.py table.csv OUT        (or .tsv, .jsonl)
+    python manifests/transcribed.py table.csv OUT        (or TSV, JSON lines, a JSON list)
     python manifests/transcribed.py data/train OUT       (a Kaldi folder: wav.scp, text, ..)
 
 A table has a column or key for the audio file (relative to the table) and one for the text, and
-may have speaker, split (train, valid, test), start and end (seconds). Without splits, speakers are
-divided, or, where they are not known, recordings.
+may have speaker, split (train, valid, test), channel, start, and end or duration (seconds). Without
+splits, speakers are divided, or, where they are not known, recordings.
 """
 
 import os
 
+from varan_fairseq.corpora.kaldi import from_kaldi
+from varan_fairseq.corpora.labelled import check_names
 from varan_fairseq.corpora.options import parser, refuse
 from varan_fairseq.corpora.spoken import add_split_options, divide, write_recordings
-from varan_fairseq.corpora.tables import COLUMNS, SPLITS, from_kaldi, from_table
+from varan_fairseq.corpora.tables import COLUMNS, SPLITS, from_table
 from varan_fairseq.corpora.text import add_text_options
 
 
@@ -33,7 +35,10 @@ def main() -> None:
         type=pair,
         default=[],
         metavar="WHAT=NAME",
-        help=f"names of columns, for {', '.join(COLUMNS)}",
+        help=f"names of columns, for {', '.join(COLUMNS)}; numbers for a table without a header",
+    )
+    options.add_argument(
+        "--ignore", nargs="+", default=[], metavar="NAME", help="columns that are not read"
     )
     add_text_options(options)
     add_split_options(options)
@@ -44,13 +49,10 @@ def main() -> None:
     if os.path.isdir(args.source):
         rows = list(from_kaldi(args.source))
     elif os.path.isfile(args.source):
-        rows = list(from_table(args.source, dict(args.columns)))
+        rows = list(from_table(args.source, dict(args.columns), args.ignore))
     else:
         refuse(f"no file or folder {args.source}")
-    seen = {}
-    for row, _ in rows:
-        if seen.setdefault(row.name, row) is not row:
-            refuse(f"{row.source} and {seen[row.name].source} would both become {row.name}")
+    check_names([row for row, _ in rows])
     given = [split for _, split in rows if split]
     if given and len(given) < len(rows):
         refuse(f"{args.source}: {len(rows) - len(given)} rows have no split, the others have one")

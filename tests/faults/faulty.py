@@ -3,9 +3,13 @@
 import contextlib
 import io
 import os
+import runpy
 import shutil
+import sys
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from build import train
 from conftest import REPO, save_pretrained, write_corpus, write_labelled_corpus
@@ -98,3 +102,27 @@ def broken_weights(checkpoint, path, value=float("nan"), name=None):
     state["model"][name or names[-1]].view(-1)[0] = value
     torch.save(state, str(path))
     return str(path)
+
+
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """Runs a script in this process: (what it refused with or None, what it printed)."""
+    monkeypatch.syspath_prepend(os.path.join(REPO, "manifests"))
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_path(os.path.join(REPO, "manifests", name), run_name="__main__")
+            refusal = None
+        except SystemExit as stop:
+            refusal = str(stop.code)
+        captured = capsys.readouterr()
+        return refusal, captured.out + captured.err
+
+    return run
+
+
+def tone(path, samples=3000, value=0.1, rate=16000, subtype="PCM_16"):
+    os.makedirs(os.path.dirname(str(path)), exist_ok=True)
+    wave = np.full(samples, value, dtype=np.float32)
+    soundfile.write(str(path), wave, rate, subtype=subtype, format="WAV")

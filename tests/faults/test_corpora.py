@@ -4,42 +4,13 @@ be done is said."""
 import glob
 import os
 import re
-import runpy
-import sys
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import REPO
-from faulty import read, write
+from faulty import read, tone, write
 
 from varan_fairseq.data.manifest import read_manifest
-
-SCRIPTS = os.path.join(REPO, "manifests")
-
-
-@pytest.fixture
-def script(monkeypatch, capsys):
-    """Runs a script in this process: (what it refused with or None, what it printed)."""
-    monkeypatch.syspath_prepend(SCRIPTS)
-
-    def run(name, *arguments):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        try:
-            runpy.run_path(os.path.join(SCRIPTS, name), run_name="__main__")
-            refusal = None
-        except SystemExit as stop:
-            refusal = str(stop.code)
-        captured = capsys.readouterr()
-        return refusal, captured.out + captured.err
-
-    return run
-
-
-def tone(path, samples=3000, value=0.1, rate=16000, subtype="PCM_16"):
-    os.makedirs(os.path.dirname(str(path)), exist_ok=True)
-    wave = np.full(samples, value, dtype=np.float32)
-    soundfile.write(str(path), wave, rate, subtype=subtype, format="WAV")
 
 
 @pytest.fixture

@@ -3,9 +3,12 @@
 import argparse
 import collections
 import concurrent.futures
+import hashlib
+import io
+import json
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ..data.labels import (
     LabelledUtterance,
@@ -19,12 +22,15 @@ from ..runtime.progress import progress
 from .options import refuse
 
 RATE = 16000
+OVERSHOOT = 0.5  # seconds that an end may lie behind the audio, as Kaldi allows
 
 
 @dataclass(frozen=True)
 class Recording:
     """source: an audio file. name: of its 16 kHz copy, relative to OUT/wav. label: its class, or
-    its transcript. start, end: seconds of the source, if it is a part of it."""
+    its transcript. start, end: seconds of the source, if it is a part of it. channel: the one of the
+    source that it is of, counted from 0; None for the mean of all. A source of one channel is that
+    channel."""
 
     source: str
     name: str
@@ -32,6 +38,7 @@ class Recording:
     speaker: Optional[str]
     start: float = 0.0
     end: Optional[float] = None
+    channel: Optional[int] = None
 
 
 def check_count(args: argparse.Namespace, what: str, count: int, wanted: int) -> None:
@@ -108,26 +115,46 @@ def split_speakers(recordings, shares, rng):
     return splits
 
 
+def check_names(recordings: Sequence[Recording]) -> None:
+    """Refuses names that two recordings share, or that lead out of the folder of the copies."""
+    seen: Dict[str, Recording] = {}
+    for row in recordings:
+        if seen.setdefault(row.name, row) is not row:
+            refuse(f"{row.source} and {seen[row.name].source} would both become {row.name}")
+        path = os.path.normpath(row.name)
+        if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir:
+            refuse(f"{row.name!r} leads out of the folder of the copies: wanted a path below it")
+
+
 def resample(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[str, int]:
-    """Copies recordings to OUT/wav as 16 kHz mono, 16 bits; a copy that has the time of its
-    source stays. Returns the samples of each name; unreadable ones are named, and missing."""
+    """Copies recordings to OUT/wav as 16 kHz mono, 16 bits; a copy that was made of the same part
+    of the same file stays. Returns the samples of each name; unreadable ones are named, and
+    missing."""
+    check_names(recordings)
     root = audio_root(args.out)
     jobs = {row.name: (row, os.path.join(root, row.name)) for row in recordings}
     for folder in {os.path.dirname(target) for _, target in jobs.values()}:
         os.makedirs(folder, exist_ok=True)
-    copied = sum(_is_copy(row.source, target) for row, target in jobs.values())
-    if copied:
-        print(f"{copied} of {len(jobs)} recordings are there already")
-    samples, lost = {}, []
+    samples, lost, there, cut = {}, [], 0, []
     # threads, since reading and resampling leave Python alone, and none outlives this process
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        done = pool.map(_resample, jobs.values())
-        for name, result in zip(jobs, progress(done, "resampling", len(jobs))):
-            if isinstance(result, int):
-                samples[name] = result
-            else:
-                lost.append(result)
-                print(f"cannot be read: {result}")
+        done = pool.map(_copy, jobs.values())
+        try:
+            for name, result in zip(jobs, progress(done, "resampling", len(jobs))):
+                if isinstance(result, str):
+                    lost.append(result)
+                    print(f"cannot be read: {result}")
+                    continue
+                samples[name] = result.samples
+                there += result.there
+                cut += [name] * result.cut
+        except OSError as error:  # of writing
+            pool.shutdown(wait=False)
+            refuse(f"{error.filename or root} cannot be written: {error.strerror or error}")
+    if there:
+        print(f"{there} of {len(jobs)} recordings are there already")
+    if cut:
+        print(f"{len(cut)} ends lie up to {OVERSHOOT:g} s behind their audio, as that of {cut[0]}")
     if len(lost) > args.max_unreadable * len(jobs):
         refuse(
             f"{len(lost)} of {len(jobs)} recordings cannot be read (--max-unreadable "
@@ -141,48 +168,86 @@ def audio_root(out: str) -> str:
     return os.path.join(os.path.abspath(out), "wav")
 
 
-def _is_copy(source: str, target: str) -> bool:
-    """Whether there is a copy of the source as it is now."""
-    return (
-        os.path.isfile(target)
-        and os.path.isfile(source)
-        and os.stat(target).st_mtime_ns == os.stat(source).st_mtime_ns
-    )
+@dataclass(frozen=True)
+class _Copied:
+    """there: it was before. cut: its end lay behind that of its source."""
+
+    samples: int
+    there: bool
+    cut: bool
 
 
-def _resample(job):
-    """Samples of the copy, or a line that says why there is none."""
-    import numpy as np
+def _copy(job: Tuple[Recording, str]) -> Union[_Copied, str]:
+    """What was copied, or a line that says why nothing was. Raises OSError if the copy cannot be
+    written."""
     import soundfile
     import soxr
 
     recording, target = job
-    source, start, end = recording.source, recording.start, recording.end
+    where = recording.source
+    if recording.end is not None:
+        where += f" ({recording.name})"
     try:
-        if not os.path.isfile(source):
-            return f"{source}: no regular file"
-        if not _is_copy(source, target):
-            rate = soundfile.info(source).samplerate
-            frames = -1 if end is None else round((end - start) * rate)
-            if start < 0 or frames < -1:
-                return f"{source}: no audio from {start} to {end} s"
-            options = {"always_2d": True, "start": round(start * rate), "frames": frames}
-            wave, _ = soundfile.read(source, **options)
-            if len(wave) < frames:
-                return f"{source}: ends before {end} s"
-            bad = int((~np.isfinite(wave)).sum())
-            if bad:
-                return f"{source}: {bad} samples are NaN or infinite"
-            wave = soxr.resample(wave.mean(1), rate, RATE)
-            if not len(wave):
-                return f"{source}: no samples"
-            with written(target, durable=False) as temporary:
-                soundfile.write(temporary, wave.clip(-1, 1), RATE, subtype="PCM_16", format="WAV")
-                state = os.stat(source)
-                os.utime(temporary, ns=(state.st_atime_ns, state.st_mtime_ns))
-        return soundfile.info(target).frames
+        if not os.path.isfile(recording.source):
+            return f"{recording.source}: no regular file"
+        made_of = _made_of(recording)
+        samples = _samples_of_copy(target, made_of)
+        with soundfile.SoundFile(recording.source) as file:
+            start, end, rate = recording.start, recording.end, file.samplerate
+            seconds = file.frames / rate
+            cut = end is not None and seconds < end <= seconds + OVERSHOOT
+            if samples is not None:
+                return _Copied(samples, True, cut)
+            if end is not None and end > seconds + OVERSHOOT:
+                return f"{where}: ends at {seconds:.3f} s, before {end:g} s"
+            if start >= (seconds if end is None else end):
+                return f"{where}: no audio from {start:g} s"
+            if file.channels > 1 and not (recording.channel or 0) < file.channels:
+                return f"{where}: no channel {recording.channel}, it has {file.channels}"
+            if start:
+                file.seek(round(start * rate))
+            frames = -1 if end is None or cut else round((end - start) * rate)
+            wave = file.read(frames, always_2d=True)
+        bad = int((wave != wave).sum() + (abs(wave) == float("inf")).sum())
+        if bad:
+            return f"{where}: {bad} samples are NaN or infinite"
+        side = None if file.channels == 1 else recording.channel
+        wave = soxr.resample(wave.mean(1) if side is None else wave[:, side], rate, RATE)
     except (RuntimeError, OSError) as error:
-        return f"{source}: {error}"
+        return f"{recording.source}: {error}"
+    if not len(wave):
+        return f"{where}: no samples"
+    content = io.BytesIO()  # libsndfile does not say why it cannot write a file
+    with soundfile.SoundFile(content, "w", RATE, 1, "PCM_16", format="WAV") as copy:
+        copy.comment = made_of
+        copy.write(wave.clip(-1, 1))
+    with written(target, durable=False) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(content.getvalue())
+    return _Copied(len(wave), False, cut)
+
+
+def _made_of(recording: Recording) -> str:
+    """What a copy says of its source, in the comment of its header: a digest, since a path is
+    nobody's business."""
+    state = os.stat(recording.source)
+    times = [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+    part = [recording.start, recording.end, recording.channel]
+    key = json.dumps([os.path.abspath(recording.source), times, part]).encode()
+    return f"varan_fairseq copy {hashlib.sha256(key).hexdigest()}"
+
+
+def _samples_of_copy(target: str, made_of: str) -> Optional[int]:
+    """None unless there is a copy that was made of this."""
+    import soundfile
+
+    if not os.path.isfile(target):
+        return None
+    try:
+        with soundfile.SoundFile(target) as copy:
+            return copy.frames if copy.comment == made_of else None
+    except (RuntimeError, OSError):
+        return None
 
 
 def write(

@@ -73,7 +73,7 @@ def librispeech_files(root: str) -> Iterable[str]:
         folders.sort()
         below = os.path.relpath(folder, root)
         for file in sorted(files):
-            if file.endswith(".flac"):
+            if file.endswith(".flac") and not file.startswith("."):
                 yield os.path.normpath(os.path.join(below, file))
 
 
@@ -154,8 +154,14 @@ def divide(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[st
     if min(shares.values()) <= 0 or sum(shares.values()) >= 1:
         refuse(f"--valid {args.valid} --test {args.test}: wanted shares that leave some to train")
     rng = random.Random(args.seed)
-    if all(row.speaker is not None for row in recordings):
+    without = [row for row in recordings if row.speaker is None]
+    if not without:
         return split_speakers(recordings, shares, rng)
+    if len(without) < len(recordings):
+        refuse(
+            f"{len(without)} of {len(recordings)} recordings have no speaker, as {without[0].name}: "
+            "give each one, or none"
+        )
     print("speakers are not known: one may be in training and test")
     rows = list(recordings)
     rng.shuffle(rows)
@@ -177,7 +183,7 @@ def clean(
         kept[split] = []
         for row in rows:
             try:
-                text = apply(row.label, args.text, args.alphabet)
+                text = apply(row.label, args.text, args.alphabet, args.language)
             except Unusable as unusable:
                 dropped[str(unusable)] += 1
                 examples.setdefault(str(unusable), row.label)

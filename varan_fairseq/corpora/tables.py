@@ -1,13 +1,22 @@
-"""Recordings and transcripts of tables (CSV, TSV, JSON lines) and Kaldi folders."""
+"""Recordings and transcripts of tables: CSV, TSV, JSON lines, a JSON list.
+
+Which of them a file is, its content says. Nothing of a table is passed over in silence: a row that
+does not fit its header, or a column that would change what is trained on, ends the script.
+"""
 
 import csv
 import json
+import math
 import os
-from dataclasses import replace
-from typing import Any, Dict
+import re
+from collections import Counter
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
+from ..data.labels import speaker_name
 from .labelled import Recording
 from .options import refuse
+
+Row = Dict[str, Any]
 
 # Names that columns may have; --columns gives others.
 COLUMNS = {
@@ -15,119 +24,258 @@ COLUMNS = {
     "text": ("text", "transcript", "transcription", "sentence"),
     "speaker": ("speaker", "speaker_id", "client_id"),
     "split": ("split", "subset"),
-    "start": ("start", "offset"),
-    "end": ("end",),
+    "start": ("start", "offset", "start_time"),
+    "end": ("end", "end_time"),
+    "duration": ("duration",),
+    "channel": ("channel",),
 }
 SPLITS = ("train", "valid", "test")
+# Columns that would change the audio or the choice of rows, if we knew what they mean.
+_TIMES = re.compile(r"start|begin|offset|onset|end\b|end_|stop|dur|channel|from$|to$", re.I)
+_CHOICE = re.compile(r"lang|locale|is_?final|partial|valid|invalid|reject|discard|skip", re.I)
+_DELIMITERS = "\t,;|"
+_SIDES = {"a": 0, "b": 1, "left": 0, "right": 1, "l": 0, "r": 1}
 
 
-def read_table(path: str):
-    """(number of the line, dictionary) of every row."""
+def read_table(path: str, named: Iterable[str] = ()) -> List[Tuple[int, Row]]:
+    """(number of the line, values by the names of columns) of every row.
+
+    named: columns that a header may have beside those of `COLUMNS`. If they are numbers, the table
+    has no header, and 1 is its first column.
+    """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
-            if path.endswith(".jsonl"):
-                rows = [(n, json.loads(line)) for n, line in enumerate(lines, 1) if line.strip()]
-            else:
-                reader = csv.DictReader(lines, delimiter="\t" if path.endswith(".tsv") else ",")
-                rows = [(reader.line_num, row) for row in reader]
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            text = file.read()
     except UnicodeDecodeError as error:
         refuse(f"{path} is not UTF-8: {error.reason} at byte {error.start}")
-    except (json.JSONDecodeError, csv.Error) as error:
-        refuse(f"{path} cannot be read as its ending says: {error}")
-    if not rows or not all(isinstance(row, dict) for _, row in rows):
+    start = text.lstrip()[:1]
+    if start in ("{", "["):
+        rows = _json_rows(path, text, start)
+    else:
+        rows = _delimited_rows(path, text, list(named))
+    if not rows:
         refuse(f"{path} has no rows with named columns")
     return rows
 
 
-def find_columns(path: str, present, given):
-    """Name of each column that a table has."""
-    columns = {}
+def _json_rows(path: str, text: str, start: str) -> List[Tuple[int, Row]]:
+    number = 1
+    try:
+        if start == "[":
+            numbered = list(enumerate(json.loads(text), 1))
+        else:
+            numbered = []
+            for number, line in enumerate(text.split("\n"), 1):
+                if line.strip():
+                    numbered.append((number, json.loads(line)))
+    except (json.JSONDecodeError, RecursionError) as error:
+        refuse(f"{path}, line {number}: no JSON: {error}")
+    for number, row in numbered:
+        if not isinstance(row, dict):
+            refuse(f"{path}, line {number}: {str(row)[:80]!r}, wanted named values")
+    return numbered
+
+
+def _delimited_rows(path: str, text: str, named: List[str]) -> List[Tuple[int, Row]]:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    known = {name for names in COLUMNS.values() for name in names} | set(named)
+
+    def fit(delimiter: str) -> Tuple[int, int]:
+        fields = [field.strip().strip('"') for field in first.split(delimiter)]
+        return len(known & set(fields)), len(fields)
+
+    delimiter = max(_DELIMITERS, key=fit)
+    # a TSV has no quotes: one that is not closed would swallow the lines behind it
+    quotes: Any = csv.QUOTE_NONE if delimiter in "\t|" else csv.QUOTE_MINIMAL
+    reader = csv.reader(text.splitlines(True), delimiter=delimiter, quoting=quotes, strict=True)
+    rows: List[Tuple[int, Row]] = []
+    header: Optional[List[str]] = None
+    before = 0
+    try:
+        for fields in reader:
+            number, before = before + 1, reader.line_num
+            if not fields:
+                continue
+            if any("\n" in field or "\r" in field for field in fields):
+                refuse(f"{path}, line {number}: a field goes on over lines: is a quote not closed?")
+            if header is None:
+                by_number = all(name.isdecimal() for name in named) and bool(named)
+                header = [str(n) for n in range(1, len(fields) + 1)]
+                if not by_number:
+                    header = [field.strip() for field in fields]
+                    _check_header(path, header, known)
+                    continue
+            if len(fields) != len(header):
+                refuse(
+                    f"{path}, line {number}: {len(fields)} fields, wanted {len(header)} "
+                    f"({', '.join(header)}): {delimiter!r} inside of a field?"
+                )
+            rows.append((number, dict(zip(header, fields))))
+    except csv.Error as error:
+        refuse(f"{path}, line {before + 1}: no table between {delimiter!r}: {error}")
+    return rows
+
+
+def _check_header(path: str, header: Sequence[str], known: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(header).items() if count > 1 and name]
+    if twice:
+        refuse(f"{path}: two columns are called {twice[0]!r}")
+    folder = os.path.dirname(os.path.abspath(path))
+    if set(header) & set(known):
+        return
+    audio = [n for n, name in enumerate(header, 1) if os.path.isfile(os.path.join(folder, name))]
+    if audio:
+        refuse(
+            f"{path}, line 1: {header[audio[0] - 1]!r} is a file, wanted names of columns: add a "
+            f"line with them, or number them, as --columns audio={audio[0]} text="
+            f"{2 if audio[0] == 1 else 1}"
+        )
+
+
+def find_columns(
+    path: str,
+    rows: Sequence[Tuple[int, Row]],
+    given: Mapping[str, str],
+    ignored: Sequence[str] = (),
+) -> Dict[str, Optional[str]]:
+    """Name of the column of each of `COLUMNS`, None for those that a table lacks. given: by the
+    user. ignored: columns that need not be understood."""
+    present = list(dict.fromkeys(name for _, row in rows for name in row))
+    columns: Dict[str, Optional[str]] = {}
     for what, names in COLUMNS.items():
         names = (given[what],) if what in given else names
-        columns[what] = next((name for name in names if name in present), None)
-        if columns[what] is None and (what in given or what in ("audio", "text")):
+        there = [name for name in names if name in present and name not in ignored]
+        columns[what] = there[0] if there else None
+        if not there and (what in given or what in ("audio", "text")):
             refuse(
                 f"{path} has no column {' or '.join(names)}, it has {', '.join(map(str, present))}: "
                 f"name it by --columns {what}=NAME"
             )
+        for number, row in rows:
+            values = {str(row[name]) for name in there if row.get(name) not in (None, "")}
+            if len(values) > 1:
+                refuse(
+                    f"{path}, line {number}: {' and '.join(there)} differ: choose by "
+                    f"--columns {what}=NAME"
+                )
+    used = {name for names in COLUMNS.values() for name in names} | set(columns.values())
+    for name in present:
+        if name not in used and name not in ignored:
+            _refuse_unused(path, name, rows)
     return columns
 
 
-def from_table(path: str, given):
-    """(recording, split or None) of every row."""
-    rows = read_table(path)
-    columns = find_columns(path, list(rows[0][1]), given)
+def _refuse_unused(path: str, name: str, rows: Sequence[Tuple[int, Row]]) -> None:
+    """A column that would change what a row means."""
+    time, choice = _TIMES.match(name), _CHOICE.match(name)
+    if not (time or choice):
+        return
+    values = {str(row.get(name, "")) for _, row in rows}
+    harmless = {"", "None", "0", "0.0"} if time else values
+    if len(values) < 2 and values <= harmless:
+        return
+    shown = ", ".join(map(repr, sorted(values)[:3]))
+    what = "a time or a channel" if time else "a reason to leave rows out"
+    refuse(
+        f"{path} has a column {name!r} ({shown}) that is not read and looks like {what}: name it "
+        f"by --columns, or pass --ignore {name}"
+    )
+
+
+def from_table(
+    path: str, given: Mapping[str, str], ignored: Sequence[str] = ()
+) -> Iterator[Tuple[Recording, Optional[str]]]:
+    """(recording, split or None) of every row. given, ignored: see `find_columns`."""
+    rows = read_table(path, given.values())
+    columns = find_columns(path, rows, given, ignored)
     folder = os.path.dirname(os.path.abspath(path))
-    for number, row in rows:
-        value: Dict[str, Any] = {
-            what: row.get(name) if name else None for what, name in columns.items()
-        }
-        if not value["audio"] or value["text"] is None:
-            refuse(f"{path}, line {number}: wanted an audio file and a text, got {row}")
-        split = value["split"] or None
+    channels = _channels(path, rows, columns["channel"])
+    for (number, row), channel in zip(rows, channels):
+
+        def stop(what: str, number: int = number) -> NoReturn:
+            refuse(f"{path}, line {number}: {what}")
+
+        value = {what: row.get(name) if name else None for what, name in columns.items()}
+        audio, text, split = value["audio"], value["text"], value["split"] or None
+        if not audio or text is None:
+            stop(f"wanted an audio file and a text, got {row}")
+        if not isinstance(audio, str) or isinstance(text, (dict, list, bool)):
+            stop(f"audio {str(audio)[:80]!r}, text {str(text)[:80]!r}, wanted a path and a text")
         if split == "dev":
             split = "valid"
         if split is not None and split not in SPLITS:
-            refuse(f"{path}, line {number}: split {split!r}, wanted one of {', '.join(SPLITS)}")
-        speaker = str(value["speaker"]) if value["speaker"] not in (None, "") else None
-        times = []
-        for what in ("start", "end"):
-            try:
-                times.append(float(value[what]) if value[what] not in (None, "") else None)
-            except ValueError:
-                refuse(f"{path}, line {number}: {what} {value[what]!r}, wanted seconds")
-        audio = os.path.join(folder, str(value["audio"]))
-        yield recording(audio, str(value["audio"]), str(value["text"]), speaker, *times), split
+            stop(f"split {split!r}, wanted one of {', '.join(SPLITS)}")
+        speaker = None if value["speaker"] is None else speaker_name(str(value["speaker"])) or None
+        start, end = _span(value, stop)
+        name = os.path.splitext(audio)[0]
+        if value["start"] not in (None, "") or value["end"] not in (None, ""):
+            name += part_name(start, end)
+        yield (
+            recording(os.path.join(folder, audio), name, str(text), speaker, start, end, channel),
+            split,
+        )
 
 
-def recording(audio, name, text, speaker, start=None, end=None):
-    """name: that its copy is called after."""
-    stem = os.path.splitext(os.path.normpath(name).lstrip(os.sep))[0].replace("..", "_")
-    if start is not None or end is not None:
-        stem += f"_{round(1000 * (start or 0)):08d}"
-        stem += "" if end is None else f"_{round(1000 * end):08d}"
-    return Recording(audio, stem + ".wav", text, speaker, start or 0.0, end)
+def _span(value: Row, stop: Any) -> Tuple[float, Optional[float]]:
+    """Seconds at which a row begins and ends; no end for all of the rest."""
+    times: Dict[str, Optional[float]] = {}
+    for what in ("start", "end", "duration"):
+        times[what] = None
+        if value[what] in (None, ""):
+            continue
+        try:
+            times[what] = float(value[what])
+        except (TypeError, ValueError):
+            stop(f"{what} {value[what]!r}, wanted seconds")
+        if not 0 <= times[what] < math.inf:  # type: ignore[operator]
+            stop(f"{what} {value[what]!r}, wanted seconds")
+    start, end, duration = times["start"] or 0.0, times["end"], times["duration"]
+    if duration is not None:
+        if end is not None and abs(start + duration - end) > 0.05:
+            stop(f"start {start:g} and duration {duration:g} s do not make end {end:g} s")
+        end = start + duration if end is None else end
+    if end is not None and end <= start:
+        stop(f"ends at {end:g} s, and begins at {start:g} s")
+    return start, end
 
 
-def read_kaldi(path: str):
-    """{first word: the rest} of the lines of a file."""
-    rows = {}
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            key, _, rest = line.strip().partition(" ")
-            if not key or key in rows:
-                refuse(f"{path}, line {number}: {line.strip()!r}, wanted an id of its own")
-            rows[key] = rest.strip()
-    return rows
+def _channels(
+    path: str, rows: Sequence[Tuple[int, Row]], column: Optional[str]
+) -> List[Optional[int]]:
+    """Of every row, counted from 0. Numbers begin with 0 or 1, as the whole table says."""
+    values = [str(row.get(column, "") if column else "").strip().lower() for _, row in rows]
+    values = ["" if value == "none" else value for value in values]
+    numbers = {int(value) for value in values if value.isdecimal()}
+    for (number, _), value in zip(rows, values):
+        if value and value not in _SIDES and not value.isdecimal():
+            refuse(f"{path}, line {number}: channel {value!r}, wanted a number, or A and B")
+    if numbers == {1}:
+        refuse(
+            f"{path}: every channel is 1, which may be the first or the second: write A or B, or "
+            f"pass --ignore {column}"
+        )
+    first = 0 if 0 in numbers else 1
+    return [
+        _SIDES[value] if value in _SIDES else int(value) - first if value else None
+        for value in values
+    ]
 
 
-def from_kaldi(folder: str):
-    """(recording, None) of every utterance."""
-    files = {
-        name: os.path.join(folder, name) for name in ("wav.scp", "text", "segments", "utt2spk")
-    }
-    for name in ("wav.scp", "text"):
-        if not os.path.isfile(files[name]):
-            refuse(f"no {files[name]}: wanted a table, or a Kaldi folder with wav.scp and text")
-    audio, texts = read_kaldi(files["wav.scp"]), read_kaldi(files["text"])
-    speakers = read_kaldi(files["utt2spk"]) if os.path.isfile(files["utt2spk"]) else {}
-    segments = read_kaldi(files["segments"]) if os.path.isfile(files["segments"]) else None
-    for name, path in audio.items():
-        if path.endswith("|"):
-            refuse(
-                f"{files['wav.scp']}: {name} is made by a command, which is not run: write a file"
-            )
-    for name, text in texts.items():
-        start = end = None
-        source = name
-        if segments is not None:
-            try:
-                source, start, end = segments[name].split()
-                start, end = float(start), float(end)
-            except (KeyError, ValueError):
-                refuse(f"{files['segments']}: {name} wants a recording, its start and its end")
-        if source not in audio:
-            refuse(f"{files['wav.scp']} has no {source}, which {files['text']} names")
-        speaker = speakers.get(name)
-        row = recording(os.path.abspath(audio[source]), name, text, speaker)
-        yield replace(row, start=start or 0.0, end=end), None
+def part_name(start: float, end: Optional[float]) -> str:
+    """What the name of a part of a recording ends in: its times in ms."""
+    return f"_{round(1000 * start):08d}" + ("" if end is None else f"_{round(1000 * end):08d}")
+
+
+def recording(
+    audio: str,
+    name: str,
+    text: str,
+    speaker: Optional[str],
+    start: float = 0.0,
+    end: Optional[float] = None,
+    channel: Optional[int] = None,
+) -> Recording:
+    """name: that its copy is called after, without an ending."""
+    stem = os.path.normpath(name).lstrip(os.sep).replace("..", "_")
+    stem += "" if channel is None else f"_channel{channel}"
+    return Recording(audio, stem + ".wav", text, speaker, start, end, channel)

@@ -1,6 +1,7 @@
 """Label sets of classifiers, and label files: one label a line, in the manifest's order."""
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -99,11 +100,19 @@ class SharedSpeaker:
         )
 
 
+def speaker_name(name: str) -> str:
+    """One name for what a reader takes for one: NFC, blanks alike."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
 def shared_speaker(speakers: Mapping[str, Iterable[str]]) -> Optional[SharedSpeaker]:
-    """speakers: of each split. None if no speaker is in two of them."""
+    """speakers: of each split; names that look alike are one. None if no speaker is in two of
+    them."""
     seen: Dict[str, str] = {}
     for split, names in speakers.items():
-        shared = sorted({name for name in names if seen.setdefault(name, split) != split})
+        shared = sorted(
+            {name for name in map(speaker_name, names) if seen.setdefault(name, split) != split}
+        )
         if shared:
             return SharedSpeaker(shared[0], seen[shared[0]], split, len(shared))
     return None

@@ -2,16 +2,14 @@
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple
 
 import numpy as np
 
+from .subtitles import subtitles
+
 if TYPE_CHECKING:
     from ..decoding.words import Word
-
-_PAUSE = 0.6  # seconds of silence that end a subtitle
-_LONGEST = 6.0  # seconds of one
-_WIDEST = 84  # characters of one: two lines
 
 
 class Utterance(NamedTuple):
@@ -93,7 +91,7 @@ def lines(transcript: Transcript, kind: str) -> List[str]:
         return [json.dumps(as_json(transcript), ensure_ascii=False)]
     if kind == "ctm":
         return list(_ctm(transcript))
-    return list(_subtitles(transcript.words, kind))
+    return list(subtitles(transcript.words, kind))
 
 
 def _rounded(value: float) -> Any:
@@ -107,47 +105,3 @@ def _ctm(transcript: Transcript) -> Iterator[str]:
         text = word.text.replace(" ", "_")
         span = f"{word.start:.3f} {word.end - word.start:.3f}"
         yield f"{name} 1 {span} {text} {word.confidence:.4f}"
-
-
-def _subtitles(words: "Sequence[Word]", kind: str) -> Iterator[str]:
-    if kind == "vtt":
-        yield from ["WEBVTT", ""]
-    for number, cue in enumerate(_cues(words), start=1):
-        if kind == "srt":
-            yield str(number)
-        yield f"{_clock(cue[0].start, kind)} --> {_clock(cue[-1].end, kind)}"
-        yield from _wrapped([word.text for word in cue])
-        yield ""
-
-
-def _cues(words: "Iterable[Word]") -> "Iterator[List[Word]]":
-    cue: List[Word] = []
-    for word in words:
-        if cue and (
-            word.start - cue[-1].end > _PAUSE
-            or word.end - cue[0].start > _LONGEST
-            or sum(len(earlier.text) + 1 for earlier in cue) + len(word.text) > _WIDEST
-        ):
-            yield cue
-            cue = []
-        cue.append(word)
-    if cue:
-        yield cue
-
-
-def _wrapped(texts: Sequence[str]) -> List[str]:
-    """One line, or two of about the same length."""
-    whole = " ".join(texts)
-    if len(whole) <= _WIDEST // 2 or len(texts) < 2:
-        return [whole]
-    cuts = range(1, len(texts))
-    both = [(" ".join(texts[:cut]), " ".join(texts[cut:])) for cut in cuts]
-    return list(min(both, key=lambda pair: max(map(len, pair))))
-
-
-def _clock(seconds: float, kind: str) -> str:
-    milliseconds = round(seconds * 1000)
-    minutes, milliseconds = divmod(milliseconds, 60000)
-    comma = "," if kind == "srt" else "."
-    seconds, milliseconds = divmod(milliseconds, 1000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}{comma}{milliseconds:03d}"
