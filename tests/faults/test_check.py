@@ -128,6 +128,24 @@ FAULTS = {
         lambda data: duplicate(data, "train0.wav", "test4.wav"),
         ("error", "test", "overlap", 1, "train0.wav = test4.wav"),
     ),
+    "no mark between words": (
+        lambda data: edit(f"{data}/valid.ltr", lambda text: text.replace(" |", "")),
+        ("warning", "valid", "boundary", 1, "a whole line is one word, and its WER the share of"),
+    ),
+    "an accent as a label": (
+        lambda data: [
+            edit(f"{data}/dict.ltr.txt", lambda text: text + "\u0307 1\n"),
+            edit(f"{data}/train.ltr", lambda text: text.replace(" |", " \u0307 |", 1)),
+        ],
+        ("warning", "train", "accent", 1, "U+0307 (1 lines)"),
+    ),
+    "speakers that differ by a blank": (
+        lambda data: [
+            write(f"{data}/{s}.spk", ("a b\n" if s == "train" else "a  b \n") * 6)
+            for s in ("train", "test")
+        ],
+        ("warning", None, "speakers", 1, "speaker a b is in train and in test"),
+    ),
     "a speaker in two splits": (
         lambda data: [write(f"{data}/{s}.spk", "a\n" * 6) for s in ("train", "test")],
         ("warning", None, "speakers", 1, "speaker a is in train and in test"),
@@ -173,6 +191,21 @@ def test_faults(data, tmp_path, name):
     assert count is None or each[0]["count"] == count
     assert expected in " ".join([each[0]["text"], *each[0]["examples"]]), each
     assert f"{level}: " in text and each[0]["text"] in text
+
+
+def test_labels_that_are_rare(data, tmp_path):
+    """Of a corpus large enough to tell: the letter that four lines of sixty have."""
+    for name in ("train.tsv", "train.ltr"):
+        rows = read(f"{data}/{name}").rstrip("\n").split("\n")
+        head, rows = (rows[:1], rows[1:]) if name.endswith("tsv") else ([], rows)
+        if not head:
+            rows = [row.replace("X", "N") for row in rows]
+        write(f"{data}/{name}", "\n".join([*head, *(rows * 10)]) + "\n")
+    rows = read(f"{data}/train.ltr").split("\n")
+    write(f"{data}/train.ltr", "\n".join([*(row + " X |" for row in rows[:4]), *rows[4:]]))
+    found = findings(data, tmp_path, "--no-audio")[2]
+    assert [each["kind"] for each in found] == ["rare"], found
+    assert found[0]["examples"] == ["'X' (4 lines)"]
 
 
 def test_an_encoder_of_ones_own(data, tmp_path, wav2vec2):

@@ -1,6 +1,7 @@
 """The campaign, data: every way a split can be wrong is said before training begins."""
 
 import os
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,8 @@ from conftest import write_labelled_corpus
 from faulty import edit, read, write
 
 from varan_fairseq.data import audio_files
-from varan_fairseq.data.checks import mask_findings
-from varan_fairseq.data.findings import Frames, Split, SplitFiles, enforce
+from varan_fairseq.data.checks import file_findings, label_findings, mask_findings
+from varan_fairseq.data.findings import Frames, Split, SplitFiles, enforce, split_files
 from varan_fairseq.data.manifest import read_manifest
 
 BOM = b"\xef\xbb\xbf"
@@ -59,6 +60,21 @@ def head(name, start):
         with open(os.path.join(folder, name), "rb") as opened:
             content = opened.read()
         write(os.path.join(folder, name), start + content)
+
+    return change
+
+
+def entry(name, root="wav"):
+    """The third file of the manifest is another."""
+
+    def change(folder):
+        local(folder)
+        path = os.path.join(folder, "train.tsv")
+        rows = read(path).split("\n")
+        if root == ".":
+            rows = [folder, *(f"wav/{row}" for row in rows[1:-1]), ""]
+        rows[3] = f"{name}\t9000"
+        write(path, "\n".join(rows))
 
     return change
 
@@ -139,6 +155,14 @@ CTC = {
     "negative number": (file("train.tsv", "/x\na.wav\t-5\n"), "line 2: 'a.wav.t-5', wanted"),
     "superscript number": (file("train.tsv", "/x\na.wav\t²\n"), "line 2: 'a.wav.t²', wanted"),
     "no name": (file("train.tsv", "/x\n\t5\n"), "line 2: '.t5', wanted path"),
+    "more samples than there are": (
+        file("train.tsv", f"/x\na.wav\t{10**12}\n"),
+        "line 2: 'a.wav.t1000000000000': no recording has so many samples",
+    ),
+    "a number that overflows": (
+        file("train.tsv", f"/x\na.wav\t{2**63}\n"),
+        "line 2: .* no recording has so many samples",
+    ),
     "manifest in Latin-1": (file("train.tsv", b"/x\n\xe9.wav\t5\n"), "line 2: byte 0xe9"),
     # audio
     "no audio": (instead_of_audio(lambda path: None), "no audio file .*train2.wav"),
@@ -159,6 +183,16 @@ CTC = {
     ),
     "NaN": (audio(9000, value=np.nan, subtype="FLOAT"), "train2.wav has 9000 samples that are NaN"),
     "infinity": (audio(9000, value=np.inf, subtype="DOUBLE"), "9000 samples that are NaN or inf"),
+    "a recording's name with colons, gone": (
+        entry("12:30:05.wav"),
+        "no audio file .*12:30:05.wav",
+    ),
+    "bytes of an archive that is gone": (entry("a.zip:0:400"), "no audio file .*a.zip$"),
+    "samples for bytes": (
+        entry("wav/train1.wav:100:9000", "."),
+        "bytes 100 .. 9100 of .*wav/train1.wav are no WAV, FLAC or Ogg: wanted archive.zip:",
+    ),
+    "no bytes of an archive": (entry("wav/train1.wav:0:0", "."), "bytes 0 .. 0 of .* are no WAV"),
     "0 samples": (audio(0), "train2.wav has no samples"),
     "1 sample": (audio(1), "line 4: train2.wav has 1 samples, the encoder needs 400"),
     "399 samples": (audio(399), "line 4: train2.wav has 399 samples, the encoder needs 400"),
@@ -205,6 +239,57 @@ def test_short_files_can_be_left_out(folder, wav2vec2, caplog):
     audio(399)(folder)
     build_model(wav2vec2, setup_task(folder, min_sample_size=400), check_audio=True)
     assert "1 of 6 files have less than task.min_sample_size=400 samples" in caplog.text
+
+
+def stored(folder, wave, name="in.wav"):
+    """A stored ZIP of one file: what a manifest calls it."""
+    path = os.path.join(folder, "audio.zip")
+    soundfile.write(os.path.join(folder, name), wave, 16000)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.write(os.path.join(folder, name), name)
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(name)
+    start = info.header_offset + 30 + len(name)
+    return f"{path}:{start}:{info.file_size}"
+
+
+def test_audio_inside_of_an_archive_is_checked(folder, wav2vec2, caplog):
+    caplog.set_level("INFO")
+    entry(stored(folder, np.full(9000, 0.1)))(folder)
+    task = setup_task(folder)
+    build_model(wav2vec2, task, check_audio=True)
+    assert "train.tsv: checked 6 audio files" in caplog.text
+    task.load_dataset("train")
+    assert len(task.dataset("train")[2]["source"]) == 9000  # as fairseq reads it
+    stored(folder, np.full(8000, 0.1))  # replaced
+    with pytest.raises(ValueError, match="audio.zip:.* has 8000 samples, the manifest says 9000"):
+        build_model(wav2vec2, task, check_audio=True)
+
+
+def test_names_with_colons_are_files(folder, wav2vec2):
+    """As fairseq reads them: what ends in .wav is no part of an archive."""
+    audio(9000)(folder)
+    os.rename(os.path.join(folder, "wav", "train2.wav"), os.path.join(folder, "wav", "12:30.wav"))
+    entry("12:30.wav")(folder)
+    build_model(wav2vec2, setup_task(folder), check_audio=True)
+    soundfile.write(os.path.join(folder, "wav", "12:30.wav"), np.zeros(8000), 16000)
+    with pytest.raises(ValueError, match="12:30.wav has 8000 samples, the manifest says 9000"):
+        build_model(wav2vec2, setup_task(folder), check_audio=True)
+
+
+def test_a_sample_rate_of_none(folder):
+    with pytest.raises(ValueError, match="task.sample_rate=0: wanted that of the encoder"):
+        build_model("gone.pt", setup_task(folder, sample_rate=0))
+
+
+def test_labels_without_a_mark_between_words(folder):
+    """A warning, in training as in a check: the whole line is one word."""
+    edit(os.path.join(folder, "train.ltr"), lambda text: text.replace(" |", ""))
+    split = Split("train", split_files(setup_task(folder).cfg, "train"))
+    enforce(file_findings(split))
+    found = {finding.kind for finding in label_findings(split, None, post_process="letter")}
+    assert found == {"boundary"}
+    assert not list(label_findings(split, None, post_process="none"))
 
 
 def test_masking_is_checked_where_it_happens(folder, wav2vec2):

@@ -364,3 +364,57 @@ def test_audio_written_over_is_checked_on_resuming(ctc, data, out):
     soundfile.write(os.path.join(data, "wav", "train1.wav"), np.zeros(500), 16000)
     with pytest.raises(ValueError, match="train1.wav has 500 samples, the manifest says"):
         ctc.train(data, out, updates=5)
+
+
+# Options that would spoil a run, or that fairseq stops at by a bare assert
+
+SPOILT = {
+    "adapters that never train": (
+        {"model": {"freeze_finetune_updates": 3}},
+        "model.freeze_finetune_updates=3 is not below optimization.max_update=3: nothing of the "
+        "encoder would ever train, and no adapter",
+    ),
+    "epochs, and shares of updates": (
+        {"optimization": {"max_epoch": 1}, "updates": 0},
+        "optimization.max_update=0: lr_scheduler.phase_ratio are shares of it",
+    ),
+    "shares of more": (
+        {"lr_scheduler": {"phase_ratio": [0.1, 0.4, 0.6]}},
+        r"phase_ratio=.0.1, 0.4, 0.6. adds up to 1.1, wanted 1 exactly",
+    ),
+    "no steps": (
+        {"lr_scheduler": {"phase_ratio": None}},
+        "lr_scheduler.phase_ratio and lr_scheduler.warmup_steps, .* are not set",
+    ),
+    "a batch that nothing fits into": (
+        {"dataset": {"max_tokens": 8000}},
+        r"train.tsv, line \d+: train\d.wav has \d+ samples, dataset.max_tokens is 8000 .*: fairseq "
+        r"stops there: remove them, or set dataset.max_tokens=\d+",
+    ),
+    "a validation that nothing fits into": (
+        {"dataset": {"max_tokens_valid": 8000}},
+        "valid.tsv, line .* dataset.max_tokens_valid is 8000",
+    ),
+    "a decoder that pip does not install": (
+        {"criterion": {"wer_args": "('lm.bin', 'lexicon.txt', 2.0, -1.0)"}},
+        "criterion.wer_args and wer_kenlm_model need fairseq's examples/speech_recognition",
+    ),
+    "the same, by its other name": (
+        {"criterion": {"wer_kenlm_model": "lm.bin"}},
+        "criterion.wer_args and wer_kenlm_model need fairseq's examples/speech_recognition",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_options_that_spoil_a_run(ctc, tmp_path, name):
+    changes, expected = SPOILT[name]
+    with pytest.raises(ValueError, match=expected):
+        ctc.train(out=str(tmp_path / "o"), **{"updates": 3, **changes})
+    assert not os.path.exists(str(tmp_path / "o" / "checkpoint_last.pt"))
+
+
+def test_an_encoder_that_never_trains_is_said(ctc, tmp_path, caplog):
+    full = {"lora_rank": 0, "freeze_finetune_updates": 3}
+    ctc.train(out=str(tmp_path / "o"), model=full)
+    assert "nothing of the encoder would ever train. Lower it, or say so by" in caplog.text

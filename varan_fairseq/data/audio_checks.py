@@ -43,7 +43,7 @@ def header_findings(
 def sample_findings(split: Split, sample_rate: int, jobs: int) -> Iterator[Finding]:
     """Of every sample. jobs: processes."""
     split.heard = listen(split.manifest, sample_rate, jobs, f"audio of {split.name}")
-    heard = [(name, clip) for (name, _), clip in zip(split.manifest.entries, split.heard) if clip]
+    heard = [(name, clip) for (name, _), clip in zip(split.manifest.entries, split.heard)]
     yield from _problems(split, [clip.problem for _, clip in heard if clip.problem])
     sound = [(name, clip) for name, clip in heard if not clip.problem]
 
@@ -82,7 +82,7 @@ def overlap_findings(splits: Sequence[Split]) -> Iterator[Finding]:
     shared: Dict[Tuple[str, str], List[str]] = defaultdict(list)
     for split in splits:
         for (name, _), heard in zip(split.manifest.entries, split.heard or []):
-            if heard is None or not heard.digest:
+            if not heard.digest:
                 continue
             first, other = seen.setdefault(heard.digest, (split.name, name))
             if first != split.name:

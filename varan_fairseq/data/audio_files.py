@@ -17,13 +17,14 @@ import soundfile
 from ..runtime.files import read_json, write_lines
 from ..runtime.processes import in_processes
 from ..runtime.progress import progress
+from .audio_source import audio_source
 from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
 WORKERS = 16  # reading headers waits for the disk, so threads help even on one core
 MOST_FLOATS = 256  # files whose samples are read: their format can hold NaN
-STAMP_VERSION = 1
+STAMP_VERSION = 2
 FLOAT = "float"
 SILENT = 1e-3  # greatest sample of a file that is taken for silent: -60 dB
 CLIPPED, CLIPPED_SHARE = 0.999, 1e-3  # from where a sample, and a file, are taken for clipped
@@ -44,18 +45,15 @@ def header_problems(
     path: str, manifest: Manifest, sample_rate: int, min_sample_size: Optional[int] = None
 ) -> List[AudioProblem]:
     """Reads the header of every audio file of a manifest (`path`, for the log), and the samples
-    of some whose format can hold NaN. Entries inside archives are left out, and logged, as are
-    those below min_sample_size, which the task leaves out.
+    of some whose format can hold NaN. Entries below min_sample_size, which the task leaves out, are
+    left out here, and logged.
 
     A manifest without problems is stamped: a file beside it says so, and as long as neither
     it nor sizes and times of the audio change, the audio is not read again.
     """
     start = time.time()
-    # fairseq's `archive.zip:offset:length` entries are not files of their own
     least = min_sample_size or 0
-    every = range(len(manifest.entries))
-    rows = [row for row in every if ":" not in manifest.entries[row][0]]
-    inside = len(manifest.entries) - len(rows)
+    rows = list(range(len(manifest.entries)))
     short = [row for row in rows if manifest.entries[row][1] < least]
     if short:
         logger.warning(
@@ -84,11 +82,10 @@ def header_problems(
             results[row] = result
     problems = [result for result in results.values() if isinstance(result, AudioProblem)]
     logger.info(
-        "%s: checked %d audio files in %.1f s%s%s",
+        "%s: checked %d audio files in %.1f s%s",
         path,
         len(rows),
         time.time() - start,
-        f", did not check {inside} inside archives" if inside else "",
         f", the samples of {len(sampled)} of {len(floats)} float files" if floats else "",
     )
     if not problems:
@@ -99,9 +96,7 @@ def header_problems(
 def audio_state(manifest: Manifest, sample_rate: int) -> Dict:
     """What changes if a manifest or any of its audio files is replaced."""
     names = {
-        row: os.path.join(manifest.root, name)
-        for row, (name, _) in enumerate(manifest.entries)
-        if ":" not in name
+        row: os.path.join(manifest.root, name) for row, (name, _) in enumerate(manifest.entries)
     }
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         return _stamp(sample_rate, names, manifest, pool)
@@ -110,11 +105,12 @@ def audio_state(manifest: Manifest, sample_rate: int) -> Dict:
 def check_header(row: int, path: str, samples: int, sample_rate: int) -> Any:
     """A problem of a file that should have so many samples, `FLOAT` if they may hold NaN, or
     None."""
-    if not os.path.isfile(path):
-        what = "is no regular file" if os.path.exists(path) else None
-        return AudioProblem(row, f"{path} {what}" if what else f"no audio file {path}", True)
+    file = audio_source(path).file
+    if not os.path.isfile(file):
+        what = "is no regular file" if os.path.exists(file) else None
+        return AudioProblem(row, f"{file} {what}" if what else f"no audio file {file}", True)
     try:
-        info = soundfile.info(path)
+        info = soundfile.info(audio_source(path).open())
     except (RuntimeError, OSError) as error:
         return AudioProblem(row, f"{path} cannot be read: {error}", True)
     text = ""
@@ -139,7 +135,7 @@ def check_samples(row: int, path: str, wave: Any) -> Optional[AudioProblem]:
 
 def _samples(row: int, path: str) -> Optional[AudioProblem]:
     try:
-        wave, _ = soundfile.read(path, dtype="float32")
+        wave, _ = soundfile.read(audio_source(path).open(), dtype="float32")
     except (RuntimeError, OSError) as error:
         return AudioProblem(row, f"{path} cannot be read: {error}", True)
     return check_samples(row, path, wave)
@@ -148,8 +144,11 @@ def _samples(row: int, path: str) -> Optional[AudioProblem]:
 def _stamp(sample_rate: int, names: Dict[int, str], manifest: Manifest, pool: Any) -> Dict:
     """What a check depends on: the manifest, and size and time of every file."""
     digest = hashlib.sha256(repr(manifest).encode("utf-8", "surrogatepass"))
-    for state in pool.map(_state, names.values()):
-        digest.update(state)
+    files = [audio_source(name).file for name in names.values()]
+    once = list(dict.fromkeys(files))  # an archive holds many
+    states = dict(zip(once, pool.map(_state, once)))
+    for file in files:
+        digest.update(states[file])
     return {
         "version": STAMP_VERSION,
         "sample_rate": sample_rate,
@@ -190,15 +189,15 @@ class Heard:
     digest: bytes = b""
 
 
-def listen(manifest: Manifest, sample_rate: int, jobs: int, what: str) -> List[Optional[Heard]]:
-    """One an entry; None for entries inside of archives. what: for the progress."""
-    rows = [row for row, (name, _) in enumerate(manifest.entries) if ":" not in name]
+def listen(manifest: Manifest, sample_rate: int, jobs: int, what: str) -> List[Heard]:
+    """One an entry. what: for the progress."""
+    rows = range(len(manifest.entries))
     chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
 
     def hear(chunk: Sequence[int]) -> List[Heard]:
         return list(_hear(chunk, manifest, sample_rate))
 
-    clips: List[Optional[Heard]] = [None] * len(manifest.entries)
+    clips: List[Any] = [None] * len(manifest.entries)
     done = in_processes(hear, chunks, jobs)
     sizes = progress(done, what, len(rows), lambda result: len(result[1]), "files")
     for index, heard in sizes:
@@ -216,7 +215,7 @@ def _hear(rows: Sequence[int], manifest: Manifest, sample_rate: int) -> Iterator
             yield Heard(problem)
             continue
         try:
-            with soundfile.SoundFile(path) as file:
+            with soundfile.SoundFile(audio_source(path).open()) as file:
                 whole = "int16" if file.subtype == "PCM_16" else "float32"
                 wave, channels = file.read(dtype=whole), file.channels
         except (RuntimeError, OSError) as error:

@@ -23,6 +23,8 @@ from .manifest import (
 )
 from .masking import may_mask_all
 
+_FEW = 5  # lines that a label is in, to be learned,
+_ENOUGH = 50  # of at least so many
 MAX_UNKNOWN = 0.01  # share of labels that the dictionary may lack
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's own symbols
 
@@ -36,6 +38,9 @@ def task_findings(cfg: Any) -> Iterator[Finding]:
             value = value[0]
         if not isinstance(value, str) or not value:
             yield Finding(ERROR, "options", None, "", None, f"task.{key}={value}", f"wanted {what}")
+    if not cfg.sample_rate > 0:
+        what = f"task.sample_rate={cfg.sample_rate}"
+        yield Finding(ERROR, "options", None, "", None, what, "wanted that of the encoder, 16000")
     # A batch cut to its shortest utterance, with all labels of the longer ones.
     if "random_crop" in cfg and "pad_audio" in cfg and (not cfg.pad_audio or cfg.random_crop):
         keys = ("pad_audio", "random_crop")
@@ -116,10 +121,14 @@ def _of_error(error: Exception, kind: str, split: Optional[str]) -> Finding:
 
 
 def label_findings(
-    split: Split, dictionary: Optional[Dictionary], max_unknown: float = MAX_UNKNOWN
+    split: Split,
+    dictionary: Optional[Dictionary],
+    max_unknown: float = MAX_UNKNOWN,
+    post_process: Optional[str] = None,
 ) -> Iterator[Finding]:
-    """Of the label lines: empty ones, and labels that the dictionary lacks, which fairseq would
-    read as <unk>. max_unknown: share of those up to which they are a warning."""
+    """Of the label lines: empty ones, labels that the dictionary lacks, which fairseq would read as
+    <unk>, and lines that are all one word. max_unknown: share of unknown labels up to which they
+    are a warning. post_process: fairseq's, that makes words of labels."""
     if not 0 <= max_unknown <= 1:
         what = f"model.max_unknown_labels={max_unknown}"
         yield Finding(ERROR, "options", None, "", None, what, "wanted a share, 0 .. 1")
@@ -135,6 +144,44 @@ def label_findings(
         yield split.finding(WARNING, "empty", what, file=path, rows=empty)
     if dictionary is not None:
         yield from _unknown_labels(split, dictionary, max_unknown)
+    longest = max(len(line.split()) for line in split.lines)
+    if post_process == "letter" and longest > 1 and not any("|" in line for line in split.lines):
+        what = (
+            "has no mark | between words in any line: a whole line is one word, and its WER the "
+            "share of lines with an error"
+        )
+        wanted = (
+            "for a script without blanks write the labels by manifests/dictionary.py --units "
+            "characters, and train with task.labels=chr criterion.post_process=none: that WER is a "
+            "character error rate, as uer is here"
+        )
+        yield split.finding(WARNING, "boundary", what, wanted, file=path)
+
+
+def rare_findings(split: Split, dictionary: Optional[Dictionary]) -> Iterator[Finding]:
+    """Labels that a model can hardly learn from a split that trains, and accents that are labels of
+    their own, as Unicode's decomposed forms make them."""
+    if split.lines is None or dictionary is None:
+        return
+    lines: Counter = Counter(label for line in split.lines for label in set(line.split()))
+    known = dictionary.symbols[dictionary.nspecial :]
+    rare = sorted((label for label in known if lines[label] < _FEW), key=lambda x: lines[x])
+    path = split.files.labels
+    if rare and len(split.lines) >= _ENOUGH:
+        what = f"{len(rare)} labels of the dictionary are in fewer than {_FEW} of its lines"
+        names = [f"{label!r} ({lines[label]} lines)" for label in rare]
+        yield split.finding(WARNING, "rare", what, file=path, names=names)
+    marks = [label for label in known if label and all(map(_is_accent, label))]
+    if marks:
+        what = f"{len(marks)} labels are an accent without its letter"
+        wanted = "compose the text (NFC), or name its language (manifests/.. --language tr)"
+        names = [f"U+{ord(label[0]):04X} ({lines[label]} lines)" for label in marks]
+        yield split.finding(WARNING, "accent", what, wanted, file=path, names=names)
+
+
+def _is_accent(char: str) -> bool:
+    """Of the block whose marks go with any letter. Others write vowels, and are labels."""
+    return "\u0300" <= char <= "\u036f"
 
 
 def _unknown_labels(split: Split, dictionary: Dictionary, most: float) -> Iterator[Finding]:
@@ -190,6 +237,26 @@ def length_findings(
         what = f"{len(rows)} files have more labels than frames"
         wanted = "CTC cannot learn them (criterion.zero_infinity=true)"
         yield split.finding(WARNING, "infeasible", what, wanted, file=split.files.labels, rows=rows)
+
+
+def batch_findings(
+    split: Split, cfg: Any, key: str, max_tokens: Optional[int]
+) -> Iterator[Finding]:
+    """Audio that is longer than a batch may be. cfg: of the task. key, max_tokens: the option."""
+    if split.manifest is None or not max_tokens:
+        return
+    sizes = split.manifest.samples
+    kept = sizes >= (cfg.get("min_sample_size") or 0)
+    if cfg.get("max_keep_size"):  # of hubert_pretraining, which leaves out what is longer
+        kept &= sizes <= cfg.max_keep_size
+    if cfg._name == "utterance_classification" and cfg.get("max_sample_size"):
+        sizes = sizes.clip(max=cfg.max_sample_size)
+    rows = np.flatnonzero(kept & (sizes > max_tokens))
+    if len(rows):
+        name, samples = split.manifest.entries[rows[0]]
+        what = f"{name} has {samples} samples, {key} is {max_tokens} ({len(rows)} such files)"
+        wanted = f"fairseq stops there: remove them, or set {key}={int(sizes.max())}"
+        yield split.finding(ERROR, "long", what, wanted, rows=rows, first=True)
 
 
 def mask_findings(

@@ -88,7 +88,7 @@ class Split:
     manifest: Any = None  # a Manifest, once it is read
     lines: Any = None  # a list of str
     speakers: Optional[List[str]] = None
-    heard: Optional[List[Optional[Heard]]] = None
+    heard: Optional[List[Heard]] = None
     unreadable: Set[int] = field(default_factory=set)
 
     def finding(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_MOST_SAMPLES = 2**36  # 50 days at 16 kHz
+
+
 class DataError(ValueError):
     """A file, or a line of it, that is not as it should be. line: None for all of the file. what:
     found there. wanted: expected instead."""
@@ -107,6 +110,8 @@ def read_manifest(path: str) -> Manifest:
         fields = line.split("\t")
         if len(fields) != 2 or not fields[0].strip() or not fields[1].strip().isdecimal():
             raise DataError(path, number, f"{line!r}, wanted path<TAB>number of samples")
+        if int(fields[1]) > _MOST_SAMPLES:
+            raise DataError(path, number, f"{line!r}: no recording has so many samples")
         entries.append((fields[0], int(fields[1])))
     if not entries:
         raise DataError(path, None, "is empty", f"it names the folder {root!r} and no audio file")

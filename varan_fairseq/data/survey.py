@@ -12,6 +12,7 @@ from .checks import (
     file_findings,
     label_findings,
     length_findings,
+    rare_findings,
     speaker_findings,
 )
 from .findings import Finding, Frames, Split, SplitFiles
@@ -51,7 +52,10 @@ def survey(
         if samples:
             findings += sample_findings(split, sample_rate, jobs)
         findings += length_findings(split, frames)
-        findings += label_findings(split, dictionary)
+        spelling = "letter" if labels == "ltr" else None
+        findings += label_findings(split, dictionary, post_process=spelling)
+        if name == "train":
+            findings += rare_findings(split, dictionary)
         splits.append(split)
     findings += overlap_findings(splits)
     findings += speaker_findings(splits)

@@ -123,8 +123,9 @@ def _check(decoding: Decoding, subset: str) -> SplitToDecode:
                 "%s is not the dictionary of the training: labels are read by the checkpoint's",
                 dictionary,
             )
-    check_transcribed(split, labels, cfg.sample_rate, decoding.max_unknown)
-    references = read_references(split, labels, decoding.config.common_eval.post_process)
+    post_process = decoding.config.common_eval.post_process
+    check_transcribed(split, labels, cfg.sample_rate, decoding.max_unknown, post_process)
+    references = read_references(split, labels, post_process)
     return SplitToDecode(split, references, labels)
 
 

@@ -49,7 +49,8 @@ def load_transcribed(model: Any, cfg: Any, task: Any, subset: str) -> Transcribe
     """Raises ValueError or FileNotFoundError for what cannot be scored."""
     post_process = training_post_process(cfg)
     split = Split(subset, split_files(cfg.task, subset))
-    check_transcribed(split, task.target_dictionary, cfg.task.sample_rate)
+    rate = cfg.task.sample_rate
+    check_transcribed(split, task.target_dictionary, rate, post_process=post_process)
     references = read_references(split, task.target_dictionary, post_process)
     enforce(length_findings(split, encoder_frames(model.w2v_encoder)))
     load_checked_audio(task, cfg.task, subset)
@@ -57,11 +58,15 @@ def load_transcribed(model: Any, cfg: Any, task: Any, subset: str) -> Transcribe
 
 
 def check_transcribed(
-    split: Split, labels: Dictionary, sample_rate: int, max_unknown: float = MAX_UNKNOWN
+    split: Split,
+    labels: Dictionary,
+    sample_rate: int,
+    max_unknown: float = MAX_UNKNOWN,
+    post_process: Optional[str] = None,
 ) -> None:
     """Reads and checks all of a split that scoring needs but the encoder's sizes."""
     enforce(file_findings(split))
-    enforce(label_findings(split, labels, max_unknown))
+    enforce(label_findings(split, labels, max_unknown, post_process))
     enforce(header_findings(split, sample_rate))
 
 

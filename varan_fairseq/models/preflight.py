@@ -13,7 +13,7 @@ from omegaconf import open_dict
 
 from ..adapters.file import Adapter, read_adapter
 from ..adapters.metadata import TASKS, shape_options
-from ..data.checks import length_findings, mask_findings
+from ..data.checks import batch_findings, length_findings, mask_findings
 from ..data.findings import Frames, Split, enforce
 from ..data.labels import first_difference
 from ..runtime.fairseq_compat import whole_config
@@ -21,7 +21,7 @@ from ..runtime.pickles import peek, reason, state_labels
 from ..runtime.processes import on_first_rank
 from ..upstream import Encoder
 from ..upstream.checkpoint import check_finite
-from .finetune import check_groups
+from .finetune import check_groups, finetune_mode
 from .options import check_options
 
 logger = logging.getLogger(__name__)
@@ -57,11 +57,14 @@ def check_before(
     whole = whole_config(cfg)
     if whole is not None:
         check_precision(whole)
+        check_schedule(whole, cfg)
     adapter = read_adapter(cfg.adapter) if cfg.adapter else None
     names = [cfg.train_subset]
     if whole is None or not whole.dataset.disable_validation:
         names += cfg.valid_subset.split(",")
     splits = check_data(cfg, task, names)
+    if whole is not None:
+        on_first_rank(lambda: check_batches(whole, task, splits))
     finished = whole is not None and check_resumed(whole, cfg, task)
     return Checked(whole, splits, adapter, finished)
 
@@ -114,6 +117,50 @@ def check_precision(whole: Any) -> None:
             "common.fp16=true needs a GPU, and there is none here or common.cpu=true: set "
             "common.fp16=false"
         )
+
+
+def check_schedule(whole: Any, cfg: Any) -> None:
+    """whole: fairseq's configuration. cfg: of the model. Raises ValueError for steps that fairseq
+    stops at by a bare assert, and for an encoder that is meant to train and never would."""
+    updates, scheduler = whole.optimization.max_update, whole.get("lr_scheduler") or {}
+    if scheduler.get("_name") == "tri_stage":
+        steps = ("warmup_steps", "hold_steps", "decay_steps")
+        ratio = scheduler.get("phase_ratio")
+        if isinstance(ratio, str):
+            ratio = [float(share) for share in ratio.strip("()[] ").split(",")]
+        if ratio is not None and not updates > 0:
+            raise ValueError(
+                f"optimization.max_update={updates}: lr_scheduler.phase_ratio are shares of it. Set "
+                f"optimization.max_update, or give {', '.join(f'lr_scheduler.{s}' for s in steps)} "
+                "and lr_scheduler.phase_ratio=null"
+            )
+        if ratio is not None and sum(ratio) != 1:
+            raise ValueError(
+                f"lr_scheduler.phase_ratio={list(ratio)} adds up to {sum(ratio)!r}, wanted 1 exactly"
+            )
+        if ratio is None and not sum(scheduler.get(key, 0) for key in steps):
+            raise ValueError(
+                f"lr_scheduler.phase_ratio and {', '.join(f'lr_scheduler.{s}' for s in steps)} are "
+                "not set: give the ratio, or steps"
+            )
+    frozen = cfg.get("freeze_finetune_updates", 0)
+    mode = finetune_mode(cfg)
+    if mode == "probe" or not 0 < updates <= frozen:
+        return
+    what = (
+        f"model.freeze_finetune_updates={frozen} is not below optimization.max_update={updates}: "
+        "nothing of the encoder would ever train"
+    )
+    if mode == "lora":
+        raise ValueError(f"{what}, and no adapter: lower it, as to 0")
+    logger.warning("%s. Lower it, or say so by model.finetune=probe", what)
+
+
+def check_batches(whole: Any, task: Any, splits: Sequence[Split]) -> None:
+    """Raises ValueError for audio that no batch may hold, where fairseq would stop."""
+    for split in splits:
+        key = "max_tokens" if split is splits[0] else "max_tokens_valid"
+        enforce(batch_findings(split, task.cfg, f"dataset.{key}", whole.dataset[key]))
 
 
 def check_resumed(whole: Any, cfg: Any, task: Any) -> bool:

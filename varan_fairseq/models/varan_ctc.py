@@ -24,6 +24,7 @@ from ..data.findings import Split, enforce, split_files
 from ..method.choices import CTC_RULES
 from ..method.combine import pick_layer
 from ..method.consensus import consensus_layer
+from ..runtime.fairseq_compat import whole_config
 from ..runtime.processes import on_first_rank
 from ..upstream import Encoder
 from .fields import option
@@ -91,12 +92,15 @@ class VaranCtc(LayerwiseModel):
             logger.warning("binarized and multi-corpus data are not checked before training")
             return []
         splits = [Split(name, split_files(task.cfg, name)) for name in names]
+        whole = whole_config(cfg)
+        spelling = None if whole is None else whole.criterion.get("post_process")
 
         def check() -> None:
             enforce(dictionary_findings(splits[0].files.dictionary))
             for split in splits:
                 enforce(file_findings(split))
-                enforce(label_findings(split, task.target_dictionary, cfg.max_unknown_labels))
+                labels = task.target_dictionary
+                enforce(label_findings(split, labels, cfg.max_unknown_labels, spelling))
                 if cfg.check_audio:
                     least = task.cfg.min_sample_size
                     enforce(header_findings(split, task.cfg.sample_rate, least))
