@@ -172,6 +172,107 @@ def test_searches_with_a_language_model(ctc, tmp_path):
         model.use_language_model("gone.arpa", lexicon)
 
 
+def upper_lexicon(words):
+    return "".join(f"{word}\t{' '.join(word.upper())} |\n" for word in words)
+
+
+LABELS = ["|", *"ONETWSIX"]
+LOWER = [word.lower() for word in WORDS]
+
+# words of the language model, the lexicon (None for none), other options, what is said, whether
+# decoding goes on
+LANGUAGE_MODELS = {
+    "another case of the LM": (
+        LOWER, upper_lexicon(WORDS), [],
+        "lm.arpa knows 0 of 3 words of decoding.lexicon=", False,
+    ),
+    "another case of both": (
+        LOWER, upper_lexicon(LOWER), [],
+        "lexicon.txt has 0 of 12 words of the references, and not 'ONE'", False,
+    ),
+    "an LM of letters with words": (
+        LABELS, upper_lexicon(WORDS), [], "lm.arpa knows 0 of 3 words of", False,
+    ),
+    "an LM of words as one of labels": (
+        WORDS, None, ["decoding.unitlm=true"],
+        "labels, as decoding.unitlm=true has it", False,
+    ),
+    "an LM of labels with a lexicon": (
+        LABELS, upper_lexicon(WORDS), ["decoding.unitlm=true"],
+        "decoding.unitlm=true and decoding.lexicon are both set", False,
+    ),
+    "a byte order mark": (
+        WORDS, "\ufeff" + upper_lexicon(WORDS), [],
+        "lexicon.txt begins with a byte order mark", False,
+    ),
+    "no mark after words": (
+        WORDS, upper_lexicon(WORDS).replace(" |", ""), [],
+        "line 1: 'ONE\\tO N E': 3 of 3 spellings lack the mark |", False,
+    ),
+    "no mark after one word": (
+        WORDS, upper_lexicon(WORDS).replace("I X |", "I X"), [],
+        "line 3: 'SIX\\tS I X': 1 of 3 spellings lack the mark |", False,
+    ),
+    "few words of the LM": (
+        ["ONE"], upper_lexicon(WORDS), [],
+        "lm.arpa knows 1 of 3 words of decoding.lexicon=", True,
+    ),
+    "few words of the lexicon": (
+        WORDS, upper_lexicon(["ONE"]), [], "words of the references, and not ", True,
+    ),
+    "few labels": (
+        ["|", "O"], None, ["decoding.unitlm=true"], "lm.arpa knows 2 of ", True,
+    ),
+    "no beam": (
+        WORDS, upper_lexicon(WORDS), ["decoding.beam=0"], "decoding.beam=0: wanted 1 or more", False,
+    ),
+    "a weight that is no number": (
+        WORDS, upper_lexicon(WORDS), ["decoding.lmweight=nan"],
+        "decoding.lmweight=nan: wanted a number", False,
+    ),
+    "an infinite score": (
+        WORDS, upper_lexicon(WORDS), ["decoding.wordscore=inf"],
+        "decoding.wordscore=inf: wanted a number", False,
+    ),
+    "no threshold": (
+        WORDS, upper_lexicon(WORDS), ["decoding.beamthreshold=0"],
+        "decoding.beamthreshold=0.0: wanted more than 0", False,
+    ),
+    "a sweep over no number": (
+        WORDS, upper_lexicon(WORDS), ["--sweep", "valid", "decoding.lmweight=1,nan"],
+        "decoding.lmweight=1,nan: wanted numbers, not nan or inf", False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_language_models_of_other_words(ctc, tmp_path, caplog, runs, name):
+    words, content, more, expected, goes_on = LANGUAGE_MODELS[name]
+    lm, lexicon = write_lm(tmp_path, words)
+    given = ["decoding.type=kenlm", f"decoding.lmpath={lm}", *more]
+    if content is not None:
+        write(lexicon, content)
+        given.append(f"decoding.lexicon={lexicon}")
+    where = ["--emissions", str(tmp_path), f"decoding.results_path={tmp_path}/o"]
+    code, _, error = decode(ctc, *where, *given)
+    assert expected in (caplog.text if goes_on else error), error
+    assert code == (0 if goes_on else 2) and len(runs) == goes_on
+
+
+def test_what_a_binary_language_model_knows(ctc, tmp_path, monkeypatch):
+    """By its scores, since its words cannot be listed."""
+    from varan_fairseq.decoding import vocabulary
+
+    lm, lexicon = write_lm(tmp_path, WORDS)
+    write(lexicon, upper_lexicon([*WORDS, *LOWER]))
+    search = Search(
+        options(type="kenlm", lmpath=lm, lexicon=lexicon), varan_fairseq.load(ctc.checkpoint).labels
+    )
+    monkeypatch.setattr(vocabulary, "_unigrams", lambda path: None)
+    known = vocabulary._known_to_kenlm(lm, search._decoder)
+    assert [known(word) for word in [*WORDS, *LOWER]] == [True] * 3 + [False] * 3
+
+
 # Processes
 
 

@@ -20,6 +20,7 @@ from .emissions import Emissions
 from .request import Decoding, Options, build
 from .results import RESULTS, score, search_split, write_results
 from .search import Search, plain, settings
+from .vocabulary import check_references
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,9 @@ def decode(decoding: Decoding) -> Iterator[Union[Sweep, Result]]:
             split_emissions(decoding, checked.split)
         return
     search = Search(config.decoding, splits[0].labels, config.common_eval.post_process)
+    if search.words is not None:
+        for checked in splits:
+            check_references(config.decoding.lexicon, search.words, checked.references.text)
     chosen = None
     if options.sweep:
         swept = _choose(decoding, search, splits.pop(0))

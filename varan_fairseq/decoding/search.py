@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from fairseq.data.data_utils import post_process as fairseq_post_process
 from omegaconf import OmegaConf
 
 from ..runtime import fairseq_compat
+from .vocabulary import check_language_model, read_lexicon
 from .words import check_post_process
 
 # What of decoding.* a language-model decoder depends on.
@@ -43,7 +44,7 @@ class Search:
 
     decoding: its section of options, see `options`. labels: the model's. post_process: how
     words are made of labels, by fairseq's names. Raises as `check_decoder`, and ValueError
-    for a language model or lexicon that does not fit.
+    for a language model or lexicon that does not fit; see `vocabulary`.
     """
 
     def __init__(self, decoding: Any, labels: Dictionary, post_process: str = "letter"):
@@ -53,8 +54,9 @@ class Search:
         self.kind = plain(decoding.type)
         # torch's threads, and a GPU, do not survive a fork
         self.in_one_process = self.kind != "kenlm"
-        if self.kind == "kenlm" and decoding.lexicon:
-            check_lexicon(decoding.lexicon, labels)
+        self.words: Optional[List[str]] = None  # of the lexicon
+        if self.kind != "viterbi" and decoding.lexicon:
+            self.words = read_lexicon(decoding.lexicon, labels, post_process)
         try:
             with self._device():
                 self._decoder = fairseq_compat.import_decoder().Decoder(decoding, labels)
@@ -66,6 +68,8 @@ class Search:
             raise ValueError(
                 f"decoding.lmpath={decoding.lmpath} lexicon={decoding.lexicon}: {lines[0]}"
             ) from error
+        if self.kind != "viterbi":
+            check_language_model(decoding, self._decoder, self.words)
 
     def __call__(self, log_probs: np.ndarray) -> List[Hypothesis]:
         """log_probs: [T, V] float32, of one utterance. The best first; one, unless
@@ -146,6 +150,13 @@ def check_decoder(decoding: Any) -> None:
             f"decoding.type={plain(decoding.type)} needs flashlight-text: pip install "
             "flashlight-text"
         ) from error
+    _check_numbers(decoding)
+    if plain(decoding.type) == "kenlm" and decoding.unitlm and decoding.lexicon:
+        raise ValueError(
+            "decoding.unitlm=true and decoding.lexicon are both set: KenLM would be asked for "
+            "labels by the numbers of words. Leave out the lexicon for a language model of labels, or "
+            "unitlm for one of words"
+        )
     for key in ("lmpath", "lexicon"):
         path = None if OmegaConf.is_missing(decoding, key) else decoding[key]
         if path is None and key == "lmpath":
@@ -159,25 +170,18 @@ def check_decoder(decoding: Any) -> None:
             )
 
 
-def check_lexicon(path: str, labels: Dictionary) -> None:
-    """Raises ValueError for a line that is no `word<TAB>labels`, naming labels that the
-    model lacks."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        count = 0
-        for number, line in enumerate(file, start=1):
-            spelling = line.split()[1:]
-            where = f"decoding.lexicon={path}, line {number}: {line.rstrip()!r}"
-            if not spelling:
-                raise ValueError(f"{where}, wanted a word, a tab and its labels")
-            for label in spelling:
-                if labels.indices.get(label, labels.unk()) == labels.unk():
-                    known = " ".join(labels.symbols[labels.nspecial :][:12])
-                    raise ValueError(
-                        f"{where}: {label!r} is no label of the model, it has {known} .."
-                    )
-            count += 1
-    if not count:
-        raise ValueError(f"decoding.lexicon={path} is empty")
+def _check_numbers(decoding: Any) -> None:
+    """Raises ValueError for a beam or a weight that no search can have."""
+    if not decoding.beam >= 1:
+        raise ValueError(f"decoding.beam={decoding.beam}: wanted 1 or more")
+    if decoding.beamsizetoken is not None and not decoding.beamsizetoken >= 1:
+        raise ValueError(f"decoding.beamsizetoken={decoding.beamsizetoken}: wanted 1 or more")
+    if not decoding.beamthreshold > 0:
+        raise ValueError(f"decoding.beamthreshold={decoding.beamthreshold}: wanted more than 0")
+    for name in WEIGHTS:
+        value = decoding[name]
+        if not (math.isfinite(value) or name == "unkweight" and value == -math.inf):
+            raise ValueError(f"decoding.{name}={value}: wanted a number")
 
 
 def without_extra_boundaries(units: Sequence[int], labels: Dictionary) -> List[int]:
