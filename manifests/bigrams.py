@@ -11,7 +11,7 @@ import argparse
 from varan_fairseq.corpora.bigrams import arpa, probabilities
 from varan_fairseq.corpora.options import refuse
 from varan_fairseq.data.manifest import read_lines
-from varan_fairseq.runtime.files import refuse_no_folder, write_lines
+from varan_fairseq.runtime.files import refuse_output, write_lines
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     options.add_argument("out", help="the ARPA file")
     args = options.parse_args()
     try:
-        refuse_no_folder(args.out)
+        refuse_output(args.out, b"\\data\\", args.text)
         lines = [line for line in read_lines(args.text) if line.split()]
     except (OSError, ValueError) as error:
         refuse(str(error))

@@ -234,7 +234,8 @@ def test_bad_input_of_the_tool(small, corpus, wav2vec2, tmp_path):
     )
     assert "is a folder: give a manifest's name" in fail(checkpoint, data)
     assert "no manifest" in fail(checkpoint, data, "nosplit")
-    assert "gone.wav cannot be read" in fail(checkpoint, "gone.wav")
+    code, error = tool(classify.main, checkpoint, "gone.wav")
+    assert code == 1 and "gone.wav cannot be read" in error
     assert "choose one of mixture" in fail(checkpoint, data, "test", "--combine", "vote")
     assert "predictions 1 .. 4" in fail(checkpoint, data, "test", "--layer", "9")
     copy = str(tmp_path / "copy")
@@ -298,8 +299,21 @@ def test_cross_validation(tmp_path, capsys, monkeypatch):
     with open(f"{tmp_path}/cv/crossval.json") as file:
         assert json.load(file) == found
 
-    code, error = tool(crossval.main, tmp_path / "cv", "--config-name", "x")
+    code, error = tool(crossval.main, tmp_path, "--config-name", "x")
     assert code == 2 and "has 0 folders fold1, .." in error
+    # another recipe, other overrides or other data are another cross-validation
+    for changed in (
+        [*arguments, "optimization.lr=[0.1]"],
+        [*arguments[:1], "--config-name", "hubert_base_ravdess", *arguments[3:]],
+        [f"{tmp_path}/cv/../others", *arguments[1:]],
+    ):
+        if "others" in changed[0]:
+            shutil.copytree(str(tmp_path / "folds"), str(tmp_path / "others"))
+        code, error = tool(crossval.main, *changed)
+        assert code == 2 and "was trained with other settings" in error, error
+    os.remove(f"{folders[0]}/settings.json")
+    code, error = tool(crossval.main, *arguments)
+    assert code == 2 and "no record of its settings: give another --out" in error
     code, error = tool(crossval.main, tmp_path / "folds", "--config-name", "x", "task.data=y")
     assert code == 2 and "belong to the folds" in error
     os.remove(f"{tmp_path}/folds/fold2/test.tsv")

@@ -121,7 +121,7 @@ def test_intervals():
     from table import Run, interval, table
 
     mean, half = interval([1.0, 2.0, 3.0])
-    assert mean == 2 and half == pytest.approx(4.30 / 3**0.5)
+    assert mean == 2 and half == pytest.approx(4.303 / 3**0.5)
     runs = [Run({"a": lr, "b": 1}, seed, "wer", lr + seed) for lr in (5, 1) for seed in (1, 2)]
     lines = list(table(runs))
     assert lines[0] == "| a | seeds | wer | 95% interval |"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from varan_fairseq.scoring import transcripts
-from varan_fairseq.scoring.rates import interval, rate
+from varan_fairseq.scoring.rates import interval, rate, student_t
 
 WORDS = ["one", "two", "three", "four", "five", "six", "*", "**"]
 
@@ -75,9 +75,42 @@ def test_interval_of_speakers_is_wider_when_speakers_differ():
 
 def test_nothing_has_no_rate():
     assert np.isnan(rate(0, 0))
-    assert np.isnan(interval([1, 0], [0, 0])).all()
-    low, high = interval([0, 1, 0], [0, 2, 0])  # resamples without a word
-    assert (low, high) == (50, 50)
+    assert interval([1] * 9, [0] * 9) is None
+    low, high = interval([0, 1] * 20, [0, 2] * 10 + [0, 4] * 10)  # resamples without a word
+    assert low < 100 * 20 / 60 < high
+
+
+def test_few_have_no_interval():
+    assert interval([0, 1, 0, 1], [2] * 4) is None  # fewer than five
+    assert interval([1] * 9, [2] * 9) is None  # all alike: how much others differ, nobody knows
+    assert interval([0, 1] * 40, [2] * 80, ["a", "b", "c", "d"] * 20) is None
+
+
+def truth_held(groups, each, spread, share=0.2, times=400):
+    """How often an interval over so many speakers holds the rate of all speakers."""
+    rng, held = np.random.default_rng(groups), 0
+    k = share * (1 - share) / spread**2 - 1
+    for _ in range(times):
+        of_speaker = rng.beta(share * k, (1 - share) * k, groups)
+        lengths = rng.integers(4, 13, (groups, each))
+        errors = rng.binomial(lengths, of_speaker[:, None])
+        names = np.repeat(np.arange(groups), each)
+        found = interval(errors.ravel(), lengths.ravel(), names)
+        held += found is not None and found[0] <= 100 * share <= found[1]
+    return held / times
+
+
+@pytest.mark.parametrize("groups", [5, 6, 8, 10, 15, 30])
+def test_intervals_hold_what_they_promise(groups):
+    """Over few speakers, where a bootstrap holds the truth in 72 to 90% of cases."""
+    assert truth_held(groups, 10, 0.1) > 0.90
+
+
+@pytest.mark.parametrize(
+    "freedom, value", [(1, 12.706), (10, 2.228), (11, 2.201), (20, 2.086), (100, 1.984)]
+)
+def test_students_t(freedom, value):
+    assert student_t(freedom) == pytest.approx(value, abs=1e-3)
 
 
 def test_alignment_for_a_person():

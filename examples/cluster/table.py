@@ -16,8 +16,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 from omegaconf import OmegaConf
 
-# Of Student's t with 1, 2, .. degrees of freedom.
-T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+from varan_fairseq.scoring.rates import student_t
+
 SECTIONS = ("model", "criterion", "optimization", "optimizer", "lr_scheduler", "dataset", "common")
 # Differ between runs that are to be compared.
 OWN = {"lr_scheduler.lr", "optimizer.lr"}  # optimization.lr again
@@ -59,8 +59,7 @@ def interval(values: List[float]) -> Tuple[float, float]:
     mean, count = statistics.mean(values), len(values)
     if count < 2:
         return mean, float("nan")
-    t = T[count - 2] if count - 2 < len(T) else 1.96
-    return mean, t * statistics.stdev(values) / math.sqrt(count)
+    return mean, student_t(count - 1) * statistics.stdev(values) / math.sqrt(count)
 
 
 def table(runs: List[Run]) -> Iterator[str]:

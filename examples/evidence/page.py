@@ -102,14 +102,16 @@ def _rate(outcomes: Outcomes, estimate: Estimate) -> str:
 
 
 def _gain(outcomes: Outcomes, way: str, split: str, ours: Tuple[str, str], theirs: str) -> str:
-    """Points fewer errors than `theirs`, with its interval; bold where that is beyond 0."""
-    gain = difference(
+    """Points fewer errors than `theirs`, with its interval; bold where that is beyond 0, and of two
+    seeds or more of either."""
+    errors = [
         outcomes.errors(way, ours[0], split, ours[1]),
         outcomes.errors(way, theirs, split, "as-trained"),
-        outcomes.lengths(split),
-    )
+    ]
+    gain = difference(*errors, outcomes.lengths(split))
     text = f"{gain.value:+.2f} ({gain.low:+.2f} - {gain.high:+.2f})"
-    return f"**{text}**" if gain.low > 0 or gain.high < 0 else text
+    certain = min(map(len, errors)) > 1 and (gain.low > 0 or gain.high < 0)
+    return f"**{text}**" if certain else text
 
 
 def _way(outcomes: Outcomes, way: str) -> Iterator[str]:

@@ -99,7 +99,8 @@ def test_a_reader_never_sees_a_score_of_other_hypotheses(tmp_path, monkeypatch):
     def look(real):
         def step(*arguments):
             real(*arguments)
-            there = {n: read(folder / n) for n in os.listdir(str(folder))}
+            names = [n for n in os.listdir(str(folder)) if os.path.isfile(str(folder / n))]
+            there = {n: read(folder / n) for n in names}
             seen.append(there)
             if "score" in there:
                 assert set(there.values()) == {there["score"]} and len(there) == 3

@@ -152,9 +152,13 @@ def test_others(ctc, tmp_path, monkeypatch, name):
 )
 def test_audio_files(emotion, tmp_path, make, expected):
     path = str(tmp_path / "a.wav")
+    """A file that cannot be classified is named, and the others are."""
+    sound = str(tmp_path / "b.wav")
+    soundfile.write(sound, np.full(9000, 0.1), 16000)
     make(path)
-    code, out, error = tool(classify.main, emotion.checkpoint, path)
-    assert code == 2 and re.search(expected, error), error
+    code, out, error = tool(classify.main, emotion.checkpoint, path, sound)
+    assert code == 1 and re.search(expected, error) and path in error, error
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["id", sound]
 
 
 def test_arrays(ctc):

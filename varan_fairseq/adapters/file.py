@@ -11,7 +11,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import torch
 from safetensors import SafetensorError
@@ -19,12 +19,13 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from ..runtime.files import locked, refuse_file, write_lines, written
+from ..runtime.files import file_state, locked, refuse_file, write_lines, written
 from .metadata import MOST_BYTES, known_metadata, parse_metadata
 
 FORMAT = "varan_fairseq adapter"
 VERSION = 1
 METADATA = "adapter.json"
+_WEIGHTS = re.compile(r"adapter-[0-9a-f]{12}\.safetensors$")
 _HEAD = re.compile(r"aggregation\.heads?\..*\.bias")
 
 
@@ -61,9 +62,15 @@ def write_adapter(folder: str, metadata: Dict[str, Any], tensors: Dict[str, Tens
             file.write(data)
         write_lines(os.path.join(folder, METADATA), [json.dumps(metadata, indent=2)])
         for other in os.listdir(folder):
-            if re.fullmatch(r"adapter-[0-9a-f]{12}\.safetensors", other) and other != name:
+            if _WEIGHTS.match(other) and other != name:
                 os.remove(os.path.join(folder, other))
     return len(data)
+
+
+def adapter_state(folder: str) -> List[Any]:
+    """What changes if an adapter is replaced, and not if something else is put beside it."""
+    names = sorted(name for name in os.listdir(folder) if name == METADATA or _WEIGHTS.match(name))
+    return [file_state(os.path.join(folder, name)) for name in names]
 
 
 def read_adapter(folder: str) -> Adapter:

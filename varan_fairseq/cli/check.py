@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from ..runtime.files import printable, refuse_no_folder, write_lines
+from ..runtime.files import printable, refuse_output, write_lines
 from . import run
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def histogram(manifest: "Manifest", sample_rate: int) -> List[Tuple[float, float
 def as_json(surveyed: "Survey", sample_rate: int) -> Dict[str, Any]:
     """Everything, for another program."""
     return {
+        "written_by": "varan_fairseq",
         "splits": [
             {
                 "name": split.name,
@@ -159,13 +160,15 @@ def as_json(surveyed: "Survey", sample_rate: int) -> Dict[str, Any]:
 def check(argv: Optional[List[str]]) -> int:
     """Number of errors."""
     args = parser().parse_args(argv)
+    from ..data.manifest import split_paths
     from ..data.survey import survey
 
     if args.jobs < 1:
         raise ValueError(f"--jobs {args.jobs}: wanted 1 or more")
-    if args.json:
-        refuse_no_folder(args.json)
     splits = find_splits(args.data, args.splits)
+    if args.json:
+        inputs = [path for split in splits for path in split_paths(args.data, split)]
+        refuse_output(args.json, b"varan_fairseq", args.encoder, *inputs)
     labels = find_labels(args.data, args.labels)
     frames = frames_of(args.encoder)
     surveyed = survey(

@@ -60,27 +60,35 @@ def _split(data: str, subset: str, options: Dict[str, Any]) -> None:
     print("\n".join(lines(made)))
 
 
-def _files(paths: List[str], options: Dict[str, Any]) -> None:
+def _files(paths: List[str], options: Dict[str, Any]) -> int:
+    """Number of files that cannot be classified."""
     from ..report.scores import classify_files
 
     if options.pop("out"):
         raise ValueError("--out is for a split: the results of audio files go to standard output")
     del options["max_tokens"]
+    failed = 0
     for line in classify_files(options.pop("checkpoint"), paths, **options):
-        print(printable(line), flush=True)
+        if isinstance(line, ValueError):
+            failed += 1
+            print(f"varan-classify: {printable(str(line))}", file=sys.stderr, flush=True)
+        else:
+            print(printable(line), flush=True)
+    return failed
 
 
-def classify(argv: Optional[List[str]]) -> None:
+def classify(argv: Optional[List[str]]) -> int:
+    """Number of files that failed."""
     options = vars(parser().parse_args(argv))
     audio = options.pop("audio")
     if not os.path.isdir(audio[0]):
-        _files(audio, options)
-    elif len(audio) == 2:
-        _split(audio[0], audio[1], options)
-    else:
+        return _files(audio, options)
+    if len(audio) != 2:
         raise ValueError(
             f"{audio[0]} is a folder: give a manifest's name after it, as test, and no more"
         )
+    _split(audio[0], audio[1], options)
+    return 0
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -1,8 +1,8 @@
 """varan-crossval: trains and tests every fold of a corpus, mean and standard deviation.
 
-Trains by fairseq-hydra-train's multirun, so all of its options and overrides work; folds that
-are trained already, to optimization.max_update, are only tested. Writes crossval.json, and each
-fold's results beside its checkpoint.
+Trains by fairseq-hydra-train, so all of its options and overrides work; folds that are trained
+already, by the same recipe and overrides, to optimization.max_update, are only tested. Writes
+crossval.json, and each fold's results beside its checkpoint.
 """
 
 import argparse
@@ -37,15 +37,17 @@ def cross_validate(argv: Optional[List[str]]) -> None:
     folds = crossval.find_folds(args.data.rstrip("/"), args.subset)
     out = (args.out or f"checkpoints/{args.config_name}").rstrip("/")
     wanted = crossval.planned_updates(args.config_dir, args.config_name, args.overrides)
+    recipe = (args.config_dir, args.config_name, args.overrides)
+    settings = {fold: crossval.training_settings(fold, *recipe) for fold in folds}
     unfinished = []
     for fold in folds:
-        updates = crossval.trained_updates(crossval.fold_folder(out, fold))
+        updates = crossval.trained_updates(crossval.fold_folder(out, fold), settings[fold])
         if 0 < wanted <= updates:
             print(f"{fold}: trained already, {updates} updates")
         else:
             unfinished.append(fold)
-    if unfinished:
-        crossval.train_folds(unfinished, args.config_dir, args.config_name, args.overrides, out)
+    for fold in unfinished:
+        crossval.train_fold(fold, *recipe, out, settings[fold])
 
     rows = []
     for fold in folds:

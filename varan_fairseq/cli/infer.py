@@ -66,10 +66,11 @@ def decode(argv: Optional[List[str]]) -> None:
 
 
 def _result(made: Any) -> List[str]:
+    from ..scoring.rates import shown
+
     scores = made.summary
-    low, high = scores["wer_interval"]
     return [
-        f"WER {scores['wer']:.2f}% ({low:.2f} - {high:.2f})  UER {scores['uer']:.2f}%  "
+        f"WER {scores['wer']:.2f}% ({shown(scores['wer_interval'])})  UER {scores['uer']:.2f}%  "
         f"{scores['utterances']} utterances, {scores['words']} words, {scores['units']} units "
         f"-> {made.folder}"
     ]

@@ -8,7 +8,6 @@ exit code is then 1.
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 from collections import Counter
@@ -16,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from ..inference import BATCH, FORMATS, OVERLAP, WINDOW
 from ..method.choices import CTC_RULES
-from ..runtime.files import file_state, printable, read_json, refuse_file, write_lines
+from ..runtime.files import file_state, printable, refuse_file
 from . import add_reading_options, run
 
 if TYPE_CHECKING:
     from ..inference.transcript import Transcript, Utterance
 
-_KEY = ".varan-transcribe.json"  # beside the results: the settings that they are of
 _LM = {"lm_weight": "lmweight", "word_score": "wordscore", "sil_score": "silweight", "beam": "beam"}
 
 
@@ -76,47 +74,23 @@ def _targets(args: argparse.Namespace, names: List[str]) -> List[str]:
     return targets
 
 
-def _settings(args: argparse.Namespace) -> Dict[str, Any]:
+def _settings(args: argparse.Namespace, model: Any) -> Dict[str, Any]:
     """What results depend on, beside the audio."""
     kept = dict(vars(args))
-    for key in ("audio", "out", "overwrite", "batch_size", "device"):
+    for key in ("audio", "out", "overwrite", "batch_size", "device", "checkpoint", "base"):
         del kept[key]
-    files = {key: file_state(kept[key]) for key in ("checkpoint", "base", "lm", "lexicon")}
-    digest = json.dumps({**kept, **files}, sort_keys=True)
-    return {**kept, "sha256": hashlib.sha256(digest.encode()).hexdigest()}
+    files = {key: file_state(kept[key]) for key in ("lm", "lexicon")}
+    return {**kept, **files, "model": model_digest(model)}
 
 
-def _left(args: argparse.Namespace, sources: List[Tuple[str, str]]) -> List[Tuple[str, str]]:
-    """(recording, file to write) of what an earlier call with the same settings did not make."""
-    refuse_file(args.out)
-    targets = _targets(args, [name for _, name in sources])
-    key = os.path.join(args.out, _KEY)
-    settings = _settings(args)
-    same = read_json(key) == settings
-    os.makedirs(args.out, exist_ok=True)
-    if not same:
-        existing = [target for target in targets if os.path.exists(target)]
-        if existing and not args.overwrite:
-            raise ValueError(
-                f"{existing[0]} is there already, made with other settings or by something else "
-                f"({len(existing)} such files): give another --out, or --overwrite"
-            )
-        for target in existing:
-            os.remove(target)
-        write_lines(key, [json.dumps(settings)])
-    jobs = [(path, target) for (path, _), target in zip(sources, targets)]
-    if args.overwrite:
-        return jobs
-    left = [job for job in jobs if not _made(*job)]
-    if len(left) < len(jobs):
-        print(f"{len(jobs) - len(left)} of {len(jobs)} are there already", file=sys.stderr)
-    return left
-
-
-def _made(source: str, target: str) -> bool:
-    if not os.path.isfile(target) or not os.path.isfile(source):
-        return False
-    return os.stat(target).st_mtime_ns >= os.stat(source).st_mtime_ns
+def model_digest(model: Any) -> str:
+    """Of the weights and the labels, wherever they were read from."""
+    digest = hashlib.blake2b(digest_size=32)
+    for name, tensor in model.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    digest.update("\n".join(model.labels.symbols).encode())
+    return digest.hexdigest()
 
 
 def _print(args: argparse.Namespace, transcript: "Transcript", several: bool) -> None:
@@ -135,6 +109,7 @@ def transcribe(argv: Optional[List[str]]) -> int:
     from ..finetuned.load import load_model
     from ..finetuned.results import reading_overrides
     from ..inference.recognizer import Recognizer
+    from ..inference.records import Records
     from ..inference.transcript import Transcript, lines
     from ..runtime.progress import progress
 
@@ -145,6 +120,8 @@ def transcribe(argv: Optional[List[str]]) -> int:
         raise ValueError(f"--format {args.format} of several recordings: give --out FOLDER")
     if args.lexicon and not args.lm:
         raise ValueError("--lexicon is for a language model: give --lm too")
+    if args.out:
+        refuse_file(args.out)
     if args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: wanted 1 or more")
     model, cfg, task = load_model(args.checkpoint, overrides, base=args.base, models=("varan_ctc",))
@@ -153,7 +130,17 @@ def transcribe(argv: Optional[List[str]]) -> int:
         weights = {name: getattr(args, key) for key, name in _LM.items()}
         unitlm = args.lexicon is None
         recognizer.use_language_model(args.lm, args.lexicon, unitlm=unitlm, **weights)
-    jobs = _left(args, sources) if args.out else [(path, "") for path, _ in sources]
+    jobs = [(path, "") for path, _ in sources]
+    records = None
+    if args.out:
+        targets = _targets(args, [name for _, name in sources])
+        os.makedirs(args.out, exist_ok=True)
+        records = Records(args.out, _settings(args, recognizer))
+        every = [(path, target) for (path, _), target in zip(sources, targets)]
+        jobs = records.left(every, args.overwrite)
+        if len(jobs) < len(every):
+            print(f"{len(every) - len(jobs)} of {len(every)} are there already", file=sys.stderr)
+    states = [file_state(path) for path, _ in jobs]
 
     lengths = [duration(path) for path, _ in jobs]
     known = [length for length in lengths if length is not None]
@@ -172,9 +159,8 @@ def transcribe(argv: Optional[List[str]]) -> int:
         if piece.error is not None:
             failed += 1
             print(f"varan-transcribe: {printable(str(piece.error))}", file=sys.stderr, flush=True)
-        elif args.out:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            write_lines(target, lines(transcript, args.format))
+        elif records is not None:
+            records.write(target, lines(transcript, args.format), states[piece.source])
         elif args.format != "text" or several:
             _print(args, transcript, several)
     if args.out:

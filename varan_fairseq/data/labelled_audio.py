@@ -8,6 +8,14 @@ from fairseq.data import FairseqDataset
 from torch import Tensor
 
 
+def middle(source: Any, most: Optional[int]) -> Any:
+    """The middle of samples [T], of so many at most; all of them without a limit."""
+    if most is None or len(source) <= most:
+        return source
+    start = (len(source) - most) // 2
+    return source[start : start + most]
+
+
 class LabelledAudio(FairseqDataset):
     """dataset: fairseq's audio dataset of N utterances, padding its batches. labels: [N] long,
     or None. leave_out: indices that are never batched. max_samples: length to crop to, or
@@ -48,9 +56,10 @@ class LabelledAudio(FairseqDataset):
     def _crop(self, source: Tensor) -> Tensor:
         if self.max_samples is None or len(source) <= self.max_samples:
             return source
-        excess = len(source) - self.max_samples
+        if not self.random_crop:
+            return middle(source, self.max_samples)
         # torch's generator differs between workers, numpy's does not
-        start = int(torch.randint(excess + 1, ())) if self.random_crop else excess // 2
+        start = int(torch.randint(len(source) - self.max_samples + 1, ()))
         return source[start : start + self.max_samples]
 
     def collater(self, samples: List[Dict[str, Any]]) -> Dict[str, Any]:

@@ -5,6 +5,7 @@ A split is `{split}.tsv` (the audio folder, then a line `path<TAB>samples` a fil
 """
 
 import codecs
+import glob
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Sequence, Tuple
@@ -52,6 +53,14 @@ class Manifest:
         import numpy as np  # scripts that write manifests do without
 
         return np.array([samples for _, samples in self.entries], dtype=np.int64)
+
+
+def split_paths(data: str, split: str) -> List[str]:
+    """All files of a split that are there, whatever their endings: the manifest, labels, words,
+    speakers, and the dictionaries beside them."""
+    stem = glob.escape(os.path.join(data, split))
+    dictionaries = glob.glob(os.path.join(glob.escape(data), "dict.*.txt"))
+    return [*glob.glob(f"{stem}.*"), *dictionaries]
 
 
 def speakers_path(manifest: str) -> str:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from dataclasses import astuple
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from .. import __version__
 from ..data.audio_files import audio_state
@@ -15,7 +15,7 @@ from ..data.findings import Split, enforce
 from ..finetuned.outputs import load_checked_audio
 from ..finetuned.results import beside, results_name, setting_name
 from ..models.preflight import encoder_frames
-from ..runtime.files import file_state, read_json, write_lines, written_whole
+from ..runtime.files import locked, read_json, write_lines, written_whole
 from . import shards
 from .emissions import Emissions, compute, read
 from .request import Decoding
@@ -32,16 +32,18 @@ def split_emissions(decoding: Decoding, split: Split) -> Emissions:
     subset, manifest = split.name, split.manifest
     key = {
         "version": __version__,
-        "checkpoint": [file_state(decoding.path), file_state(decoding.base)],
+        "checkpoint": decoding.states,
         "overrides": {**decoding.model_overrides, **decoding.reading},
         "fp16": config.common.fp16,
         "normalize": config.task.normalize,
         "audio": audio_state(manifest, config.task.sample_rate),
     }
+    if not decoding.mask_group_norm:  # what is said of an utterance depends on its batch
+        key["max_tokens"] = config.dataset.max_tokens
     name = results_name(
         "emissions", subset, *setting_name(decoding.path, options.combine, options.layer)
     )
-    folder = os.path.join(options.emissions or beside(decoding.path), name)
+    folder = os.path.join(_root(decoding), name)
     seconds = manifest.samples.sum() / config.task.sample_rate
     if options.shard and not is_cached(folder, key):
         folder, key = options.shard.folder(folder), {**key, "shard": astuple(options.shard)}
@@ -81,9 +83,10 @@ def cached(
     """Emissions in `folder`, if they are those of `key`; else `make(folder)` makes them there.
     audio_seconds: for the log."""
     wanted = _identity(key)
-    if is_cached(folder, key):
+    kept = _read_cached(folder, key)
+    if kept is not None:
         logger.info("emissions of %.0f s of audio: as kept in %s", audio_seconds, folder)
-        return read(folder)
+        return kept
     with written_whole(folder, (_ABOUT,)) as partial:
         made = make(partial)
         write_lines(
@@ -96,7 +99,34 @@ def cached(
         made.log_probs.nbytes / 1e6,
         folder,
     )
-    return read(folder)
+    return made  # not what lies there by now: another process may have replaced it
+
+
+def _read_cached(folder: str, key: Dict[str, Any]) -> Optional[Emissions]:
+    """What lies in a folder, if it is that of `key` and whole. Read under the lock of those who
+    replace it; what was opened then stays what it was."""
+    if not is_cached(folder, key):
+        return None
+    with locked(folder):
+        if not is_cached(folder, key):
+            return None
+        try:
+            return read(folder)
+        except ValueError as error:
+            logger.warning("%s: they are computed again", error)
+            return None
+
+
+def _root(decoding: Decoding) -> str:
+    """The folder of the folders of emissions: beside the checkpoint, or, where nobody may write
+    that, with the results."""
+    given = decoding.options.emissions
+    if given:
+        return given
+    folder = beside(decoding.path)
+    if os.access(folder, os.W_OK) or not decoding.results:
+        return folder
+    return os.path.dirname(os.path.abspath(decoding.results))
 
 
 def is_cached(folder: str, key: Dict[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """What a model says of every utterance of a split, on disk: any number of searches may read it."""
 
+import hashlib
 import json
 import logging
 import os
@@ -128,13 +129,16 @@ def save(
     """Writes emissions; log_probs are taken first, and may fill the other arrays. seconds: None
     for the time that taking them needs."""
     start = time.time()
+    digest = hashlib.blake2b()
     with open(os.path.join(folder, _LOG_PROBS), "wb") as file:
         for emission in log_probs:
+            digest.update(emission.tobytes())
             emission.tofile(file)
     for name, array in zip(_ARRAYS, (rows, log_q, layer)):
         np.save(os.path.join(folder, f"{name}.npy"), array)
     seconds = time.time() - start if seconds is None else seconds
     about = {"classes": classes, "seconds": seconds, "device": device}
+    about["blake2b"] = digest.hexdigest()
     write_lines(os.path.join(folder, _COMPUTED), [json.dumps(about)])
     return read(folder)
 
@@ -148,12 +152,26 @@ def device_name(model: torch.nn.Module) -> str:
 
 
 def read(folder: str) -> Emissions:
-    """What `save` wrote."""
+    """What `save` wrote. Raises ValueError if it is not whole."""
     about = read_json(os.path.join(folder, _COMPUTED))
-    arrays = [np.load(os.path.join(folder, f"{name}.npy")) for name in _ARRAYS]
-    frames = int(arrays[0][:, 1].clip(min=0).sum())
-    shape, path = (frames, about["classes"]), os.path.join(folder, _LOG_PROBS)
-    # an empty file, of a shard without a batch, cannot be mapped
-    log_probs = np.memmap(path, np.float32, "r", shape=shape) if frames else np.zeros(shape)
-    rows, log_q, layer = arrays
-    return Emissions(log_probs, rows, log_q, layer, about["seconds"], about["device"])
+    path = os.path.join(folder, _LOG_PROBS)
+    try:
+        rows, log_q, layer = (np.load(os.path.join(folder, f"{name}.npy")) for name in _ARRAYS)
+        shape = (int(rows[:, 1].clip(min=0).sum()), int(about["classes"]))
+        # an empty file, of a shard without a batch, cannot be mapped
+        log_probs = np.memmap(path, np.float32, "r", shape=shape) if shape[0] else np.zeros(shape)
+        sound = _digest(path) == about["blake2b"]
+        seconds, device = about["seconds"], about["device"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
+        raise ValueError(f"the emissions in {folder} are damaged ({error})") from None
+    if not sound:
+        raise ValueError(f"the emissions in {folder} are damaged (another checksum)")
+    return Emissions(log_probs, rows, log_q, layer, seconds, device)
+
+
+def _digest(path: str) -> str:
+    digest = hashlib.blake2b()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -10,11 +10,13 @@ from fairseq import tasks
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..adapters.file import adapter_state
 from ..data.checks import MAX_UNKNOWN
 from ..finetuned.load import model_from_state, read_state, training_post_process
 from ..finetuned.results import reading_overrides
 from ..method.choices import CTC_RULES
 from ..runtime import fairseq_compat
+from ..runtime.files import file_state
 from ..runtime.pickles import state_labels
 from . import sweep
 from .shards import Shard
@@ -58,8 +60,8 @@ class Options:
 
 class Decoding:
     """config: fairseq's, of its decoder. path: the checkpoint, or the folder of an adapter, whose
-    pre-trained checkpoint is base. state: fairseq's, until it became the model. grid: settings to
-    sweep over. reading, model_overrides: how the model's options differ from the training's.
+    pre-trained checkpoint is base. states: of these files, before they were read. state: fairseq's,
+    until it became the model. grid: settings to sweep over. reading, model_overrides: how the model's options differ from the training's.
     results: folder asked for, or None."""
 
     def __init__(
@@ -70,12 +72,15 @@ class Decoding:
         base: Optional[str],
         state: Dict[str, Any],
         *,
+        states: Sequence[Any],
         grid: List[Dict[str, float]],
         reading: Dict[str, Any],
         model_overrides: Dict[str, Any],
     ):
         self.options, self.config, self.path, self.base = options, config, path, base
+        self.states = states
         self.labels = state_labels(state)
+        self.mask_group_norm = bool(state["cfg"].model.get("mask_group_norm", True))
         self.max_unknown = state["cfg"].model.get("max_unknown_labels", MAX_UNKNOWN)
         self.state: Any = state
         self.model: Any = None
@@ -117,6 +122,12 @@ def build(options: Options) -> Decoding:
     if given.get("task", {}).get("data") in (None, ""):
         raise ValueError("task.data is not set: give the folder with the manifests")
     given.task.data = str(given.task.data)
+    if not [
+        name for name in str(given.get("dataset", {}).get("gen_subset", "x")).split(",") if name
+    ]:
+        raise ValueError("dataset.gen_subset is empty: give the name of a manifest, as test")
+    if given.get("common", {}).get("bf16"):
+        raise ValueError("common.bf16=true changes nothing of decoding: use common.fp16 on a GPU")
     for key in _PARTS:
         if key in given.task:
             raise ValueError(
@@ -129,6 +140,8 @@ def build(options: Options) -> Decoding:
         infer = fairseq_compat.import_infer()
         config = OmegaConf.merge(OmegaConf.structured(infer.InferConfig), defaults)
         wanted = _literal(given)
+        states = [adapter_state(path) if os.path.isdir(path) else file_state(path)]
+        states.append(file_state(base))
         state = read_state(path, {**wanted, **reading}, base, ("varan_ctc",))
         _refuse_unknown(wanted, state["cfg"])
         config.common_eval.post_process = training_post_process(state["cfg"])
@@ -140,7 +153,15 @@ def build(options: Options) -> Decoding:
     if config.common.fp16 and (config.common.cpu or not torch.cuda.is_available()):
         raise ValueError("common.fp16=true needs a GPU: leave it out on a CPU")
     decoding = Decoding(
-        options, config, path, base, state, grid=grid, reading=reading, model_overrides=wanted
+        options,
+        config,
+        path,
+        base,
+        state,
+        states=states,
+        grid=grid,
+        reading=reading,
+        model_overrides=wanted,
     )
     if options.sweep:
         sweep.check_split(options.sweep, decoding.subsets, config.decoding)

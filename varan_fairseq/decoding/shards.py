@@ -81,7 +81,7 @@ def merge_shards(whole: str, count: int, folder: str) -> "Emissions":
     from .emissions import read, save
 
     parts = [Shard(index, count).folder(whole) for index in range(count)]
-    missing = [part for part in parts if not os.path.isdir(part)]
+    missing = [part for part in parts if not os.path.isfile(os.path.join(part, "computed.json"))]
     if missing:
         raise ValueError(f"no {missing[0]}: has that shard been run?")
     loaded = [read(part) for part in parts]

@@ -1,6 +1,7 @@
 """A run as a smaller, an ordinary, or a travelling one: what `varan-export` does. Each function
 returns lines that say what it made."""
 
+import os
 from typing import Any, Dict, List
 
 from omegaconf import OmegaConf, open_dict
@@ -11,15 +12,14 @@ from ..adapters.metadata import TASKS, known_config
 from ..adapters.of_model import adapter_parts, adapter_tensors
 from ..lora import merge_lora
 from ..models.finetune import finetune_mode
-from ..runtime.files import refuse_file, refuse_no_folder, refuse_same
+from ..runtime.files import refuse_file, refuse_output
 from ..upstream.depth import cut_config
-from .load import model_from_state, read_state, save_state
+from .load import MARK, model_from_state, read_state, save_state
 
 
 def prune(checkpoint: str, out: str, layers: int) -> List[str]:
     """A checkpoint of the lowest blocks, with their heads and the posterior over them."""
-    refuse_no_folder(out)
-    refuse_same(out, checkpoint)
+    refuse_output(out, MARK.encode(), checkpoint)
     state = read_state(checkpoint)
     model, _, _ = model_from_state(state, checkpoint)
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -44,8 +44,7 @@ def prune(checkpoint: str, out: str, layers: int) -> List[str]:
 
 def merge(checkpoint: str, out: str) -> List[str]:
     """A checkpoint without LoRA keys and with the same outputs."""
-    refuse_no_folder(out)
-    refuse_same(out, checkpoint)
+    refuse_output(out, MARK.encode(), checkpoint)
     state = read_state(checkpoint)
     model, _, _ = model_from_state(state, checkpoint)
     names = merge_lora(model)
@@ -114,7 +113,9 @@ def _metadata(state: Dict[str, Any], cfg: Any, labels: Any) -> Dict[str, Any]:
 
 def restore(folder: str, base: str, out: str) -> List[str]:
     """Adapter and base as one checkpoint, as if it had been trained here."""
-    refuse_no_folder(out)
-    refuse_same(out, base)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"no adapter {folder}")
+    files = [os.path.join(folder, name) for name in os.listdir(folder)]
+    refuse_output(out, MARK.encode(), base, *files)
     save_state(read_state(folder, base=base), out)
     return [f"{folder} on {base} -> {out}"]

@@ -12,16 +12,19 @@ from fairseq.dataclass.configs import FairseqConfig
 from fairseq.dataclass.utils import overwrite_args_by_name
 from omegaconf import OmegaConf, open_dict
 
+from .. import __version__
 from ..adapters.file import read_adapter
 from ..adapters.metadata import TASKS
 from ..adapters.of_model import adapter_labels, load_adapter
 from ..lora import lora_parameters
 from ..models.layerwise import LayerwiseModel
 from ..runtime import fairseq_compat
-from ..runtime.files import written
+from ..runtime.files import file_state, written
 from ..runtime.pickles import as_fairseq_state, peek, reason
 from ..upstream import load_weights, read_pretrained
 from ..upstream.checkpoint import check_finite
+
+MARK = "varan_fairseq"  # the first key of checkpoints that we wrote, not fairseq
 
 
 def read_state(
@@ -113,7 +116,7 @@ def save_state(state: Dict[str, Any], path: str) -> None:
     cfg = OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)
     with written(path) as temporary:
         try:
-            torch.save({**state, "cfg": cfg}, temporary)
+            torch.save({MARK: __version__, **state, "cfg": cfg}, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
             raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
 
@@ -122,10 +125,14 @@ def _read(path: str, overrides: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint {path} (working directory {os.getcwd()})")
     try:
+        before = file_state(path)
         state = as_fairseq_state(peek(path), overrides)
         if not state["cfg"].model._name:
             raise ValueError("its configuration names no model")
-        state["model"].keys()
+        # a mapped file that is written over ends this process
+        state["model"] = {name: tensor.clone() for name, tensor in state["model"].items()}
+        if file_state(path) != before:
+            raise ValueError("it was written over while it was read: try again")
     except Exception as error:  # whatever a foreign file makes fairseq's conversion raise
         raise ValueError(f"{path} is no fairseq checkpoint: {reason(error)}") from error
     return state

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from ..data.audio import Audio, describe, read_audio
+from ..data.labelled_audio import middle
 from ..models.layerwise import LayerwiseModel
 
 
@@ -49,12 +50,15 @@ class FinetunedModel:
         return self.run(audio, sample_rate)["log_q"][0].exp().cpu().numpy()
 
     def run(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, Any]:
-        """The model's output for a batch of this utterance alone, at once whatever its
-        length."""
+        """The model's output for a batch of this utterance alone, at once."""
         samples = read_audio(audio, self.sample_rate, sample_rate)
         if len(samples) < self.model.w2v_encoder.receptive_field:
             raise self.too_short(audio, len(samples))
-        return self.run_batch([samples])
+        return self.run_batch([self.heard(samples)])
+
+    def heard(self, samples: np.ndarray) -> np.ndarray:
+        """What the model is given of a recording."""
+        return samples
 
     def too_short(self, audio: Audio, samples: int) -> ValueError:
         """What to raise for audio without a frame."""
@@ -80,7 +84,11 @@ class FinetunedModel:
 
 
 class Classifier(FinetunedModel):
-    """A model `varan_classification`."""
+    """A model `varan_classification`. Of a recording longer than task.max_sample_size it hears the
+    middle, as in the validation of its training and of a split."""
+
+    def heard(self, samples: np.ndarray) -> np.ndarray:
+        return middle(samples, self.cfg.task.max_sample_size)
 
     def classify(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, float]:
         """What a recording is.

@@ -1,5 +1,6 @@
 """Recordings of any length to words: the recognizer of Python users and of varan-transcribe."""
 
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
@@ -45,6 +46,16 @@ class _Counted:
         for block in self.blocks:
             self.samples += len(block)
             yield block
+
+
+def _unexpected(source: Audio, error: Exception) -> ValueError:
+    """What ends a recording, and not those behind it."""
+    if os.environ.get("VARAN_TRACEBACK"):
+        raise error
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+        text = str(error)
+        return error if describe(source) in text else ValueError(f"{describe(source)}: {text}")
+    return ValueError(f"{describe(source)}: {type(error).__name__}: {error}")
 
 
 class Recognizer(FinetunedModel):
@@ -148,11 +159,13 @@ class Recognizer(FinetunedModel):
     ) -> Iterator[Piece]:
         """Utterances as they are decoded, source by source, with an end for each source.
         Memory does not grow with the length of the audio. Audio that cannot be used ends its
-        source with an error, and the next one begins."""
+        source with an error, and the next one begins; so does whatever else goes wrong with one."""
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: wanted 1 or more")
-        stitcher = None
+        stitcher, failed = None, -1
         for job, emission in self._emissions(self._jobs(sources, sample_rate), batch_size):
+            if job.source == failed:
+                continue
             if job.window is None:
                 yield Piece(job.source, None, job.error)
                 stitcher = None
@@ -160,8 +173,13 @@ class Recognizer(FinetunedModel):
             if stitcher is None:
                 boundary = self.labels.indices.get("|")
                 stitcher = windows.Stitcher(self.grid, self.model.blank, boundary)
-            for segment in stitcher.add(emission, job.window.start, job.window.last):
-                yield Piece(job.source, self._utterance(segment))
+            try:
+                for segment in stitcher.add(emission, job.window.start, job.window.last):
+                    yield Piece(job.source, self._utterance(segment))
+            except Exception as error:
+                failed, stitcher = job.source, None
+                yield Piece(job.source, None, _unexpected(sources[job.source], error))
+                continue
             if job.window.last:
                 yield Piece(job.source, None)
                 stitcher = None
@@ -175,8 +193,8 @@ class Recognizer(FinetunedModel):
                     yield _Job(number, window)
                 if window is None:
                     raise self.too_short(source, blocks.samples)
-            except ValueError as error:
-                yield _Job(number, None, error)
+            except Exception as error:
+                yield _Job(number, None, _unexpected(source, error))
 
     def _emissions(self, jobs: Iterable[_Job], batch_size: int) -> Iterator[Any]:
         """(job, emission) in order. Windows of a like length run together."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple
 
 import numpy as np
 
+from ..runtime.files import printable
 from .subtitles import subtitles
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Transcript(NamedTuple):
 def as_json(transcript: Transcript) -> Dict[str, Any]:
     """What a line of JSONL holds."""
     return {
-        "file": transcript.name,
+        "file": printable(transcript.name),
         "text": transcript.text,
         "segments": [
             {
@@ -100,7 +101,8 @@ def _rounded(value: float) -> Any:
 
 def _ctm(transcript: Transcript) -> Iterator[str]:
     """Fields of CTM are between blanks, so a name has none."""
-    name = os.path.splitext(os.path.basename(transcript.name))[0].replace(" ", "_")
+    stem = os.path.splitext(os.path.basename(transcript.name))[0]
+    name = "_".join(printable(stem).split())
     for word in transcript.words:
         text = word.text.replace(" ", "_")
         span = f"{word.start:.3f} {word.end - word.start:.3f}"

@@ -113,8 +113,11 @@ class Stitcher:
         complete."""
         skip = 0
         if self._before is not None:
-            shared = self._at + len(self._before.log_probs) - start
-            skip = self._seam(self._before.log_probs[-shared:], emission.log_probs[:shared])
+            before = self._before.log_probs[max(start - self._at, 0) :]
+            # a boundary that was waited for may have reached past the start of this window
+            skip = max(self._at - start, 0)
+            if len(before):
+                skip += self._seam(before, emission.log_probs[skip : skip + len(before)])
             self._hold(self._before, start + skip - self._at)
             if not self._complete():
                 # a model may say that a word has ended only when the next one begins

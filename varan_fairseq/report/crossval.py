@@ -11,11 +11,18 @@ from typing import Any, Dict, List, Sequence
 from omegaconf import OmegaConf
 
 from ..data.manifest import read_manifest
-from ..runtime.files import write_lines
+from ..runtime.files import read_json, write_lines
 from ..runtime.pickles import peek, reason
 from ..runtime.training import BIN, max_update
 from ..scoring.classification import METRICS
 from .scores import Scores, classify_split
+
+_SETTINGS = "settings.json"  # in a fold's folder, written before it is trained
+# Options that do not change what a finished training is.
+_FREE = (
+    *("optimization.max_update", "optimization.max_epoch", "dataset.num_workers", "hydra."),
+    *("common.user_dir", "common.log_", "common.tensorboard_logdir", "common.wandb_project"),
+)
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -42,11 +49,37 @@ def find_folds(data: str, subset: str) -> List[str]:
     return sorted(folds, key=lambda path: [int(x) for x in re.findall(r"\d+", path[len(data) :])])
 
 
-def trained_updates(folder: str) -> int:
-    """Updates of the last checkpoint in a fold's folder; 0 if there is none."""
+def training_settings(
+    fold: str, config_dir: str, config_name: str, overrides: Sequence[str]
+) -> Dict[str, Any]:
+    """What a fold's training is of, to be compared before it goes on: data, recipe, overrides.
+    Options that may change between two calls (how long, how fast, what is logged) are none of
+    it. Raises FileNotFoundError if there is no such recipe."""
+    recipe: Any = OmegaConf.to_container(_recipe(config_dir, config_name))
+    recipe.pop("hydra", None)
+    given = dict(override.lstrip("+").split("=", 1) for override in overrides)
+    for key in [key for key in given if key.startswith(_FREE)]:
+        del given[key]
+    for section, values in recipe.items():
+        for key in [key for key in values or {} if f"{section}.{key}".startswith(_FREE)]:
+            del values[key]
+    return {"data": os.path.abspath(fold), "recipe": recipe, "overrides": given}
+
+
+def trained_updates(folder: str, settings: Dict[str, Any]) -> int:
+    """Updates of the last checkpoint in a fold's folder; 0 if there is none. Raises ValueError if
+    it was trained with other settings, by `training_settings`, or nobody knows which."""
     path = os.path.join(folder, "checkpoint_last.pt")
     if not os.path.isfile(path):
         return 0
+    before = read_json(os.path.join(folder, _SETTINGS))
+    if before != settings:
+        what = "no record of its settings"
+        if isinstance(before, dict):
+            differ = [key for key in settings if before.get(key) != settings[key]]
+            what = "; ".join(f"{key} {before.get(key)}" for key in differ if key != "recipe")
+            what = f"other settings ({what or 'the recipe has changed'})"
+        raise ValueError(f"{path} was trained with {what}: give another --out")
     try:
         return peek(path)["optimizer_history"][-1]["num_updates"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
@@ -56,22 +89,32 @@ def trained_updates(folder: str) -> int:
 def planned_updates(config_dir: str, config_name: str, overrides: Sequence[str]) -> int:
     """`optimization.max_update` of the recipe or the overrides; 0 if neither has it. Raises
     FileNotFoundError if there is no such recipe."""
+    return max_update(_recipe(config_dir, config_name), overrides)
+
+
+def _recipe(config_dir: str, config_name: str) -> Any:
     path = os.path.join(config_dir, f"{config_name}.yaml")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no recipe {path} (--config-dir, --config-name)")
-    return max_update(OmegaConf.load(path), overrides)
+    return OmegaConf.load(path)
 
 
-def train_folds(
-    folds: Sequence[str], config_dir: str, config_name: str, overrides: Sequence[str], out: str
+def train_fold(
+    fold: str,
+    config_dir: str,
+    config_name: str,
+    overrides: Sequence[str],
+    out: str,
+    settings: Dict[str, Any],
 ) -> None:
-    """One run of fairseq-hydra-train for all folds. Raises ValueError if it fails."""
-    command = [os.path.join(BIN, "fairseq-hydra-train"), "--multirun"]
+    """One run of fairseq-hydra-train. Raises ValueError if it fails."""
+    folder = fold_folder(out, fold)
+    os.makedirs(folder, exist_ok=True)
+    write_lines(os.path.join(folder, _SETTINGS), [json.dumps(settings, indent=1)])
+    command = [os.path.join(BIN, "fairseq-hydra-train")]
     command += ["--config-dir", config_dir, "--config-name", config_name]
-    command += [f"task.data={','.join(folds)}", f"checkpoint.save_dir={out}/${{task.data}}"]
-    # hydra's sweep changes into a folder for every fold: let it be this one, where relative
-    # paths mean what was typed
-    command += [f"hydra.sweep.dir={out}", f"hydra.sweep.subdir={os.path.relpath('.', out)}"]
+    command += [f"task.data={fold}", f"checkpoint.save_dir={folder}"]
+    command += ["hydra.run.dir=."]  # where relative paths mean what was typed
     command += overrides
     print("$ " + " ".join(command), flush=True)
     if subprocess.run(command).returncode:
@@ -80,7 +123,7 @@ def train_folds(
 
 def fold_folder(out: str, fold: str) -> str:
     """Where a fold's checkpoints and results lie."""
-    return os.path.join(out, fold.lstrip("/"))
+    return os.path.join(out, os.path.basename(os.path.normpath(fold)))
 
 
 def test_fold(out: str, fold: str, checkpoint: str, subset: str) -> Scores:

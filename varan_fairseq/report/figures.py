@@ -6,7 +6,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ..scoring.rates import Interval
+
 Series = Dict[str, List[Tuple[int, float]]]  # of a log: (updates, value) of each number
+
+
+MOST_CLASSES = 40  # in a picture of confusions
 
 
 def entropy(posterior: np.ndarray) -> np.ndarray:
@@ -68,7 +73,7 @@ def draw_layers(
     measure: str,
     rates: Sequence[float],
     combined: float,
-    interval: Sequence[float],
+    interval: Interval,
 ) -> Any:
     """The rate of each layer alone, lowest first, beside that of all together with its interval;
     in percent. measure: what it is of."""
@@ -76,7 +81,8 @@ def draw_layers(
     layers = np.arange(1, len(rates) + 1)
     axis.plot(layers, rates, "o-", color="#4878a8", label="one layer alone")
     axis.axhline(combined, color="black", label="as the model reads them")
-    axis.axhspan(*interval, color="black", alpha=0.12, linewidth=0, label="its 95% interval")
+    if interval is not None:
+        axis.axhspan(*interval, color="black", alpha=0.12, linewidth=0, label="its 95% interval")
     axis.set(xlabel="layer (1 = lowest)", ylabel=f"{measure} %", ylim=(0, None))
     axis.set_xticks(layers)
     axis.legend(frameon=False)
@@ -84,7 +90,15 @@ def draw_layers(
 
 
 def draw_confusion(plt: Any, confusion: np.ndarray, classes: Sequence[str], title: str) -> Any:
-    """A figure of counts [C, C]: colours are shares of the row, numbers are counts."""
+    """A figure of counts [C, C]: colours are shares of the row, numbers are counts. Of many classes
+    those with the most mistakes."""
+    if len(classes) > MOST_CLASSES:
+        wrong = confusion.sum(0) + confusion.sum(1) - 2 * confusion.diagonal()
+        kept = np.sort(np.argsort(-wrong, kind="stable")[:MOST_CLASSES])
+        title = (
+            f"{title} ({MOST_CLASSES} of {len(classes)} classes, with the most mistakes)".strip()
+        )
+        confusion, classes = confusion[np.ix_(kept, kept)], [classes[index] for index in kept]
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     size = 2.5 + 0.55 * len(classes)
     figure, axis = plt.subplots(figsize=(size + 1, size), constrained_layout=True)

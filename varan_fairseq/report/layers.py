@@ -8,15 +8,15 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from ..data.labels import read_labels
-from ..data.manifest import Manifest, read_manifest
+from ..data.manifest import Manifest, read_manifest, split_paths
 from ..finetuned.labelled import load_classified, load_transcribed
 from ..finetuned.load import load_model
 from ..finetuned.outputs import STRICT, check_complete, load_audio, outputs
 from ..finetuned.results import beside
-from ..runtime.files import cell, refuse_no_folder, write_lines
+from ..runtime.files import cell, refuse_output, write_lines
 from .curve import Depth, classifier_curve, draw_curve, recognizer_curve, table
 from .figures import draw_posterior, entropy
-from .pictures import pyplot, save_picture
+from .pictures import MARK, pyplot, save_picture
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Curve:
     depths: List[Depth]
 
 
+# What the files of each kind begin with.
+HEADS = {"layers": b"entropy_bits\n", "curve": b"multiply_adds"}
+
+
 class _Split:
     """A model of `varan` and the split it is asked about, checked before any work."""
 
@@ -46,7 +50,11 @@ class _Split:
     ):
         pyplot()
         self.prefix = out or os.path.join(beside(checkpoint), f"{kind}-{subset}")
-        refuse_no_folder(f"{self.prefix}.tsv")
+        files = split_paths(data, subset)
+        inputs = [checkpoint, options.get("base"), *files]
+        for ending, ours in (("tsv", HEADS[kind]), ("png", MARK)):
+            target = f"{self.prefix}.{ending}"
+            refuse_output(target, ours if out else b"", *inputs)
         self.data, self.subset = data, subset
         self.manifest: Manifest = read_manifest(os.path.join(data, f"{subset}.tsv"))
         overrides = {**STRICT, **({"decode_layer": 0} if kind == "curve" else {})}

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from ..data.audio import read_audio
 from ..data.manifest import Manifest
+from ..scoring.rates import shown
 from .figures import Series, as_svg, draw_confusion, draw_layers, draw_posterior, draw_training
 from .summary import SplitSummary
 
@@ -88,6 +89,6 @@ def render(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["range"] = lambda interval: "{:.2f} - {:.2f}".format(*interval)
+    environment.filters["range"] = shown
     page = environment.get_template("page.html")
     return page.render(title=title, summary=summary, facts=facts, **parts)

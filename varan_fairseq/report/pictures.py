@@ -4,6 +4,8 @@ from typing import Any, Callable
 
 from ..runtime.files import written
 
+MARK = b"varan_fairseq"  # in the first bytes of every picture
+
 
 def pyplot() -> Any:
     """matplotlib without a display; ModuleNotFoundError says what to install."""
@@ -12,6 +14,7 @@ def pyplot() -> Any:
     except ModuleNotFoundError:
         raise ModuleNotFoundError("the picture needs matplotlib: pip install matplotlib") from None
     matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False  # a $ in a label is one
     from matplotlib import pyplot as plt
 
     return plt
@@ -22,5 +25,6 @@ def save_picture(path: str, draw: Callable[[Any], Any]) -> None:
     plt = pyplot()
     figure = draw(plt)
     with written(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+        about = {"Software": MARK.decode()}
+        figure.savefig(temporary, dpi=120, format="png", metadata=about)
     plt.close(figure)

@@ -4,10 +4,11 @@
 import csv
 import io
 import json
+import logging
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from ..scoring.classification import confusion_matrix, recalls, summary
 from ..scoring.rates import interval
 from .figures import draw_confusion
 from .pictures import pyplot, save_picture
+
+logger = logging.getLogger(__name__)
 
 # scores.json says that the others are of the same run; without labels, utterances.tsv is all.
 _FILES = ("utterances.tsv", "confusion.csv", "confusion.png", "scores.json")
@@ -107,17 +110,23 @@ def classify_files(
     base: Optional[str] = None,
     combine: Optional[str] = None,
     layer: Optional[int] = None,
-) -> Iterator[str]:
-    """Lines of `table` for audio files, as they are classified; the header first. Options: see
-    `classify_split`."""
+) -> Iterator[Union[str, ValueError]]:
+    """Lines of `table` for audio files, as they are classified; the header first; an error for a
+    file that cannot be. Options: see `classify_split`."""
     overrides = reading_overrides(combine, layer, RULES)
     model = Classifier(*load_model(checkpoint, overrides, base=base, models=_MODELS))
-    for index, path in enumerate(paths):
-        net_output = model.run(path)
+    first = 0  # line of a table: the header, until it was given
+    for path in paths:
+        try:
+            net_output = model.run(path)
+        except ValueError as error:
+            yield error
+            continue
         probs = model.model.get_normalized_probs(net_output, log_probs=False)
         posterior = net_output["log_q"].exp()
         predictions = Predictions([path], probs.cpu().numpy(), posterior.cpu().numpy(), None)
-        yield from table(predictions, model.labels.symbols)[min(index, 1) :]
+        yield from table(predictions, model.labels.symbols)[first:]
+        first = 1
 
 
 def predict_split(
@@ -167,8 +176,8 @@ def write_scores(
             scores["examples"] = dict(zip(classes, confusion.sum(1).tolist()))
             counted = io.StringIO()
             writer = csv.writer(counted, lineterminator="\n")
-            writer.writerow(["label", *classes])
-            writer.writerows([name, *row] for name, row in zip(classes, confusion))
+            writer.writerow(["label", *map(cell, classes)])
+            writer.writerows([cell(name), *row] for name, row in zip(classes, confusion))
             write_lines(os.path.join(partial, "confusion.csv"), counted.getvalue().splitlines())
             write_lines(os.path.join(partial, "scores.json"), [json.dumps(scores, indent=2)])
             title = (
@@ -176,5 +185,8 @@ def write_scores(
                 f"{scores['unweighted_accuracy']:.1f}%"
             )
             picture = os.path.join(partial, "confusion.png")
-            save_picture(picture, lambda plt: draw_confusion(plt, confusion, classes, title))
+            try:
+                save_picture(picture, lambda plt: draw_confusion(plt, confusion, classes, title))
+            except (ValueError, RuntimeError, MemoryError) as error:  # the numbers are what counts
+                logger.warning("no %s: %s", picture, error)
     return scores

@@ -5,8 +5,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ..scoring.rates import Interval
+
 Pairs = Sequence[Tuple[str, str]]
-Interval = Tuple[float, float]
 _MOST = 24  # groups of names in a figure
 
 

@@ -3,12 +3,13 @@
 import os
 from typing import Optional, Tuple
 
+from ..data.manifest import split_paths
 from ..finetuned.labelled import load_classified, load_transcribed
 from ..finetuned.load import load_model
 from ..finetuned.outputs import STRICT
 from ..finetuned.results import beside, reading_overrides
 from ..method.choices import CTC_RULES
-from ..runtime.files import refuse_no_folder, write_lines
+from ..runtime.files import refuse_output, write_lines
 from .classification import classify
 from .log import read_log
 from .page import render, sections, utterances
@@ -53,8 +54,9 @@ def write_report(
     if worst < 0:
         raise ValueError(f"--worst {worst}: wanted 0 or more")
     plt = pyplot()
+    ours = b"varan_fairseq" if out else b""
     out = out or os.path.join(beside(checkpoint), f"report-{subset}.html")
-    refuse_no_folder(out)
+    refuse_output(out, ours, checkpoint, base, log, *split_paths(data, subset))
     training = read_log(log) if log else []
     overrides = {**reading_overrides(combine, layer, CTC_RULES), **STRICT}
     model, cfg, task = load_model(checkpoint, overrides, data, base, _MODELS)

@@ -1,11 +1,13 @@
 """Writing files: whole or not at all, one writer at a time, nothing left behind.
 
-What is being written lies under `<target>.<random>.tmp` and is renamed in the end. The
+What is being written lies under `<target>.<random>.tmp`, for several files in a folder of such a
+name inside of theirs (which may be a mount point), and is renamed in the end. The
 writer holds a lock on it, so what a killed process left is told from what another is at, and
 removed when something is next written into the same folder.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -42,32 +44,38 @@ def written(path: str, durable: bool = True) -> Iterator[str]:
 
 @contextlib.contextmanager
 def written_whole(folder: str, names: Sequence[str]) -> Iterator[str]:
-    """A new folder to write into, whose files move to `folder` in the end; if the body fails,
-    none does.
+    """A new folder inside of `folder` to write into, whose files move out of it in the end; if the
+    body fails, none does.
 
     names: of files that a reader may look for first, the most telling last. They go from
     `folder` before anything comes, the last one first, and come after everything else, the
     last one last: where it is, all is of one run. Other files in `folder` stay. Raises
     ValueError if `folder` is a file.
     """
-    folder = folder.rstrip("/")
     refuse_file(folder)
-    _remove_stale(os.path.dirname(folder))
-    partial = f"{folder}.{secrets.token_hex(8)}.partial"
+    new = not os.path.isdir(folder)
+    os.makedirs(folder, exist_ok=True)
+    _remove_stale(folder)
+    partial = os.path.join(folder, f"new.{secrets.token_hex(8)}.partial")
     os.makedirs(partial)
     try:
         with locked(partial):
             yield partial
-            os.makedirs(folder, exist_ok=True)
+            made = os.listdir(partial)
+            for name in made:
+                _to_disk(os.path.join(partial, name))
             with locked(folder):
                 for name in reversed(names):
                     _remove(os.path.join(folder, name))
-                made = os.listdir(partial)
                 for name in [n for n in made if n not in names] + list(names):
                     if name in made:
                         os.replace(os.path.join(partial, name), os.path.join(folder, name))
+        _to_disk(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # something is in it
+                os.rmdir(folder)
 
 
 @contextlib.contextmanager
@@ -99,20 +107,33 @@ def read_json(path: str) -> Any:
 
 
 def file_state(path: Optional[str]) -> Optional[List[Any]]:
-    """What changes if a file is replaced; of a folder, that of its files."""
-    if path is None:
+    """What changes if a file is replaced; None if there is none."""
+    if path is None or not os.path.exists(path):
         return None
-    if os.path.isdir(path):
-        return [file_state(os.path.join(path, name)) for name in sorted(os.listdir(path))]
     state = os.stat(path)
-    return [os.path.abspath(path), state.st_size, state.st_mtime_ns]
+    return [os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns]
 
 
-def refuse_same(out: str, *inputs: str) -> None:
+def refuse_same(out: str, *inputs: Optional[str]) -> None:
     """Raises ValueError if `out` is one of the inputs, under whatever name."""
-    for path in inputs:
+    for path in filter(None, inputs):
         if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
             raise ValueError(f"{out} would overwrite its own input {path}: give another name")
+
+
+def refuse_output(out: str, ours: bytes, *inputs: Optional[str]) -> None:
+    """Before the work whose result a file is for: raises ValueError if it is one of the inputs, or
+    holds something that we did not write, and as `refuse_no_folder`. ours: bytes that are among the
+    first 4096 of every file that we write there."""
+    refuse_no_folder(out)
+    refuse_same(out, *inputs)
+    if os.path.exists(out):
+        with open(out, "rb") as file:
+            head = file.read(4096)
+        if head and ours not in head:
+            raise ValueError(
+                f"{out} is there already and holds something else: remove it, or give another name"
+            )
 
 
 def refuse_file(folder: str) -> None:
@@ -148,12 +169,19 @@ def cell(text: str) -> str:
     formula gets a blank before it. Raises ValueError for separators."""
     if any(char in text for char in "\t\n\r"):
         raise ValueError(f"{text!r} holds a tab or a line end, which separate cells and rows")
-    return f" {text}" if text.startswith("=") else text
+    return f" {text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _to_disk(path: str) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    """A file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # some file systems cannot, for a folder
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: str) -> None:

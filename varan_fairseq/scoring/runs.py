@@ -1,7 +1,9 @@
 """Several runs of the same training, with other seeds: their rate, and how two ways differ.
 
 Intervals hold for new seeds and for new utterances: a resample draws both, the seeds of each way
-apart, the utterances for both ways alike, since they heard the same ones.
+apart, the utterances for both ways alike, since they heard the same ones. What the few seeds add is
+widened as Student's t has it. Of a single seed nobody knows how seeds differ: its interval is of
+the utterances alone, and no difference may be called certain by it.
 """
 
 import functools
@@ -9,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Tuple
 
 import numpy as np
+
+from .rates import NORMAL, student_t
 
 _RESAMPLES = 10000
 
@@ -27,7 +31,8 @@ def mean_rate(errors: Any, lengths: Any) -> Estimate:
     ValueError for shapes that do not fit, or if there is nothing to have a rate of."""
     errors, lengths = _checked(errors, lengths)
     draws = _draws(tuple(lengths))
-    return _estimate(100 * errors.sum(1).mean() / lengths.sum(), _rates(errors, draws, 1))
+    rates = _rates(errors, draws, 1, len(errors) - 1)
+    return _estimate(100 * errors.sum(1).mean() / lengths.sum(), rates)
 
 
 def difference(ours: Any, theirs: Any, lengths: Any) -> Estimate:
@@ -38,7 +43,8 @@ def difference(ours: Any, theirs: Any, lengths: Any) -> Estimate:
     theirs, _ = _checked(theirs, lengths)
     draws = _draws(tuple(lengths))
     value = 100 * (theirs.sum(1).mean() - ours.sum(1).mean()) / lengths.sum()
-    return _estimate(value, _rates(theirs, draws, 2) - _rates(ours, draws, 1))
+    freedom = max(len(ours) - 1, 0) + max(len(theirs) - 1, 0)
+    return _estimate(value, _rates(theirs, draws, 2, freedom) - _rates(ours, draws, 1, freedom))
 
 
 def _checked(errors: Any, lengths: Any) -> Tuple[Any, Any]:
@@ -74,17 +80,21 @@ def _draws(lengths: Tuple[float, ...]) -> _Draws:
 @functools.lru_cache(maxsize=8)
 def _chosen(runs: int, count: int, seed: int) -> np.ndarray:
     """[count, runs]: how often each run is drawn, of one less than there are."""
-    return np.random.default_rng(seed).multinomial(max(runs - 1, 1), np.full(runs, 1 / runs), count)
+    return np.random.default_rng(seed).multinomial(runs - 1, np.full(runs, 1 / runs), count)
 
 
-def _rates(errors: np.ndarray, draws: _Draws, seed: int) -> np.ndarray:
+def _rates(errors: np.ndarray, draws: _Draws, seed: int, freedom: int) -> np.ndarray:
     """Of every resample, for which one run less is drawn than there are: the variance of their
     mean is then the unbiased one, which makes a difference where runs are few (Rao and Wu,
-    1988)."""
+    1988). Its deviation from the mean of all is that of a normal distribution, and becomes that
+    of Student's t with so much freedom."""
     runs = len(errors)
-    chosen = _chosen(runs, len(draws.total), seed)
-    wrong = ((draws.often @ errors.T) * chosen).sum(1) / max(runs - 1, 1)
-    return 100 * wrong / draws.total
+    wrong = draws.often @ errors.T
+    mean = wrong.mean(1)
+    if runs > 1:
+        drawn = (wrong * _chosen(runs, len(draws.total), seed)).sum(1) / (runs - 1)
+        mean = mean + student_t(freedom) / NORMAL * (drawn - mean)
+    return 100 * mean / draws.total
 
 
 def _estimate(value: float, resampled: np.ndarray) -> Estimate:
