@@ -24,7 +24,7 @@ from ..runtime.pickles import as_fairseq_state, peek, reason
 from ..upstream import load_weights, read_pretrained
 from ..upstream.checkpoint import check_finite
 
-MARK = "varan_fairseq"  # the first key of checkpoints that we wrote, not fairseq
+MARK = "written_by_varan_fairseq"  # the first key of checkpoints that we wrote, not fairseq
 
 
 def read_state(

@@ -26,8 +26,8 @@ def student_t(freedom: int) -> float:
     if freedom <= len(_T):
         return _T[freedom - 1]
     z = NORMAL  # Cornish and Fisher's expansion: within 1e-3 from here on
-    terms = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    terms += ((3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,)
+    terms = [(z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96]
+    terms.append((3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
     return z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
 
 
