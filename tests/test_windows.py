@@ -125,3 +125,48 @@ def test_speech_without_a_pause_stays_in_one_segment():
     path[path == BOUNDARY] = BLANK
     assert len(list(heard(path, rng, shift=0, boundary=None))) > 10
     assert 2 <= len(list(heard(np.tile(path, 3), rng, shift=0))) < 6  # 16 windows each
+
+
+def stitched(path, grid, rng):
+    """Segments of a recording whose windows all say the same."""
+    log_probs = emissions(path, rng)
+    stitcher, segments = Stitcher(grid, BLANK, BOUNDARY), []
+    samples = blocks(grid.samples(len(path)), 10**5)
+    for window in windows(samples, grid):
+        count = (len(window.samples) - grid.field) // grid.hop + 1
+        part = log_probs[window.start : window.start + count]
+        emission = Emission(part, np.zeros(1), 0)
+        segments += stitcher.add(emission, window.start, window.last)
+    return log_probs, segments
+
+
+def check_whole(log_probs, segments):
+    """Every frame is in one segment, in order."""
+    assert np.array_equal(np.concatenate([s.log_probs for s in segments]), log_probs)
+    assert [s.start for s in segments] == [
+        0, *np.cumsum([len(s.log_probs) for s in segments])[:-1]
+    ]  # fmt: skip
+    assert all(sum(part.frames for part in s.parts) == len(s.log_probs) for s in segments)
+
+
+@pytest.mark.parametrize("late", [1, 40, 79, 80, 81, 99, 100, 101, 119, 120, 150, 179, 250])
+@pytest.mark.parametrize("long", [1, 3, 30, 90])
+def test_a_boundary_that_comes_late(late, long):
+    """A word whose end is said a long pause later, past the start of the window after the next."""
+    path = np.full(700, BLANK)
+    path[90:95] = 5
+    path[95 + late : 95 + late + long] = BOUNDARY
+    path[600:604] = 6
+    log_probs, segments = stitched(path, GRID, np.random.default_rng(late))
+    check_whole(log_probs, segments)
+    assert sum((words(s.log_probs) for s in segments), []) == [(5,), (6,)]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_is_said_no_frame_is_lost(seed):
+    rng = np.random.default_rng(seed)
+    grid = Grid(int(rng.integers(8, 120)), 4, 320, 400)
+    grid = Grid(grid.frames, int(rng.integers(1, grid.frames // 2 + 1)), 320, 400)
+    change = np.cumsum(rng.random(int(rng.integers(1, 900))) < 0.1)
+    path = rng.integers(0, 4, change[-1] + 1)[change]  # blanks, boundaries and letters, in runs
+    check_whole(*stitched(path, grid, rng))

@@ -131,7 +131,8 @@ class Stitcher:
         if last:
             self._hold(self._before, len(self._before.log_probs))
             self._before = None
-            yield self._segment()
+            if self._held:
+                yield self._segment()
 
     def _seam(self, before: np.ndarray, after: np.ndarray) -> int:
         """The frame of the overlap, [T, V] of both, that the later window goes on from."""
@@ -178,6 +179,8 @@ class Stitcher:
 
     def _complete(self) -> bool:
         """Whether what is held ends with a word."""
+        if not self._held:
+            return False
         spoken = np.concatenate([log_probs.argmax(1) for log_probs in self._held])
         if spoken[-1] not in (self.blank, self.boundary):
             return False
