@@ -338,7 +338,7 @@ def test_after_kill_9_it_goes_on(tmp_path, corpus, wav2vec2):
     errors = list(map(int, run["errors"]["test"]["as-trained"].split()))
     assert 100 * sum(errors) / sum(words) == pytest.approx(asr["wer"])
     labels = outcome.lengths(corpus, "test", "UER")
-    wrong = outcome.errors(str(scored / "test-as-trained"), "UER")
+    wrong = outcome.errors(str(scored / "test-as-trained"), "UER", labels)
     assert 100 * sum(wrong) / sum(labels) == pytest.approx(asr["uer"])
     for log in (tmp_path / "out" / "runs").glob("*/train.log"):
         assert "Traceback" not in log.read_text()
@@ -373,6 +373,7 @@ class Known:
         monkeypatch.setattr(experiment, "test", self.test)
         monkeypatch.setattr(outcome, "encoder_digest", lambda path: path)
         monkeypatch.setattr(outcome, "data_digest", lambda setting: "d")
+        monkeypatch.setattr(outcome, "audio_digest", lambda setting: "a")
         monkeypatch.setattr(outcome, "lengths", lambda *_: [3, 4])
 
     def train(self, setting, run):
@@ -481,6 +482,125 @@ def test_results_of_an_earlier_kit_are_refused(tmp_path, monkeypatch):
     (tmp_path / "results.json").write_text(json.dumps({**earlier, "training": "0" * 64}))
     with pytest.raises(ValueError, match="results.json is of an earlier version of this kit"):
         start(tmp_path, monkeypatch, "hconv")
+
+
+def test_results_of_other_audio_are_refused(tmp_path, monkeypatch):
+    """The same manifests, other files; results of before this was looked at go on."""
+    Known(monkeypatch)
+    start(tmp_path, monkeypatch, "hconv").write()
+    monkeypatch.setattr(outcome, "audio_digest", lambda setting: "b")
+    with pytest.raises(ValueError, match="results of another audio .SHA-256 a, this one has b"):
+        start(tmp_path, monkeypatch, "hconv")
+    earlier = json.loads((tmp_path / "results.json").read_text())
+    del earlier["audio"]
+    (tmp_path / "results.json").write_text(json.dumps(earlier))
+    start(tmp_path, monkeypatch, "hconv")
+
+
+def test_audio_digest(corpus, tmp_path):
+    data = shutil.copytree(corpus, tmp_path / "data")
+    for split in ("train", "valid", "test"):
+        path = data / f"{split}.tsv"
+        path.write_text(path.read_text().replace(str(corpus), str(data)))
+    first = outcome.audio_digest([corpus])
+    assert outcome.audio_digest([str(data)]) == first  # wherever it lies
+    path = data / "wav" / "test0.wav"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    assert outcome.audio_digest([str(data)]) != first
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [("O N E | T W O |", 2), ("O N E | T W O", 2), ("| O N E | | T W O |", 2), ("", 0)],
+)
+def test_words_of_labels(tmp_path, line, words):
+    (tmp_path / "test.tsv").write_text("/x\na.wav\t9\n")
+    (tmp_path / "test.ltr").write_text(f"{line}\n")
+    assert outcome.lengths(str(tmp_path), "test", "WER") == [words]
+
+
+COUNTS = {
+    "of other transcripts": "a.wav\t1\t3\t2\t9\n",
+    "below nothing": "a.wav\t-1\t2\t2\t9\n",
+    "of more utterances": "a.wav\t1\t2\t2\t9\na.wav\t1\t2\t2\t9\n",
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_that_cannot_be(tmp_path, name):
+    head = "id\tword_errors\twords\tunit_errors\tunits\n"
+    (tmp_path / "errors.tsv").write_text(head + COUNTS[name])
+    with pytest.raises(ValueError, match="errors.tsv is not of the transcripts of this corpus"):
+        outcome.errors(str(tmp_path), "WER", [2])
+
+
+@pytest.mark.parametrize("seeds", [[1], [1, 2]])
+def test_one_seed_makes_nothing_bold(seeds):
+    """However far apart two runs are: nobody knows how far seeds are."""
+    found = rows()
+    found["seeds"] = seeds
+    found["runs"] = [run for run in found["runs"] if run["seed"] in seeds]
+    for fold in "12":
+        found["lengths"][fold]["test"] = " ".join(["5"] * 40)
+        found["conditions"][fold]["test"] = ""
+    for run in found["runs"]:
+        wrong = "3" if run["method"] == "weighted_sum" else "0"
+        run["errors"]["test"]["as-trained"] = " ".join([wrong] * 40)
+    line = list(page.lines(found))[3]
+    assert line.startswith("| varan | 0.00 (")
+    assert ("**+60.00 (+60.00 - +60.00)**" in line) == (len(seeds) > 1)
+
+
+MALFORMED = {
+    "no JSON": "{",
+    "a list": "[]",
+    "no rows": "{}",
+    "rows of another kind": '{"encoder": 1, "data": 1, "training": {}, "seconds": 0, "rows": {"runs": [1]}}',
+    "deep": "[" * 100000,
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_results_that_this_kit_did_not_write(tmp_path, monkeypatch, name):
+    Known(monkeypatch)
+    start(tmp_path, monkeypatch, "hconv")
+    (tmp_path / "results.json").write_text(MALFORMED[name])
+    with pytest.raises(
+        ValueError, match="results.json (is not as this kit wrote it|holds results of)"
+    ):
+        start(tmp_path, monkeypatch, "hconv")
+
+
+PRESETS = {
+    "a bomb": ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "aliases"),
+    "no YAML": ("a: [", "a.yaml: "),
+    "too long": ("# " + "x" * 200000, "a long file"),
+    "a tab": ("a:\n\t- b\n", "a.yaml: "),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_that_are_none(tmp_path, name):
+    content, expected = PRESETS[name]
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(ValueError, match=expected) as raised:
+        plan.load(str(tmp_path / "a.yaml"))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "key, value", [("seeds", ["x"]), ("beta", ["x"]), ("splits", [1]), ("seeds", [True])]
+)
+def test_lists_of_a_preset(tmp_path, key, value):
+    from omegaconf import OmegaConf
+
+    preset = OmegaConf.load(os.path.join(plan.PRESETS, "digits.yaml"))
+    preset[key] = value + list(preset[key])[1:]
+    OmegaConf.save(preset, str(tmp_path / "a.yaml"))
+    with pytest.raises(ValueError, match=f"a.yaml: {key} has {value[0]!r}, wanted"):
+        plan.load(str(tmp_path / "a.yaml"))
 
 
 def test_digests(tmp_path, corpus, wav2vec2):

@@ -43,8 +43,13 @@ def test_audio_too_short_for_a_frame_has_no_window():
 def test_a_grid_in_seconds():
     assert make_grid(20.0, 4.0, 16000, 320, 400) == Grid(1000, 200, 320, 400)
     for window, overlap in ((20, 0), (20, 11), (0, 0), (-1, -2)):
-        with pytest.raises(ValueError, match="wanted more than 0, and half a window"):
+        with pytest.raises(
+            ValueError, match="wanted more than 0, and half a window|wanted seconds"
+        ):
             make_grid(window, overlap, 16000, 320, 400)
+    for window in (float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="a window of .* s: wanted seconds"):
+            make_grid(window, 1.0, 16000, 320, 400)
 
 
 def speech(rng, words):

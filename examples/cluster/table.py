@@ -18,9 +18,13 @@ from omegaconf import OmegaConf
 
 from varan_fairseq.scoring.rates import student_t
 
-SECTIONS = ("model", "criterion", "optimization", "optimizer", "lr_scheduler", "dataset", "common")
+SECTIONS = (
+    *("task", "model", "criterion", "optimization", "optimizer", "lr_scheduler", "dataset"),
+    "common",
+)
 # Differ between runs that are to be compared.
 OWN = {"lr_scheduler.lr", "optimizer.lr"}  # optimization.lr again
+OWN |= {"model.data", "criterion.data", "task.seed"}  # task.data, common.seed again
 OWN |= {"common.seed", "common.tensorboard_logdir", "optimization.max_update", "model.w2v_args"}
 
 
@@ -94,7 +98,8 @@ def main() -> None:
             without.append(name)
     if not runs:
         sys.exit(f"{folder}: no run has a checkpoint_best.pt yet")
-    print("\n".join(table(runs)))
+    for metric in sorted({run.metric for run in runs}):  # means of two would be of nothing
+        print("\n".join(table([run for run in runs if run.metric == metric])))
     for name in without:
         print(f"{name}: no checkpoint_best.pt yet", file=sys.stderr)
 

@@ -10,7 +10,7 @@ import subprocess
 from typing import Any, Dict, List, NamedTuple
 
 from omegaconf import OmegaConf
-from outcome import errors, trained
+from outcome import errors, lengths, trained
 from plan import METHODS, Run, rate
 
 from varan_fairseq.runtime.files import write_lines
@@ -154,7 +154,9 @@ def test(setting: Setting, run: Run) -> Dict[str, Any]:
             for reading in _readings(setting.preset, run):
                 out = results(setting, run, split, reading)
                 _call(decoding(setting, run, split, reading), f"{out}.log", lock)
-                found = errors(out, rate(setting.preset))
+                measure = rate(setting.preset)
+                wanted = lengths(setting.data_of(run.fold), split, measure)
+                found = errors(out, measure, wanted)
                 known["errors"][split][reading] = " ".join(map(str, found))
         _keep(folder, known)
     return known

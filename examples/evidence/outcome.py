@@ -32,16 +32,21 @@ def trained(folder: str) -> Dict[str, Any]:
     }
 
 
-def errors(folder: str, rate: str) -> List[int]:
+def errors(folder: str, rate: str, wanted: List[int]) -> List[int]:
     """Of each utterance that was decoded into a folder: words (WER) or labels (UER) wrong, or 1 for
-    a wrong class (accuracy)."""
-    name = "utterances" if rate == "accuracy" else "errors"
-    with open(f"{folder}/{name}.tsv", encoding="utf-8", newline="") as file:
+    a wrong class (accuracy). wanted: their lengths. Raises ValueError if they are of other
+    transcripts, or no counts of errors."""
+    path = f"{folder}/{'utterances' if rate == 'accuracy' else 'errors'}.tsv"
+    with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     if rate == "accuracy":
-        return [int(row["label"] != row["predicted"]) for row in rows]
-    column = "word_errors" if rate == "WER" else "unit_errors"
-    return [int(row[column]) for row in rows]
+        counts = [(int(row["label"] != row["predicted"]), 1) for row in rows]
+    else:
+        column, length = {"WER": ("word_errors", "words"), "UER": ("unit_errors", "units")}[rate]
+        counts = [(int(row[column]), int(row[length])) for row in rows]
+    if [length for _, length in counts] != wanted or min(count for count, _ in counts) < 0:
+        raise ValueError(f"{path} is not of the transcripts of this corpus: decode again")
+    return [count for count, _ in counts]
 
 
 def lengths(data: str, split: str, rate: str) -> List[int]:
@@ -53,7 +58,9 @@ def lengths(data: str, split: str, rate: str) -> List[int]:
     labels = [line.split() for line in read_lines(f"{data}/{split}.ltr")]
     if len(labels) != files:
         raise ValueError(f"{data}/{split}.ltr has {len(labels)} lines, its manifest {files} files")
-    return [line.count("|") if rate == "WER" else len(line) for line in labels]
+    if rate == "UER":
+        return [len(line) for line in labels]
+    return [len("".join(line).replace("|", " ").split()) for line in labels]
 
 
 def conditions(data: str, split: str) -> List[str]:
@@ -79,6 +86,28 @@ def encoder_digest(path: str) -> str:
             digest.update(name.encode())
             digest.update(weights[name].contiguous().view(-1).numpy().tobytes())
     return digest.hexdigest()
+
+
+def audio_digest(folders: Iterable[str]) -> str:
+    """Of the audio: the size of each file and a block from its middle, wherever it lies."""
+    digest = hashlib.sha256()
+    for data in folders:
+        for name in sorted(os.listdir(data)):
+            if not name.endswith(".tsv"):
+                continue
+            manifest = read_manifest(os.path.join(data, name))
+            for path, _ in manifest.entries:
+                digest.update(_sample(os.path.join(manifest.root, path)))
+    return digest.hexdigest()
+
+
+def _sample(path: str) -> bytes:
+    if not os.path.isfile(path):
+        return b"none"
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(size // 2)
+        return b"%d" % size + file.read(4096)
 
 
 def data_digest(folders: Iterable[str]) -> str:

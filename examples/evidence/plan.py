@@ -9,7 +9,9 @@ instead: each has the same number of trials.
 import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 # Overrides of each aggregation of the layers.
 METHODS = {
@@ -28,6 +30,7 @@ METHODS = {
 }
 USUAL = [name for name in METHODS if name != "varan_uniform"]  # which is for frozen encoders
 WITH_BETA = ("varan", "varan_static", "varan_uniform")  # the others have no divergence
+_MOST_CHARACTERS = 100000
 PRESETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
 _KEYS = {
     "kind": ("recognition", "classification"),
@@ -40,6 +43,14 @@ _KEYS = {
     "seeds": list,
     "readings": list,
     "published": dict,
+}
+# Of the lists of a preset and its ways.
+_OF_LISTS = {
+    "splits": (str,),
+    "seeds": (int,),
+    "beta": (float, int),
+    "lr": (float, int),
+    "more_lr": (float, int),
 }
 _WAY = {"recipe": str, "overrides": list, "lr": list, "more_lr": list}
 
@@ -78,7 +89,14 @@ def load(name: str) -> Dict[str, Any]:
     path = name if name.endswith(".yaml") else os.path.join(PRESETS, f"{name}.yaml")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no preset {path}; there are {', '.join(presets())}")
-    preset = OmegaConf.to_container(OmegaConf.load(path))
+    with open(path, encoding="utf-8") as file:
+        text = file.read(_MOST_CHARACTERS + 1)
+    try:
+        if len(text) > _MOST_CHARACTERS or any(map(_is_alias, yaml.parse(text))):
+            raise ValueError(f"{path}: a long file or aliases (*name), wanted a short plain YAML")
+        preset = OmegaConf.to_container(OmegaConf.create(text))
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
     _check(path, preset, _KEYS)
     for way, options in preset["ways"].items():
         _check(f"{path}, way {way}", options, _WAY)
@@ -88,9 +106,19 @@ def load(name: str) -> Dict[str, Any]:
                 f"{path}: way {way} has {len(options['lr'])} lr and {len(options['more_lr'])} "
                 f"more_lr, wanted 1 or more and {wanted}: as many trials as there are further beta"
             )
+    for key, kinds in _OF_LISTS.items():
+        lists = [preset[key]] if key in preset else [way[key] for way in preset["ways"].values()]
+        for value in [value for each in lists for value in each]:
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise ValueError(f"{path}: {key} has {value!r}, wanted {kinds[0].__name__}")
     if not preset["seeds"] or not preset["splits"] or not preset["beta"]:
         raise ValueError(f"{path}: seeds, splits and beta need one value or more")
     return {**preset, "least_seeds": preset["seeds"]}
+
+
+def _is_alias(event: Any) -> bool:
+    """Of which a few lines make a structure that no memory holds."""
+    return isinstance(event, yaml.AliasEvent)
 
 
 def _check(where: str, found: Any, keys: Dict[str, Any]) -> None:

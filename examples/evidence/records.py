@@ -1,5 +1,6 @@
 """What is known of an experiment's runs, in OUT/results.json and beside their checkpoints."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -13,6 +14,18 @@ import page
 import plan
 
 from varan_fairseq.runtime.files import write_lines
+
+
+@contextlib.contextmanager
+def readable(path):
+    """Errors of a file that is not as this kit writes it, in one line."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not as this kit wrote it ({type(error).__name__}: {error}): remove it, or "
+            "give another --out"
+        ) from None
 
 
 class Experiment:
@@ -34,6 +47,7 @@ class Experiment:
         self.about = {
             "encoder": outcome.encoder_digest(setting.encoder),
             "data": outcome.data_digest(map(setting.data_of, folds)),
+            "audio": outcome.audio_digest(map(setting.data_of, folds)),
         }
         self.training = experiment.digests(preset)
         self.rows = {
@@ -54,22 +68,27 @@ class Experiment:
         """Takes what results.json and the runs' folders hold; returns seconds spent before."""
         path, seconds = f"{self.setting.out}/results.json", 0
         if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                earlier = json.load(file)
+            with readable(path):
+                with open(path, encoding="utf-8") as file:
+                    earlier = json.load(file)
+                rows, seconds = earlier["rows"]["runs"], float(earlier["seconds"])
+                known = {key: earlier[key] for key in self.about if key != "audio"}
+                known["audio"] = earlier.get("audio", self.about["audio"])  # younger than some
+                training = earlier["training"]
             for key, value in self.about.items():
-                if earlier[key] != value:
+                if known[key] != value:
                     raise ValueError(
-                        f"{path} holds results of another {key} (SHA-256 {earlier[key]}, this one "
+                        f"{path} holds results of another {key} (SHA-256 {known[key]}, this one "
                         f"has {value}): give another --out"
                     )
-            self._check_training(path, earlier["training"])
-            seconds = earlier["seconds"]
-            for row in earlier["rows"]["runs"]:
-                self.add(row)
+            self._check_training(path, training)
+            with readable(path):
+                for row in rows:
+                    self.add(row)
         for name in os.listdir(f"{self.setting.out}/runs"):
             file = f"{self.setting.out}/runs/{name}/record.json"
             if os.path.exists(file):
-                with open(file, encoding="utf-8") as content:
+                with readable(file), open(file, encoding="utf-8") as content:
                     self.add(json.load(content))
         return seconds
 

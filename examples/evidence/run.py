@@ -21,6 +21,8 @@ import plan
 from records import Experiment
 from tqdm import tqdm
 
+from varan_fairseq.corpora.options import at_least_1
+
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -34,7 +36,7 @@ def arguments():
         "--methods", nargs="+", metavar="METHOD", choices=plan.METHODS, default=plan.USUAL
     )
     parser.add_argument("--seeds", nargs="+", type=int, help="default: the preset's")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--jobs", type=at_least_1, default=1, help="runs at a time")
     parser.add_argument(
         "--launch",
         type=shlex.split,

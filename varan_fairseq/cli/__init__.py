@@ -18,13 +18,18 @@ def run(
     name: str, work: Callable[[Optional[List[str]]], Optional[int]], argv: Optional[List[str]]
 ) -> int:
     """Runs a tool, which may return how much failed: then exit code 1. What the user can mend is
-    one line on stderr and exit code 2; set VARAN_TRACEBACK=1 to see where it was raised. Ctrl-C
-    and SIGTERM leave nothing half-written and give 130 and 143, as shells do."""
+    one line on stderr and exit code 2; set VARAN_TRACEBACK=1 to see where it was raised. Ctrl-C,
+    SIGTERM and a reader that has gone leave nothing half-written and give 130, 143 and 141, as
+    shells do."""
     try:
         with _levels_kept(), warnings.catch_warnings(), _terminated_like_interrupted():
             warnings.simplefilter("ignore")  # other libraries': ours are logged
             quieten()
             failed = work(argv)
+            sys.stdout.flush()
+    except BrokenPipeError:  # as of | head: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (ValueError, OSError, ModuleNotFoundError) as error:
         if os.environ.get("VARAN_TRACEBACK"):
             raise

@@ -183,6 +183,8 @@ def _copy(job: Tuple[Recording, str]) -> Union[_Copied, str]:
     import soundfile
     import soxr
 
+    from ..data.audio import LEAST_RATE
+
     recording, target = job
     where = recording.source
     if recording.end is not None:
@@ -196,6 +198,8 @@ def _copy(job: Tuple[Recording, str]) -> Union[_Copied, str]:
             start, end, rate = recording.start, recording.end, file.samplerate
             seconds = file.frames / rate
             cut = end is not None and seconds < end <= seconds + OVERSHOOT
+            if rate < LEAST_RATE:
+                return f"{where}: a sample rate of {rate} Hz, wanted {LEAST_RATE} Hz or more"
             if samples is not None:
                 return _Copied(samples, True, cut)
             if end is not None and end > seconds + OVERSHOOT:

@@ -1,22 +1,30 @@
-"""Any audio -> mono samples at a rate of choice, as a whole or block by block."""
+"""Any audio -> mono samples at a rate of choice, as a whole or block by block.
+
+Audio is a path, `-` for the standard input, bytes of a file, a file that is open for reading bytes
+(which stays open, and its owner's), an array or tensor of mono samples [samples], a pair (samples,
+rate), or a dictionary as `datasets` have them: {"array", "sampling_rate"} or {"bytes", "path"}.
+"""
 
 import contextlib
+import io
+import numbers
 import os
 import sys
 import tempfile
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Union
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import soundfile
 import soxr
 
-Audio = Union[str, os.PathLike, np.ndarray, Any]  # or a torch tensor
+Audio = Union[str, os.PathLike, np.ndarray, Any]
 
 ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".sph", ".caf")
 # of audio that libsndfile cannot read
 UNREADABLE = (".m4a", ".aac", ".wma", ".amr", ".mp4", ".webm", ".mka", ".ra", ".ape", ".wv")
 _BLOCK = 1 << 18  # samples that are read at once
 STDIN = "-"
+LEAST_RATE = 1000  # Hz: below, nothing can be speech, and resampling would take all memory
 
 
 def read_audio(source: Audio, rate: int, source_rate: Optional[int] = None) -> np.ndarray:
@@ -28,16 +36,17 @@ def read_audio(source: Audio, rate: int, source_rate: Optional[int] = None) -> n
 def stream_audio(
     source: Audio, rate: int, source_rate: Optional[int] = None
 ) -> Iterator[np.ndarray]:
-    """Blocks of float32 samples at `rate`, of a file (`-` is the standard input), or of an
-    array of `source_rate`; channels of a file are averaged.
+    """Blocks of float32 samples at `rate`, of any audio; channels of a file are averaged.
+    source_rate: of an array that has none with it.
 
     What cannot be read, and samples that are NaN or infinite, raise ValueError naming the file.
     """
-    if isinstance(source, (str, os.PathLike)):
-        blocks = _file_blocks(os.fspath(source), rate)
-    else:
-        blocks = _array_blocks(source, rate, source_rate or rate)
     name = describe(source)
+    source, own_rate = _unpacked(source, name)
+    if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
+        blocks = _file_blocks(source, rate, name)
+    else:
+        blocks = _array_blocks(source, rate, own_rate or source_rate or rate)
     for block in blocks:
         if not np.isfinite(block).all():
             raise ValueError(f"{name}: NaN or infinite samples")
@@ -47,9 +56,43 @@ def stream_audio(
 
 def describe(source: Audio) -> str:
     """A source's name in messages."""
+    if isinstance(source, dict):
+        return str(source.get("path") or "the audio")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "the bytes"
+    if hasattr(source, "read"):
+        return str(getattr(source, "name", "the open file"))
     if not isinstance(source, (str, os.PathLike)):
         return "the array"
     return "the standard input" if os.fspath(source) == STDIN else os.fspath(source)
+
+
+def _unpacked(source: Any, name: str) -> Tuple[Any, Optional[int]]:
+    """(path, open file or array, the rate that came with it)."""
+    rate = None
+    if isinstance(source, dict):
+        if source.get("array") is not None:
+            source, rate = source["array"], source.get("sampling_rate")
+        elif source.get("bytes") is not None:
+            source = source["bytes"]
+        elif source.get("path"):
+            source = source["path"]
+        else:
+            raise ValueError(
+                f"{name}: a dictionary with {', '.join(map(str, source))}, wanted array"
+            )
+    elif has_rate(source):
+        source, rate = source
+    if rate is not None and not float(rate) > 0:
+        raise ValueError(f"{name}: a sample rate of {rate}")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
+    return source, None if rate is None else int(rate)
+
+
+def has_rate(source: Any) -> bool:
+    """Whether it is a pair (samples, rate), not two sources."""
+    return isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], numbers.Real)
 
 
 def files_below(folder: str) -> Iterator[str]:
@@ -93,12 +136,21 @@ def duration(path: str) -> Optional[float]:
 
 def _array_blocks(array: Any, rate: int, source_rate: int) -> Iterator[np.ndarray]:
     if hasattr(array, "detach"):
-        array = array.detach().cpu().numpy()
+        array = array.detach().cpu()
+        if array.is_floating_point():
+            array = array.float()  # numpy has no bfloat16
+        array = array.numpy()
     array = np.asarray(array)
     if array.ndim != 1:
         raise ValueError(f"the array: wanted mono samples [samples], got shape {array.shape}")
     if array.dtype in (np.int16, np.int32):
-        array = array.astype(np.float32) / -float(np.iinfo(array.dtype).min)
+        peak = np.abs(array.astype(np.int64)).max(initial=0)
+        if array.dtype == np.int32 and 0 < peak <= 2**15:
+            raise ValueError(
+                f"the array: int32 samples of at most {peak}, as those of 16 bits are: give them as "
+                "int16"
+            )
+        array = array.astype(np.float32) / (np.iinfo(array.dtype).max + 1.0)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
             f"the array: wanted float samples in [-1, 1], int16 or int32, got {array.dtype}"
@@ -106,18 +158,19 @@ def _array_blocks(array: Any, rate: int, source_rate: int) -> Iterator[np.ndarra
     yield from _resampled(iter([array.astype(np.float32, copy=False)]), source_rate, rate)
 
 
-def _file_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
+def _file_blocks(path: Any, rate: int, name: str) -> Iterator[np.ndarray]:
     with contextlib.ExitStack() as stack:
-        name = describe(path)
-        if path == STDIN:
-            path = stack.enter_context(_spooled())
-        elif not os.path.isfile(path):
-            what = "it is no regular file" if os.path.exists(path) else "it does not exist"
-            raise ValueError(f"{name} cannot be read: {what}")
         try:
+            if hasattr(path, "read"):
+                path = _Borrowed(path)
+            elif os.fspath(path) == STDIN:
+                path = stack.enter_context(_spooled())
+            elif not os.path.isfile(path):
+                exists = os.path.exists(path)
+                raise ValueError("it is no regular file" if exists else "it does not exist")
             file = stack.enter_context(soundfile.SoundFile(path))
             yield from _resampled(_mono(file), file.samplerate, rate)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, ValueError) as error:
             raise ValueError(f"{name} cannot be read: {error}") from None
 
 
@@ -129,7 +182,35 @@ def _mono(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         yield block[:, 0] if block.shape[1] == 1 else block.mean(1)
 
 
+class _Borrowed(io.RawIOBase):
+    """Somebody's open file: soundfile closes what it is given."""
+
+    def __init__(self, file: Any):
+        if not (hasattr(file, "readinto") or isinstance(file.read(0), bytes)):
+            raise ValueError("it is open for reading text, wanted bytes ('rb')")
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def _resampled(blocks: Iterator[np.ndarray], source_rate: int, rate: int) -> Iterator[np.ndarray]:
+    if source_rate < LEAST_RATE:
+        raise ValueError(f"a sample rate of {source_rate} Hz, wanted {LEAST_RATE} Hz or more")
     if source_rate == rate:
         yield from blocks
         return
@@ -142,6 +223,8 @@ def _resampled(blocks: Iterator[np.ndarray], source_rate: int, rate: int) -> Ite
 @contextlib.contextmanager
 def _spooled() -> Iterator[str]:
     """The standard input as a file: formats are read by going back and forth."""
+    if sys.stdin is None:  # closed
+        raise ValueError("nothing is there: it is closed")
     with tempfile.NamedTemporaryFile(suffix=".audio") as file:
         while True:
             data = sys.stdin.buffer.read(_BLOCK)

@@ -26,6 +26,7 @@ WORKERS = 16  # reading headers waits for the disk, so threads help even on one 
 MOST_FLOATS = 256  # files whose samples are read: their format can hold NaN
 STAMP_VERSION = 2
 FLOAT = "float"
+_COMPRESSED = ("FLAC", "OGG", "MP3", "MPEG")
 SILENT = 1e-3  # greatest sample of a file that is taken for silent: -60 dB
 CLIPPED, CLIPPED_SHARE = 0.999, 1e-3  # from where a sample, and a file, are taken for clipped
 _CHUNK = 100  # files that a process reads at a time
@@ -110,7 +111,11 @@ def check_header(row: int, path: str, samples: int, sample_rate: int) -> Any:
         what = "is no regular file" if os.path.exists(file) else None
         return AudioProblem(row, f"{file} {what}" if what else f"no audio file {file}", True)
     try:
-        info = soundfile.info(audio_source(path).open())
+        with soundfile.SoundFile(audio_source(path).open()) as info:
+            if info.format in _COMPRESSED and info.frames == samples > 0:
+                info.seek(samples - 1)  # a file that was cut off has a header like any other
+                if len(info.read(1)) < 1:
+                    return AudioProblem(row, f"{path} cannot be read: it is cut off", True)
     except (RuntimeError, OSError) as error:
         return AudioProblem(row, f"{path} cannot be read: {error}", True)
     text = ""

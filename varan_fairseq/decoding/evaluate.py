@@ -95,6 +95,9 @@ def decode(decoding: Decoding) -> Iterator[Union[Sweep, Result]]:
     options, config = decoding.options, decoding.config
     subsets = [*([options.sweep] if options.sweep else []), *decoding.subsets]
     splits = [_check(decoding, subset) for subset in subsets]
+    if options.sweep:
+        for checked in splits[1:]:
+            sweep.check_apart(splits[0].split, checked.split)
     if options.shard:
         for checked in splits:
             split_emissions(decoding, checked.split)

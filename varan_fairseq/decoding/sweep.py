@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import os
 from typing import Any, Dict, List, Sequence, Tuple
 
+from ..data.findings import Split
 from ..finetuned.labelled import References
 from .results import rates
 from .search import WEIGHTS, Hypothesis, plain
@@ -61,6 +63,24 @@ def check_split(dev: str, subsets: Sequence[str], decoding: Any) -> None:
     if plain(decoding.type) == "viterbi":
         raise ValueError(
             "--sweep is for decoding.type=kenlm or fairseqlm: the best path has no weights"
+        )
+
+
+def check_apart(dev: Split, other: Split) -> None:
+    """Raises ValueError if a split to choose on has recordings of one that is then scored, under
+    whatever name. Both: read."""
+    ours, theirs = (
+        {
+            os.path.realpath(os.path.join(each.manifest.root, name))
+            for name, _ in each.manifest.entries
+        }
+        for each in (dev, other)
+    )
+    shared = len(ours & theirs)
+    if shared:
+        raise ValueError(
+            f"--sweep {dev.name}: {shared} of its recordings are in {other.name} too, and weights "
+            "that were chosen on them say nothing about it"
         )
 
 

@@ -100,9 +100,16 @@ def model_from_state(
     if task is not None:  # labels are encoded, in their order, by the dictionary of the model
         task.load_state_dict(state.get("task_state") or {})
     # fairseq wants the path to exist although it does not read it again
-    (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-        [path], task=task, state=state
-    )
+    try:
+        (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+            [path], task=task, state=state
+        )
+    except RuntimeError as error:  # weights of other shapes than the options say
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        what = lines[1] if len(lines) > 1 else lines[0]
+        raise ValueError(
+            f"{path} does not fit its options ({what}): do overrides change its shape?"
+        ) from error
     return model.eval(), cfg, task
 
 

@@ -14,9 +14,10 @@ from ..models.layerwise import LayerwiseModel
 class FinetunedModel:
     """A fine-tuned model for Python users. Threads may share it.
 
-    Audio is a file that soundfile reads, or samples, a numpy array or torch tensor, mono
-    [samples]: floats in [-1, 1], int16 or int32, at `sample_rate` unless another is given. Files
-    of any rate and number of channels are made mono at `sample_rate`.
+    Audio is a file that soundfile reads (a path, its bytes, or open for reading bytes), or samples,
+    a numpy array or torch tensor, mono [samples]: floats in [-1, 1], int16 or int32, at
+    `sample_rate` unless another is given, as in a pair (samples, rate) or in a dictionary {"array",
+    "sampling_rate"}. Files of any rate and number of channels are made mono at `sample_rate`.
 
     Args:
         model, cfg, task: what `finetuned.load.load_model` returns. `model` stays the underlying
@@ -30,6 +31,8 @@ class FinetunedModel:
         self.sample_rate = cfg.task.sample_rate
         try:
             self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            if self.device.type == "meta":
+                raise RuntimeError("it computes nothing, wanted cpu or cuda")
             self.model.to(self.device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device={device}: {str(error).splitlines()[0]}") from None

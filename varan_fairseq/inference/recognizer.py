@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 import numpy as np
 
-from ..data.audio import Audio, describe, stream_audio
+from ..data.audio import Audio, describe, has_rate, stream_audio
 from ..decoding.emissions import batch_emissions
 from ..decoding.search import Search, options
 from ..decoding.words import timed_words
@@ -137,8 +137,9 @@ class Recognizer(FinetunedModel):
         batch_size: int = BATCH,
     ) -> Union[Transcript, List[Transcript]]:
         """As `transcribe`, with words, their times and confidence, and the layers used."""
-        several = isinstance(audio, (list, tuple))
-        sources: List[Any] = list(audio) if isinstance(audio, (list, tuple)) else [audio]
+        several = isinstance(audio, (list, tuple)) and not has_rate(audio)
+        given: Any = audio
+        sources: List[Any] = list(given) if several else [given]
         transcripts = []
         utterances: List[Utterance] = []
         for piece in self.stream(sources, sample_rate, batch_size):

@@ -7,6 +7,7 @@ what one says a few frames later than the other is neither lost nor said twice. 
 two such seams at the end of a word is a segment, and can be searched on its own.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional
 
@@ -63,6 +64,8 @@ class Part:
 
 def make_grid(window: float, overlap: float, rate: int, hop: int, field: int) -> Grid:
     """window, overlap: seconds. Raises ValueError if the overlap is no half of the window."""
+    if not 0 < window < math.inf:
+        raise ValueError(f"a window of {window:g} s: wanted seconds")
     if not 0 < overlap <= window / 2:
         raise ValueError(
             f"an overlap of {overlap:g} s: wanted more than 0, and half a window at most"

@@ -7,8 +7,8 @@ from typing import Dict, List, Optional, Tuple
 from ..runtime.files import printable
 from .figures import Series
 
-_JSON = re.compile(r"\b(train_inner|train|valid)\w*\s*[|\]:-].*?(\{.*\})\s*$")
-_SIMPLE = re.compile(r"\b(train_inner|train|valid)\b(.*\bnum_updates\b.*)")
+_KIND = re.compile(r"\b(train_inner|train|valid)\b")
+_LONGEST = 100000  # characters of a line that a training writes
 _PAIR = re.compile(r"([A-Za-z_]\w*)[= ]([-+\d.e]+)(?=[,| ]|$)")
 # Panels of the page, and the numbers in them, by fairseq's names without "train_" and "valid_".
 PANELS = (
@@ -51,18 +51,20 @@ def read_log(path: str) -> List[Tuple[str, Series]]:
 
 def _numbers(line: str) -> Optional[Tuple[str, Dict[str, float]]]:
     """(kind of the line, its numbers)."""
-    match = _JSON.search(line)
-    if match:
+    match = _KIND.search(line) if len(line) <= _LONGEST else None
+    if not match:
+        return None
+    kind, rest = match[1], line[match.end() :].rstrip()
+    brace = rest.find("{")
+    if brace >= 0 and rest.endswith("}"):
         try:
-            pairs = list(json.loads(match[2]).items())
-        except ValueError:
+            pairs = list(json.loads(rest[brace:]).items())
+        except (ValueError, RecursionError):
             return None
+    elif "num_updates" in rest:
+        pairs = _PAIR.findall(rest)
     else:
-        match = _SIMPLE.search(line)
-        if not match:
-            return None
-        pairs = _PAIR.findall(match[2])
-    kind = match[1]
+        return None
     numbers = {}
     for name, value in pairs:
         try:
