@@ -13,6 +13,7 @@ import argparse
 import os
 import random
 
+from varan_fairseq.corpora.options import run
 from varan_fairseq.data.manifest import (
     split_names,
     write_dictionary,
@@ -67,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,7 +9,7 @@ Witten-Bell smoothing. For a model of much text use KenLM's lmplz; its files are
 import argparse
 
 from varan_fairseq.corpora.bigrams import arpa, probabilities
-from varan_fairseq.corpora.options import refuse
+from varan_fairseq.corpora.options import refuse, run
 from varan_fairseq.data.manifest import read_lines
 from varan_fairseq.runtime.files import refuse_output, write_lines
 
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,9 +11,10 @@ import csv
 import os
 
 from varan_fairseq.corpora.labelled import Recording
-from varan_fairseq.corpora.options import parser, refuse
+from varan_fairseq.corpora.options import parser, refuse, run
 from varan_fairseq.corpora.spoken import add_split_options, divide, write_recordings
 from varan_fairseq.corpora.text import add_text_options
+from varan_fairseq.data.manifest import read_lines
 
 VALIDATED = "validated.tsv"
 SPLITS = {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
@@ -27,19 +28,16 @@ def read(source: str, table: str, clips: str):
         if table != VALIDATED and os.path.isfile(os.path.join(source, VALIDATED)):
             hint = f"pass --validated to divide the speakers of {VALIDATED}"
         refuse(f"no table {path}: {hint}")
-    with open(path, encoding="utf-8", newline="") as lines:
-        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = {"client_id", "path", "sentence"} - set(rows.fieldnames or [])
-        if missing:
-            refuse(
-                f"{path} has no column {min(missing)}, it has {', '.join(rows.fieldnames or [])}"
-            )
-        for row in rows:
-            if None in row or None in row.values():
-                refuse(f"{path}, line {rows.line_num}: wanted {len(rows.fieldnames)} fields")
-            name, ending = os.path.splitext(row["path"])
-            audio = os.path.join(clips, name + (ending or ".mp3"))
-            yield Recording(audio, name + ".wav", row["sentence"], row["client_id"])
+    rows = csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+    missing = {"client_id", "path", "sentence"} - set(rows.fieldnames or [])
+    if missing:
+        refuse(f"{path} has no column {min(missing)}, it has {', '.join(rows.fieldnames or [])}")
+    for row in rows:
+        if None in row or None in row.values():
+            refuse(f"{path}, line {rows.line_num}: wanted {len(rows.fieldnames)} fields")
+        name, ending = os.path.splitext(row["path"])
+        audio = os.path.join(clips, name + (ending or ".mp3"))
+        yield Recording(audio, name + ".wav", row["sentence"], row["client_id"])
 
 
 def main() -> None:
@@ -65,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,6 +12,7 @@ import argparse
 import os
 import shutil
 
+from varan_fairseq.corpora.options import run
 from varan_fairseq.data.manifest import read_lines, read_manifest, split_names
 from varan_fairseq.runtime.files import written_whole
 
@@ -45,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,7 @@ import os
 import re
 
 from varan_fairseq.corpora.labelled import Recording, write_by_speaker
-from varan_fairseq.corpora.options import add_speaker_options, parser
+from varan_fairseq.corpora.options import add_speaker_options, parser, run
 
 EMOTIONS = ["ang", "dis", "fea", "hap", "neu", "sad"]
 # actor, sentence, emotion, intensity
@@ -38,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

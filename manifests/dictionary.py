@@ -18,7 +18,7 @@ import glob
 import io
 import os
 
-from varan_fairseq.corpora.options import at_least_1, refuse
+from varan_fairseq.corpora.options import at_least_1, refuse, run
 from varan_fairseq.data.manifest import letters, read_lines
 from varan_fairseq.data.unspaced import is_unspaced, word_parts
 from varan_fairseq.runtime.files import write_lines, written_whole
@@ -142,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

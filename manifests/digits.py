@@ -9,7 +9,7 @@ import argparse
 import os
 import random
 
-from varan_fairseq.corpora.options import at_least_1
+from varan_fairseq.corpora.options import at_least_1, run
 from varan_fairseq.data.manifest import split_names, write_dictionary
 from varan_fairseq.runtime.files import written_whole
 
@@ -45,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

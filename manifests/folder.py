@@ -14,7 +14,7 @@ import random
 import re
 
 from varan_fairseq.corpora.labelled import Recording, resample, split_speakers, write
-from varan_fairseq.corpora.options import fraction, parser, refuse
+from varan_fairseq.corpora.options import fraction, parser, refuse, run
 from varan_fairseq.data.audio import ENDINGS, UNREADABLE, files_below
 from varan_fairseq.data.manifest import manifest_rows
 
@@ -109,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,7 +14,7 @@ import os
 import re
 
 from varan_fairseq.corpora.labelled import Recording, check_count, resample, write
-from varan_fairseq.corpora.options import parser, refuse
+from varan_fairseq.corpora.options import parser, refuse, run
 
 CLASSES = {"ang": "angry", "hap": "happy", "exc": "happy", "sad": "sad", "neu": "neutral"}
 SESSIONS = range(1, 6)
@@ -68,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

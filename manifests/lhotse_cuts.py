@@ -20,7 +20,7 @@ from varan_fairseq.corpora.labelled import (
     check_names,
     check_split_speakers,
 )
-from varan_fairseq.corpora.options import at_least_1, refuse
+from varan_fairseq.corpora.options import at_least_1, refuse, run
 from varan_fairseq.corpora.spoken import RATE, SpokenUtterance, clean, write_corpus
 from varan_fairseq.corpora.text import add_text_options
 from varan_fairseq.runtime.files import written
@@ -104,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from librispeech import LETTERS
 
-from varan_fairseq.corpora.options import refuse
+from varan_fairseq.corpora.options import refuse, run
 from varan_fairseq.corpora.spoken import add_header_options, librispeech_utterances, write_corpus
 
 # Folders of each size, and hours that they should have.
@@ -45,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,7 @@ import argparse
 import os
 from dataclasses import replace
 
-from varan_fairseq.corpora.options import refuse
+from varan_fairseq.corpora.options import refuse, run
 from varan_fairseq.corpora.spoken import add_header_options, librispeech_utterances, write_corpus
 
 # Utterances of each split.
@@ -73,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

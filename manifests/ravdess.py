@@ -13,7 +13,7 @@ import os
 import re
 
 from varan_fairseq.corpora.labelled import Recording, write_by_speaker
-from varan_fairseq.corpora.options import add_speaker_options, parser
+from varan_fairseq.corpora.options import add_speaker_options, parser, run
 
 EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 # modality (03: audio only), channel (01: speech), emotion, intensity, statement, repetition, actor
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

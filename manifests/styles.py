@@ -8,7 +8,7 @@ another pitch, range, rate and volume. Neither a voice nor a sentence is in two 
 import argparse
 import random
 
-from varan_fairseq.corpora.options import add_labels_option, at_least_1
+from varan_fairseq.corpora.options import add_labels_option, at_least_1, run
 
 
 def main() -> None:
@@ -38,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,7 +13,7 @@ import os
 
 from varan_fairseq.corpora.kaldi import from_kaldi
 from varan_fairseq.corpora.labelled import check_names
-from varan_fairseq.corpora.options import parser, refuse
+from varan_fairseq.corpora.options import parser, refuse, run
 from varan_fairseq.corpora.spoken import add_split_options, divide, write_recordings
 from varan_fairseq.corpora.tables import COLUMNS, SPLITS, from_table
 from varan_fairseq.corpora.text import add_text_options
@@ -64,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,7 +4,9 @@ import argparse
 import logging
 import os
 import sys
-from typing import NoReturn
+from typing import Callable, NoReturn
+
+from ..runtime import command
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")  # of progress, as fairseq does
 
@@ -12,6 +14,13 @@ logging.basicConfig(level=logging.INFO, format="%(message)s")  # of progress, as
 def refuse(text: str) -> NoReturn:
     """Ends the script with one line."""
     sys.exit(f"{os.path.basename(sys.argv[0])}: {text}")
+
+
+def run(main: Callable[[], None]) -> None:
+    """A script, as the tools are run."""
+    code = command.run(os.path.basename(sys.argv[0]), lambda argv: main(), None)
+    if code:
+        sys.exit(code)
 
 
 def parser(description: str, labels: bool = True) -> argparse.ArgumentParser:

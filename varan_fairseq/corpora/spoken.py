@@ -7,7 +7,13 @@ import random
 from dataclasses import dataclass, replace
 from typing import Counter, Dict, Iterable, List, Mapping, Optional, Sequence
 
-from ..data.manifest import split_names, write_dictionary, write_lexicon, write_split
+from ..data.manifest import (
+    read_lines,
+    split_names,
+    write_dictionary,
+    write_lexicon,
+    write_split,
+)
 from ..runtime.files import written_whole
 from ..runtime.processes import in_processes
 from ..runtime.progress import progress
@@ -96,9 +102,8 @@ def librispeech_texts(root: str, paths: Sequence[str]) -> List[str]:
 def _transcripts(path: str) -> Dict[str, str]:
     if not os.path.isfile(path):
         refuse(f"no transcripts {path}")
-    with open(path, encoding="utf-8") as lines:
-        rows = (line.split() for line in lines)
-        return {row[0]: " ".join(row[1:]) for row in rows if row}
+    rows = (line.split() for line in read_lines(path))
+    return {row[0]: " ".join(row[1:]) for row in rows if row}
 
 
 def librispeech_utterances(root: str, jobs: int, what: str) -> List[SpokenUtterance]:

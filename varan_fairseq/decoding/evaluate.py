@@ -1,6 +1,5 @@
 """A recognizer over labelled splits, scored: what `varan-infer` and `varan_fairseq.evaluate` do."""
 
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ def evaluate(
     given = {"task.data": data, "decoding.results_path": out}
     given["model.adapter" if os.path.isdir(checkpoint) else "common_eval.path"] = checkpoint
     given["model.w2v_path"] = base
-    named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    named = [f"{key}={value}" for key, value in given.items() if value is not None]
     named.append(f"dataset.gen_subset={subset}")
     results = decode(build(Options([*named, *overrides], **options)))
     return [result.summary for result in results if isinstance(result, Result)][-1]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
+import yaml
 from fairseq import tasks
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,6 +28,13 @@ DEFAULTS = {
     "common_eval": {"quiet": True},
     "dataset": {"gen_subset": "test", "max_tokens": 4000000, "num_workers": 0},
 }
+# Options whose values are texts: a path may be called no, @x or [v1] set.
+_TEXTS = (
+    *("task.data", "task.labels", "task.label_dir", "task.target_dictionary", "common.user_dir"),
+    *("common_eval.path", "common_eval.post_process", "common_eval.model_overrides"),
+    *("decoding.results_path", "decoding.lmpath", "decoding.lexicon", "decoding.type"),
+    *("model.adapter", "model.w2v_path", "dataset.gen_subset"),
+)
 # Options of the task that would leave out or cut what is scored.
 _PARTS = ("min_sample_size", "max_sample_size")
 
@@ -186,14 +194,28 @@ def _literal(given) -> Dict[str, Any]:
 
 def _given(overrides: List[str]) -> Any:
     """Overrides as a configuration."""
-    dotlist = [override.lstrip("+") for override in overrides]
-    for index, override in enumerate(dotlist):
-        if override.startswith("task="):  # hydra's way to choose a task
-            dotlist[index] = "task._name=" + override[len("task=") :]
-        if override.startswith("dataset.gen_subset="):  # commas make no list of it
-            key, _, value = override.partition("=")
-            dotlist[index] = f"{key}='{value.strip('[]')}'"
-    return OmegaConf.from_dotlist(dotlist)
+    config = OmegaConf.create()
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        key = "task._name" if key == "task" else key  # hydra's way to choose a task
+        try:
+            parsed: Any = _text(value)
+            if key == "dataset.gen_subset":
+                parsed = str(parsed).strip("[]")
+            elif key not in _TEXTS:
+                parsed = OmegaConf.from_dotlist([f"value={value}"]).value
+            OmegaConf.update(config, key, parsed, merge=True)
+        except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
+            what = str(error).splitlines()[0]
+            raise ValueError(f"bad override {override!r}: {what}") from None
+    return config
+
+
+def _text(value: str) -> Optional[str]:
+    """A value that is a text, whatever YAML would make of it: quotes around it are not of it."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return None if value == "null" else value
 
 
 def _what_to_decode(given: Any) -> Tuple[str, Optional[str]]:

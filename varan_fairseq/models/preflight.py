@@ -4,7 +4,7 @@ configuration."""
 import logging
 import os
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -170,7 +170,8 @@ def check_resumed(whole: Any, cfg: Any, task: Any) -> bool:
     if resumed is None:
         return False
     ours = task.target_dictionary.symbols if task.target_dictionary is not None else None
-    refuse_other_labels(resumed.path, resumed.labels, ours)
+    refuse_other_labels(resumed, ours)
+    say_other_batches(whole, resumed)
     refuse_other_shapes(resumed.path, resumed.options, cfg)
     wanted = whole.optimization.max_update
     if not resumed.resumed or whole.checkpoint.reset_optimizer or not 0 < wanted <= resumed.updates:
@@ -185,9 +186,27 @@ def check_resumed(whole: Any, cfg: Any, task: Any) -> bool:
     return True
 
 
-def refuse_other_labels(path: str, theirs: Optional[list], ours: Optional[list]) -> None:
+def say_other_batches(whole: Any, resumed: "Resumed") -> None:
+    """Warns if a run goes on in the middle of an epoch whose batches are others by now: fairseq
+    counts batches, and stops if there are not so many."""
+    differ = [
+        f"{section}.{key}={whole[section][key]} here, {theirs} there"
+        for (section, key), theirs in resumed.batches.items()
+        if key in whole[section] and whole[section][key] != theirs
+    ]
+    if resumed.resumed and differ and not whole.checkpoint.reset_dataloader:
+        logger.warning(
+            "%s was left in the middle of an epoch, and batches are others now (%s): if fairseq "
+            "says 'dataloader mismatch', set checkpoint.reset_dataloader=true",
+            resumed.path,
+            "; ".join(differ),
+        )
+
+
+def refuse_other_labels(resumed: "Resumed", ours: Optional[list]) -> None:
     """Raises ValueError if a checkpoint's labels are known and are not those at hand, in the
     same order."""
+    path, theirs = resumed.path, resumed.labels
     if theirs is None or ours is None or theirs == ours:
         return
     at = first_difference(theirs, ours)
@@ -195,9 +214,15 @@ def refuse_other_labels(path: str, theirs: Optional[list], ours: Optional[list])
         difference = f"{len(theirs)} labels there, {len(ours)} here"
     else:
         difference = f"label {at} is {theirs[at]!r} there, {ours[at]!r} here"
+    remedy = "begin anew in another checkpoint.save_dir"
+    if not resumed.resumed:
+        remedy = (
+            f"begin from its encoder alone, by model.w2v_path={path} without "
+            "checkpoint.finetune_from_model"
+        )
     raise ValueError(
         f"{path} was trained with another dictionary: {difference}. Use the dictionary file it was "
-        "trained with, or begin anew in another checkpoint.save_dir"
+        f"trained with, or {remedy}"
     )
 
 
@@ -224,13 +249,15 @@ def _differ(key: str, theirs: Any, ours: Any) -> bool:
 @dataclass(frozen=True)
 class Resumed:
     """A checkpoint that fairseq will load. resumed: whether it continues that run. labels, options
-    (of its model), updates: what it says of its training."""
+    (of its model), updates: what it says of its training. batches: options that decided them, if
+    it was left in the middle of an epoch."""
 
     path: str
     resumed: bool
     labels: Optional[List[str]]
     options: Dict[str, Any]
     updates: int
+    batches: Dict[Tuple[str, str], Any]
 
 
 def _resumed_from(options: Any) -> Optional[Resumed]:
@@ -251,7 +278,22 @@ def _resumed_from(options: Any) -> Optional[Resumed]:
         model = (state.get("cfg") or {}).get("model") or {}
         keys = shape_options(model["_name"]) if model.get("_name") in TASKS else []
         known = {key: model[key] for key in keys if key in model}
+        batches = _batches(state)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
     check_finite(weights, path)
-    return Resumed(path, resumed, None if labels is None else labels.symbols, known, updates)
+    symbols = None if labels is None else labels.symbols
+    return Resumed(path, resumed, symbols, known, updates, batches)
+
+
+def _batches(state: Dict[str, Any]) -> Dict[Tuple[str, str], Any]:
+    position = ((state.get("extra_state") or {}).get("train_iterator") or {}).get(
+        "iterations_in_epoch", 0
+    )
+    cfg = state.get("cfg") or {}
+    keys = [("dataset", "max_tokens"), ("dataset", "batch_size"), ("dataset", "train_subset")]
+    return {
+        (section, key): cfg[section][key]
+        for section, key in [*keys, ("optimization", "update_freq")]
+        if position and key in (cfg.get(section) or {})
+    }

@@ -19,6 +19,7 @@ from fairseq.data import Dictionary
 from fairseq.dataclass.utils import omegaconf_no_object_check, overwrite_args_by_name
 from omegaconf import OmegaConf
 
+_WANTED = "wanted fairseq's own .pt of that model"
 _TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"  # torch's own variable
 
 
@@ -81,6 +82,9 @@ def state_labels(state: Dict[str, Any]) -> Optional[Dictionary]:
 
 
 def _load(path: str) -> Any:
+    other = _something_else(path)
+    if other:
+        raise ValueError(other)
     allow_checkpoint_classes()
     options: Dict[str, Any] = {"map_location": "cpu"}
     if hasattr(torch.serialization, "add_safe_globals") and not os.environ.get(_TRUST):
@@ -105,10 +109,28 @@ def _load(path: str) -> Any:
         raise ValueError(f"it is no file of torch.save, or cut off ({name})") from None
 
 
+def _something_else(path: str) -> Optional[str]:
+    """What a file is that people take for a checkpoint, if it says so itself."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of git-lfs, not the file it stands for: git lfs pull"
+    if head.lstrip()[:1] == b"<":
+        return "it is a page of HTML, as a download that failed leaves: download it again"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < os.path.getsize(path):
+        return f"it is a file of safetensors, as Hugging Face has: {_WANTED}"
+    return None
+
+
 def as_fairseq_state(state: Any, overrides: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     """What `checkpoint_utils.load_checkpoint_to_cpu` makes of a file's content: it has no
     way to be given one that is read already. overrides: of options, by name."""
     overrides = overrides or {}
+    if "model" not in state and state and all(map(torch.is_tensor, state.values())):
+        raise ValueError(
+            f"it holds weights alone ({next(iter(state))}, ..), as Hugging Face's pytorch_model.bin "
+            f"does: {_WANTED}"
+        )
     if state.get("args") is not None:
         for key, value in overrides.items():
             setattr(state["args"], key, value)
