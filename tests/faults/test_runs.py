@@ -382,6 +382,10 @@ SPOILT = {
         {"lr_scheduler": {"phase_ratio": [0.1, 0.4, 0.6]}},
         r"phase_ratio=.0.1, 0.4, 0.6. adds up to 1.1, wanted 1 exactly",
     ),
+    "no update for a phase": (
+        {"updates": 1, "model": {"freeze_finetune_updates": 0}},
+        "optimization.max_update=1: lr_scheduler.phase_ratio=.* leaves no update for the last phase",
+    ),
     "no steps": (
         {"lr_scheduler": {"phase_ratio": None}},
         "lr_scheduler.phase_ratio and lr_scheduler.warmup_steps, .* are not set",

@@ -129,7 +129,8 @@ def audio_below(folder: str) -> List[str]:
 def duration(path: str) -> Optional[float]:
     """Seconds by a file's header; None if it has none that can be read."""
     try:
-        return soundfile.info(path).duration if os.path.isfile(path) else None
+        # as bytes: soundfile encodes a name itself, and stops at one that is not UTF-8
+        return soundfile.info(os.fsencode(path)).duration if os.path.isfile(path) else None
     except (RuntimeError, OSError):
         return None
 
@@ -168,6 +169,8 @@ def _file_blocks(path: Any, rate: int, name: str) -> Iterator[np.ndarray]:
             elif not os.path.isfile(path):
                 exists = os.path.exists(path)
                 raise ValueError("it is no regular file" if exists else "it does not exist")
+            else:
+                path = os.fsencode(path)
             file = stack.enter_context(soundfile.SoundFile(path))
             yield from _resampled(_mono(file), file.samplerate, rate)
         except (RuntimeError, OSError, ValueError) as error:

@@ -138,6 +138,11 @@ def check_schedule(whole: Any, cfg: Any) -> None:
             raise ValueError(
                 f"lr_scheduler.phase_ratio={list(ratio)} adds up to {sum(ratio)!r}, wanted 1 exactly"
             )
+        if ratio is not None and not int(updates * ratio[2]):
+            raise ValueError(
+                f"optimization.max_update={updates}: lr_scheduler.phase_ratio={list(ratio)} leaves no "
+                "update for the last phase: raise max_update"
+            )
         if ratio is None and not sum(scheduler.get(key, 0) for key in steps):
             raise ValueError(
                 f"lr_scheduler.phase_ratio and {', '.join(f'lr_scheduler.{s}' for s in steps)} are "
@@ -216,9 +221,11 @@ def refuse_other_labels(resumed: "Resumed", ours: Optional[list]) -> None:
         difference = f"label {at} is {theirs[at]!r} there, {ours[at]!r} here"
     remedy = "begin anew in another checkpoint.save_dir"
     if not resumed.resumed:
+        encoder = f"model.w2v_path={path}"
+        if resumed.options.get("lora_rank"):
+            encoder = f"model.w2v_path=MERGED.pt of varan-export merge {path} MERGED.pt,"
         remedy = (
-            f"begin from its encoder alone, by model.w2v_path={path} without "
-            "checkpoint.finetune_from_model"
+            f"begin from its encoder alone, by {encoder} without checkpoint.finetune_from_model"
         )
     raise ValueError(
         f"{path} was trained with another dictionary: {difference}. Use the dictionary file it was "
