@@ -17,7 +17,7 @@ from test_end_to_end import finetune, scores
 import varan_fairseq
 from varan_fairseq.adapters.file import read_adapter
 from varan_fairseq.cli import export, infer, layers
-from varan_fairseq.finetuned.load import load_model
+from varan_fairseq.finetuned.load import MARK, load_model
 
 LORA = ["model.lora_rank=4", "model.lora_targets=all", "model.lora_magnitude=true"]
 
@@ -524,7 +524,7 @@ def test_killed_while_exporting_an_adapter(run, copy, killed, after):
 
 @pytest.mark.parametrize("command", ["merge", "restore"])
 def test_killed_while_writing_a_checkpoint(run, adapter, killed, tmp_path, command):
-    (tmp_path / "out.pt").write_text("old")
+    (tmp_path / "out.pt").write_text(old := f"{MARK}: old")
     source = [run[3]] if command == "merge" else [adapter, run[2]]
     assert killed(0, command, *source, tmp_path / "out.pt")
-    assert (tmp_path / "out.pt").read_text() == "old"
+    assert (tmp_path / "out.pt").read_text() == old

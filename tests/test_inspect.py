@@ -39,7 +39,7 @@ def test_pretrained(tmp_path, capsys, kind, pre_norm, corpus):
 
 def test_a_run_of_ours_and_its_adapter(tmp_path, capsys, corpus, wav2vec2):
     data = {"dataset": {"valid_subset": "valid"}}
-    model = {"lora_rank": 2, "posterior_heads": 4}
+    model = {"lora_rank": 2, "posterior_heads": 4, "freeze_finetune_updates": 0}
     checkpoint = train(RECIPE, corpus, tmp_path / "out", wav2vec2, model=model, **data)
     assert export.main(["adapter", checkpoint, str(tmp_path / "adapter")]) == 0
     whole, adapter = lines(checkpoint, capsys), lines(tmp_path / "adapter", capsys)

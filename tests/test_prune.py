@@ -71,6 +71,7 @@ def pre_norm(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prune")
     base = save_pretrained(folder / "base.pt", layer_norm_first=True)
     changes = {"posterior_heads": 4, "lora_rank": 2, "layer_embedding": True}
+    changes["freeze_finetune_updates"] = 0
     run = train(RECIPE, corpus, folder / "run", base, model=changes, dataset=VALID)
     return folder, base, run
 

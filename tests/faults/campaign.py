@@ -263,6 +263,129 @@ class Campaign:
                 check()
         print("two processes on one target: done", flush=True)
 
+    def infer(self, model, results, *more):
+        """A command: varan-infer of the ctc corpus."""
+        return [
+            *(command("varan-infer"), f"common_eval.path={model}"),
+            *(f"task.data={self.path('ctc')}", f"decoding.results_path={results}", *more),
+        ]
+
+    def said(self, folder):
+        with open(os.path.join(folder, "hypo.units")) as file:
+            return file.read()
+
+    def emissions(self):
+        """Two models whose emissions lie in one folder: each decoding is of its own, at the same
+        time, and after kills."""
+        models = [self.path(name, "m.pt") for name in ("first", "second")]
+        for path, source in zip(models, (self.model, self.path("other.pt"))):
+            os.makedirs(os.path.dirname(path))
+            shutil.copy(source, path)
+        alone = []
+        for path in models:
+            self.run("emissions", self.infer(path, self.path("alone")))
+            alone.append(self.said(self.path("alone")))
+        if alone[0] == alone[1]:
+            self.find("emissions", "the two models say the same, so nothing is tested")
+        kept = ["--emissions", self.path("kept")]
+        outs = [self.path("out-first"), self.path("out-second")]
+        for _ in range(max(self.kills // 2, 2)):
+            pairs = zip(models, outs)
+            processes = [self.start(self.infer(model, out, *kept)) for model, out in pairs]
+            for process, out, wanted in zip(processes, outs, alone):
+                text, _ = process.communicate()
+                if process.returncode:
+                    self.find("two decodings of one folder", text[-400:])
+                elif self.said(out) != wanted:
+                    self.find("two decodings of one folder", f"{out} is of the other model")
+
+        def check():
+            self.run("emissions after a kill", self.infer(models[1], outs[1], *kept))
+            if self.said(outs[1]) != alone[1]:
+                self.find("emissions after a kill", "are of the other model, or not whole")
+
+        self.kill_at_random("emissions", self.infer(models[0], outs[0], *kept), check)
+
+    def transcripts(self):
+        """Two processes into one folder, and kills: in the end every text is that of its recording.
+        The recordings have pauses longer than a window."""
+        rng, audio = np.random.default_rng(0), self.path("recordings")
+        os.makedirs(audio)
+        words = [
+            soundfile.read(self.path("ctc", "wav", f"{split}{index}.wav"))[0]
+            for split in SPLITS
+            for index in range(6)
+        ]
+        for number in range(24):
+            parts = []
+            for index in rng.permutation(len(words))[:5]:
+                pause = np.zeros(int(rng.uniform(0, 30 if number % 3 == 0 else 3) * 16000))
+                parts += [words[index], pause + rng.normal(0, 1e-3, len(pause))]
+            soundfile.write(os.path.join(audio, f"{number:02d}.wav"), np.concatenate(parts), 16000)
+
+        def texts(out):
+            names = sorted(name for name in os.listdir(out) if name.endswith(".jsonl"))
+            found = {}
+            for name in names:
+                if name[0] != ".":
+                    with open(os.path.join(out, name)) as file:
+                        found[name] = file.read()
+            return found
+
+        def call(out):
+            options = ["--out", out, "--format", "jsonl", "--batch-size", "1"]
+            return [command("varan-transcribe"), self.model, audio, *options]
+
+        self.run("transcripts", call(self.path("texts")))
+        wanted = texts(self.path("texts"))
+        if len(wanted) != 24:
+            self.find("transcripts", f"{len(wanted)} of 24")
+        out = self.path("texts-2")
+        for _ in range(2):
+            for process in [self.start(call(out)) for _ in range(2)]:
+                text, _ = process.communicate()
+                if process.returncode or "Traceback" in text:
+                    self.find("two transcriptions of one folder", text[-400:])
+        if texts(out) != wanted:
+            self.find("two transcriptions of one folder", "other texts than alone")
+
+        def check():
+            broken = {name for name, text in texts(out).items() if wanted.get(name) != text}
+            if broken:
+                self.find("transcripts after a kill", f"{broken} are not whole")
+            for name in list(texts(out))[::2]:
+                os.remove(os.path.join(out, name))  # so that the next one has something to do
+
+        self.kill_at_random("transcripts", call(out), check)
+        if self.run("transcripts", call(out)) and texts(out) != wanted:
+            self.find("transcripts", "other texts after kills")
+
+    def mounted(self):
+        """Results on a disk of their own, where this user may mount one."""
+        disk = self.path("disk")
+        os.makedirs(disk)
+        mount = ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", disk]
+        may = shutil.which("mount") and os.geteuid() == 0
+        if not may or subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
+            print("a mounted folder: left out, no file system can be made here", flush=True)
+            return
+        try:
+            script = os.path.join(REPO, "manifests", "folder.py")
+            for name, arguments in (
+                ("infer", self.infer(self.model, disk)),
+                ("classify", [command("varan-classify"), self.classifier]
+                 + [self.path("emotion"), "test", "--out", disk]),
+                ("folder.py", [sys.executable, script, self.path("source"), disk]),
+            ):  # fmt: skip
+                arguments = list(arguments)
+                self.run(f"{name} on a mounted folder", arguments)
+                self.kill_at_random(f"{name} on a mounted folder", arguments, lambda: None)
+            left = [name for name in os.listdir(disk) if name.endswith((".tmp", ".partial"))]
+            if len(left) > 3 * self.kills:
+                self.find("a mounted folder", f"left {left}")
+        finally:
+            subprocess.run(["umount", disk])
+
     def one_decoding(self, folder):
         """The scores and the hypotheses in a folder are of one model."""
         with open(os.path.join(folder, "asr.json")) as file:
@@ -323,14 +446,23 @@ class Campaign:
 
     def stale(self):
         """Kills leave temporary names; the next writer of a minute later removes them."""
-        names = glob.glob(self.path("*.tmp")) + glob.glob(self.path("*.partial"))
+
+        def temporary():
+            return [
+                os.path.join(folder, name)
+                for folder in (self.folder, self.path("decoded"), self.path("classified"))
+                for name in os.listdir(folder)
+                if name.endswith((".tmp", ".partial"))
+            ]
+
+        names = temporary()
         for name in names:
             os.utime(name, (time.time() - 3600,) * 2)
-        self.run(
-            "clean-up",
-            [command("varan-export"), "merge", self.model, self.path("last.pt")],
-        )
-        left = glob.glob(self.path("*.tmp")) + glob.glob(self.path("*.partial"))
+        self.run("clean-up", [command("varan-export"), "merge", self.model, self.path("last.pt")])
+        self.run("clean-up", self.infer(self.model, self.path("decoded")))
+        classify = [command("varan-classify"), self.classifier, self.path("emotion"), "test"]
+        self.run("clean-up", [*classify, "--out", self.path("classified")])
+        left = temporary()
         print(f"stale names: {len(names)} before, {len(left)} after", flush=True)
         if left:
             self.find("clean-up", f"left {left}")
@@ -350,6 +482,9 @@ def main():
         campaign.decodings()
         campaign.corpora()
         campaign.pairs()
+        campaign.emissions()
+        campaign.transcripts()
+        campaign.mounted()
         campaign.process_one()
         campaign.full_disk()
         campaign.stale()
