@@ -70,8 +70,12 @@ def pre_norm(corpus, tmp_path_factory):
     """(folder, base, checkpoint of a LoRA run)."""
     folder = tmp_path_factory.mktemp("prune")
     base = save_pretrained(folder / "base.pt", layer_norm_first=True)
-    changes = {"posterior_heads": 4, "lora_rank": 2, "layer_embedding": True}
-    changes["freeze_finetune_updates"] = 0
+    changes = {
+        "posterior_heads": 4,
+        "lora_rank": 2,
+        "freeze_finetune_updates": 0,
+        "layer_embedding": True,
+    }
     run = train(RECIPE, corpus, folder / "run", base, model=changes, dataset=VALID)
     return folder, base, run
 
@@ -95,7 +99,13 @@ def test_a_pre_norm_encoder(pre_norm, corpus, tmp_path):
 
 def test_a_pruned_model_trains_on(pre_norm, corpus, tmp_path):
     pruned = cut(pre_norm[2], tmp_path / "pruned.pt")
-    model = {"posterior_heads": 4, "lora_rank": 2, "layer_embedding": True, "keep_layers": K}
+    model = {
+        "posterior_heads": 4,
+        "lora_rank": 2,
+        "freeze_finetune_updates": 0,
+        "layer_embedding": True,
+        "keep_layers": K,
+    }
     further = train(
         RECIPE,
         corpus,
@@ -111,7 +121,7 @@ def test_a_pruned_model_trains_on(pre_norm, corpus, tmp_path):
 def test_training_the_lower_blocks(pre_norm, corpus, tmp_path):
     """Upper blocks are not built, and an adapter of the run travels."""
     folder, base, whole = pre_norm
-    model = {"posterior_heads": 4, "lora_rank": 2, "keep_layers": K}
+    model = {"posterior_heads": 4, "lora_rank": 2, "freeze_finetune_updates": 0, "keep_layers": K}
     run = train(RECIPE, corpus, tmp_path / "run", base, model=model, dataset=VALID)
     state, full, source = torch.load(run), torch.load(whole), torch.load(base)["model"]
     blocks = {name.split("layers.")[1][0] for name in state["model"] if "encoder.layers." in name}
