@@ -59,7 +59,8 @@ def main() -> None:
         splits = {split: list(read(args.source, table, clips)) for split, table in SPLITS.items()}
     if not os.path.isdir(clips):
         refuse(f"no folder {clips} with the audio: give it by --clips")
-    write_recordings(args, splits)
+    tables = [VALIDATED] if args.validated else SPLITS.values()
+    write_recordings(args, splits, [os.path.join(args.source, table) for table in tables])
 
 
 if __name__ == "__main__":

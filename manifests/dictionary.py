@@ -21,7 +21,7 @@ import os
 from varan_fairseq.corpora.options import at_least_1, refuse, run
 from varan_fairseq.data.manifest import letters, read_lines
 from varan_fairseq.data.unspaced import is_unspaced, word_parts
-from varan_fairseq.runtime.files import write_lines, written_whole
+from varan_fairseq.runtime.files import refuse_same, write_lines, written_whole
 
 ENDINGS = {"letters": "ltr", "characters": "chr", "mixed": "mix", "sentencepiece": "spm"}
 MODEL = "spm.model"
@@ -118,6 +118,9 @@ def main() -> None:
     }
     strange = {word for word in words if set(spell(word).split()) - set(counts)}
 
+    if args.words:
+        for name in ("lexicon.txt", f"dict.{ending}.txt"):
+            refuse_same(os.path.join(args.data, name), args.words)
     names = [*(f"{split}.{ending}" for split in texts), "lexicon.txt", MODEL, f"dict.{ending}.txt"]
     with written_whole(args.data, names) as data:
         for split, rows in texts.items():

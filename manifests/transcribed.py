@@ -60,7 +60,7 @@ def main() -> None:
         splits = {split: [row for row, own in rows if own == split] for split in SPLITS}
     else:
         splits = divide(args, [row for row, _ in rows])
-    write_recordings(args, splits)
+    write_recordings(args, splits, [args.source])
 
 
 if __name__ == "__main__":

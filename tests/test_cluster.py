@@ -126,3 +126,35 @@ def test_intervals():
     lines = list(table(runs))
     assert lines[0] == "| a | seeds | wer | 95% interval |"
     assert lines[2].startswith("| 1 | 1 2 | 2.50 |") and lines[3].startswith("| 5 | 1 2 | 6.50 |")
+
+
+def test_runs_of_other_data_are_no_seeds():
+    from table import Run, table
+
+    runs = [Run({"task.data": data}, seed, "wer", seed) for data in "ab" for seed in (1, 2)]
+    lines = list(table(runs))
+    assert len(lines) == 4 and lines[0].startswith("| task.data | seeds |")
+
+
+def test_a_table_of_each_metric(tmp_path, monkeypatch, capsys):
+    import table
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "checkpoint_best.pt").write_text("")
+    metrics = {"a": "wer", "b": "accuracy"}
+    read = lambda path: table.Run({}, 1, metrics[path.split("/")[-2]], 7.0)  # noqa: E731
+    monkeypatch.setattr(table, "read", read)
+    monkeypatch.setattr("sys.argv", ["table.py", str(tmp_path)])
+    table.main()
+    text = capsys.readouterr().out
+    assert (
+        "| seeds | accuracy | 95% interval |" in text and "| seeds | wer | 95% interval |" in text
+    )
+
+
+def test_the_data_of_a_run(tmp_path):
+    """Are among its settings; copies of them and the seed are not."""
+    from table import OWN, SECTIONS
+
+    assert "task" in SECTIONS and "task.data" not in OWN and "model.data" in OWN

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 from faulty import copy, decode, edit, read, tool, write
+from lm import write_lm
 from test_data import stored
 
 from varan_fairseq.cli import export, transcribe
@@ -228,6 +229,26 @@ def test_options_that_say_nothing(ctc, name):
     options, expected = NOT_DECODED[name]
     code, _, error = decode(ctc, *options)
     assert code == 2 and expected in error and error.count("\n") == 1
+
+
+def test_a_sweep_on_what_is_tested(ctc, data, tmp_path):
+    """Under another name, in another folder, or with one recording of it."""
+    lm, lexicon = write_lm(tmp_path, ["ONE", "TWO", "SIX"])
+    given = ["decoding.type=kenlm", f"decoding.lmpath={lm}", f"decoding.lexicon={lexicon}"]
+    given += [f"task.data={data}", "decoding.lmweight=1,2", f"decoding.results_path={tmp_path}/o"]
+    copied = copy(data, tmp_path / "copy")
+    for ending in ("tsv", "ltr"):
+        shutil.copy(f"{data}/test.{ending}", f"{data}/tuning.{ending}")
+        rows, other = (read(f"{data}/{split}.{ending}").split("\n") for split in ("valid", "test"))
+        first = 1 if ending == "tsv" else 0
+        if first:
+            rows[first:-1] = [f"{rows[0]}/{row}" for row in rows[first:-1]]
+            other[first] = f"{data}/wav/{other[first]}"
+        write(f"{data}/mixed.{ending}", "\n".join([*rows[:-1], other[first], ""]))
+    for name, count in (("tuning", 6), (f"../{os.path.basename(copied)}/test", 6), ("mixed", 1)):
+        code, _, error = decode(ctc, *given, "--sweep", name)
+        assert code == 2, error
+        assert f"--sweep {name}: {count} of its recordings are in test too" in error, error
 
 
 # Transcripts

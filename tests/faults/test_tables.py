@@ -562,3 +562,25 @@ def test_cuts_without_words_are_counted(script, tmp_path):
     path = cuts(tmp_path / "c.jsonl", *rows)
     _, text = script("lhotse_cuts.py", tmp_path / "out", "--train", path)
     assert "dropped 1: digits ('5')" in text
+
+
+def test_manifests_over_their_tables(script, tmp_path, audio):
+    """Of Common Voice, whose tables are called like manifests; of a table in OUT."""
+    source = common_voice(tmp_path / "cv", {"train": "ab", "dev": "c", "test": "d"})
+    before = read(source / "train.tsv")
+    refusal, text = script("commonvoice.py", source, source)
+    assert refusal == "2" and "train.tsv would overwrite its own input" in text
+    assert read(source / "train.tsv") == before and not (source / "wav").exists()
+    table = "path\ttext\n" + "".join(f"{n}\t{t}\n" for n, t in PLAIN)
+    write(audio / "train.tsv", table)
+    refusal, text = script("transcribed.py", audio / "train.tsv", audio, *SIDES)
+    assert refusal == "2" and "train.tsv would overwrite its own input" in text
+    assert read(audio / "train.tsv") == table
+
+
+def test_a_lexicon_over_its_words(script, tmp_path):
+    write(tmp_path / "train.wrd", "one two\n")
+    write(tmp_path / "lexicon.txt", "three\n")
+    refusal, text = script("dictionary.py", tmp_path, "--words", tmp_path / "lexicon.txt")
+    assert refusal == "2" and "lexicon.txt would overwrite its own input" in text
+    assert read(tmp_path / "lexicon.txt") == "three\n"

@@ -14,7 +14,7 @@ from ..data.manifest import (
     write_lexicon,
     write_split,
 )
-from ..runtime.files import written_whole
+from ..runtime.files import refuse_same, written_whole
 from ..runtime.processes import in_processes
 from ..runtime.progress import progress
 from .labelled import Recording, audio_root, check_split_speakers, resample, split_speakers
@@ -22,6 +22,8 @@ from .options import at_least_1, fraction, refuse
 from .text import Unusable, apply, named
 
 RATE = 16000
+_ENDINGS = ("wrd", "ltr", "spk")  # of a split's files, beside the manifest
+_OF_TRAINING = ("dict.ltr.txt", "lexicon.txt")
 _CHUNK = 500  # files whose headers a process reads at a time
 
 
@@ -126,8 +128,7 @@ def write_corpus(
     replace older ones as a whole. roots: audio folder of each. letters: that the dictionary has
     whether they occur or not. trains: whether there is a training split."""
     os.makedirs(out, exist_ok=True)
-    others = ["dict.ltr.txt", "lexicon.txt"] if trains else []
-    names = split_names(splits, ["wrd", "ltr", "spk"], *others)
+    names = split_names(splits, _ENDINGS, *(_OF_TRAINING if trains else ()))
     with written_whole(out, names) as data:
         for split, rows in splits.items():
             if not rows:
@@ -200,8 +201,13 @@ def clean(
     return kept
 
 
-def write_recordings(args: argparse.Namespace, splits: Mapping[str, Sequence[Recording]]) -> None:
-    """Recordings whose labels are transcripts: cleaned, copied to 16 kHz, written."""
+def write_recordings(
+    args: argparse.Namespace, splits: Mapping[str, Sequence[Recording]], inputs: Sequence[str]
+) -> None:
+    """Recordings whose labels are transcripts: cleaned, copied to 16 kHz, written. inputs: files that
+    were read, which nothing of this may replace."""
+    for name in split_names(splits, _ENDINGS, *_OF_TRAINING):
+        refuse_same(os.path.join(args.out, name), *inputs)
     splits = clean(args, splits)
     check_split_speakers(args, splits)
     samples = resample(args, [row for rows in splits.values() for row in rows])
