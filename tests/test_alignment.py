@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from fairseq.data import Dictionary
 
-from varan_fairseq.decoding.alignment import align
 from varan_fairseq.decoding.words import timed_words, words_of
+from varan_fairseq.method.alignment import align
 
 
 def collapse(path):

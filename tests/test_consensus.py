@@ -210,8 +210,7 @@ def spread(model, scale=3.0):
 
 
 def test_the_model_gives_one_layers_emission(task, wav2vec2):
-    model = spread(build_model(wav2vec2, task)).eval()
-    assert model.cfg.combine == "consensus"
+    model = spread(build_model(wav2vec2, task, combine="consensus")).eval()
     with torch.no_grad():
         out = model(**batch(task)["net_input"])
         out["log_q"] = torch.randn(out["log_q"].shape).log_softmax(-1)  # a choice for each
@@ -232,26 +231,29 @@ def test_one_layer_alone_is_unaffected(task, wav2vec2, monkeypatch):
 
     monkeypatch.setattr(varan_ctc, "consensus_layer", never)
     sample = batch(task)
+    monkeypatch.setattr(varan_ctc, "vote", never)
     for options in ({"decode_layer": 2}, {"aggregation": "last_layer"}, {"combine": "best_layer"}):
         model = build_model(wav2vec2, task, **options).eval()
         model.get_logits(model(**sample["net_input"]))
 
 
-def test_with_gradient_checkpointing_and_while_training(task, wav2vec2, caplog):
+@pytest.mark.parametrize("rule", ["consensus", "vote"])
+def test_with_gradient_checkpointing_and_while_training(task, wav2vec2, caplog, rule):
     """Under fairseq's own criterion, which trains on the prediction: heads learn, the
     posterior cannot, and the log says so once."""
-    model = spread(build_model(wav2vec2, task, checkpoint_activations=True)).train()
+    options = {"checkpoint_activations": True, "combine": rule}
+    model = spread(build_model(wav2vec2, task, **options)).train()
     criterion = build_criterion(task, "ctc")
     for _ in range(2):
         criterion(model, batch(task))[0].backward()
     heads = [p.grad for p in model.aggregation.heads.parameters() if p.grad is not None]
     assert heads and all(torch.isfinite(grad).all() for grad in heads)
     assert all(p.grad is None for p in model.aggregation.posterior.parameters())
-    assert caplog.text.count("combine=consensus gives the posterior no gradient") == 1
+    assert caplog.text.count(f"combine={rule} gives the posterior no gradient") == 1
 
 
 def test_half_precision(task, wav2vec2):
-    model = spread(build_model(wav2vec2, task), scale=0.5).eval()
+    model = spread(build_model(wav2vec2, task, combine="consensus"), scale=0.5).eval()
     inputs = batch(task)["net_input"]
     with torch.no_grad():
         model.to(torch.bfloat16)

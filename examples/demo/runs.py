@@ -13,7 +13,7 @@ from varan_fairseq.runtime.training import as_overrides, call, train  # noqa: F4
 
 AGGREGATIONS = ["last_layer", "weighted_sum", "varan"]
 # Of VARAN, what is shown as a line of its own.
-RULES = ["best_layer", "consensus"]
+RULES = ["best_layer", "consensus", "vote"]
 
 
 def pretrain(name, data, base, overrides, jobs):

@@ -6,7 +6,7 @@ import numpy as np
 from fairseq.data import Dictionary
 from fairseq.data.data_utils import post_process as fairseq_post_process
 
-from .alignment import align
+from ..method.alignment import align
 
 # Marks of a spelling: where a word ends, or begins.
 _END = {"letter": "|", "_EOW": "_EOW"}

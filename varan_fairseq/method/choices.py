@@ -8,7 +8,7 @@ PRIORS = ("uniform", "geometric", "geometric_reversed", "chi2", "chi2_reversed")
 DIRECTIONS = ("prior_posterior", "posterior_prior")
 ACTIVATIONS = ("none", "relu")
 RULES = ("mixture", "log_linear", "best_layer")
-CTC_RULES = (*RULES, "consensus")
+CTC_RULES = (*RULES, "consensus", "vote")
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:

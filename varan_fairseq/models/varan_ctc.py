@@ -24,6 +24,7 @@ from ..data.findings import Split, enforce, split_files
 from ..method.choices import CTC_RULES
 from ..method.combine import pick_layer
 from ..method.consensus import consensus_layer
+from ..method.vote import vote
 from ..runtime.fairseq_compat import whole_config
 from ..runtime.processes import on_first_rank
 from ..upstream import Encoder
@@ -40,7 +41,7 @@ class VaranCtcConfig(LayerwiseConfig, Wav2Vec2CtcConfig):
     `LayerwiseConfig`, and those below."""
 
     combine: str = option(
-        "consensus", f"how predictions of the layers become one: {', '.join(CTC_RULES)}"
+        "vote", f"how predictions of the layers become one: {', '.join(CTC_RULES)}"
     )
     check_audio: bool = option(True, "read the header of every audio file before training starts")
     max_unknown_labels: float = option(
@@ -52,8 +53,8 @@ class VaranCtcConfig(LayerwiseConfig, Wav2Vec2CtcConfig):
 
 @dataclass(frozen=True)
 class CtcPrediction:
-    """log_probs: [T, B, V]. layer: [B] long, 0-based, the one layer that an utterance's are of;
-    None if several layers have a say."""
+    """log_probs: [T, B, V]. layer: [B] long, 0-based, the one layer that an utterance's are of (by
+    the vote, but for the labels that others voted for); None if they are of several layers."""
 
     log_probs: Tensor
     layer: Optional[Tensor]
@@ -117,9 +118,11 @@ class VaranCtc(LayerwiseModel):
             layer = torch.full((len(log_q),), self.cfg.decode_layer - 1, device=log_q.device)
         elif len(logits) > 1 and self.cfg.combine == "best_layer":
             layer = log_q.argmax(1)
-        elif len(logits) > 1 and self.cfg.combine == "consensus":
+        elif len(logits) > 1 and self.cfg.combine in ("consensus", "vote"):
             self.warn_of_no_gradient()
             log_probs = [logit.float().log_softmax(-1) for logit in logits]
+            if self.cfg.combine == "vote":
+                return CtcPrediction(*vote(log_probs, log_q, net_output["lengths"], self.blank))
             layer = consensus_layer(log_probs, log_q, net_output["lengths"], self.blank)
             return CtcPrediction(pick_layer(log_probs, layer), layer)
         else:
