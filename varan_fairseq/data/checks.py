@@ -246,10 +246,13 @@ def batch_findings(
     if split.manifest is None or not max_tokens:
         return
     sizes = split.manifest.samples
-    kept = sizes >= (cfg.get("min_sample_size") or 0)
-    if cfg.get("max_keep_size"):  # of hubert_pretraining, which leaves out what is longer
-        kept &= sizes <= cfg.max_keep_size
-    if cfg._name == "utterance_classification" and cfg.get("max_sample_size"):
+    kept = sizes >= (getattr(cfg, "min_sample_size", None) or 0)
+    most = getattr(
+        cfg, "max_keep_size", None
+    )  # of hubert_pretraining, which leaves out longer ones
+    if most:
+        kept &= sizes <= most
+    if cfg._name == "utterance_classification" and cfg.max_sample_size:
         sizes = sizes.clip(max=cfg.max_sample_size)
     rows = np.flatnonzero(kept & (sizes > max_tokens))
     if len(rows):

@@ -118,10 +118,10 @@ def check_precision(whole: Any) -> None:
 def check_schedule(whole: Any, cfg: Any) -> None:
     """whole: fairseq's configuration. cfg: of the model. Raises ValueError for steps that fairseq
     stops at by a bare assert, and for an encoder that is meant to train and never would."""
-    updates, scheduler = whole.optimization.max_update, whole.get("lr_scheduler") or {}
-    if scheduler.get("_name") == "tri_stage":
+    updates, scheduler = whole.optimization.max_update, whole.lr_scheduler
+    if getattr(scheduler, "_name", None) == "tri_stage":
         steps = ("warmup_steps", "hold_steps", "decay_steps")
-        ratio = scheduler.get("phase_ratio")
+        ratio = getattr(scheduler, "phase_ratio", None)
         if isinstance(ratio, str):
             ratio = [float(share) for share in ratio.strip("()[] ").split(",")]
         if ratio is not None and not updates > 0:
@@ -139,12 +139,12 @@ def check_schedule(whole: Any, cfg: Any) -> None:
                 f"optimization.max_update={updates}: lr_scheduler.phase_ratio={list(ratio)} leaves no "
                 "update for the last phase: raise max_update"
             )
-        if ratio is None and not sum(scheduler.get(key, 0) for key in steps):
+        if ratio is None and not sum(getattr(scheduler, key, 0) for key in steps):
             raise ValueError(
                 f"lr_scheduler.phase_ratio and {', '.join(f'lr_scheduler.{s}' for s in steps)} are "
                 "not set: give the ratio, or steps"
             )
-    frozen = cfg.get("freeze_finetune_updates", 0)
+    frozen = getattr(cfg, "freeze_finetune_updates", 0)
     mode = finetune_mode(cfg)
     if mode == "probe" or not 0 < updates <= frozen:
         return

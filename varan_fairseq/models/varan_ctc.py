@@ -94,7 +94,7 @@ class VaranCtc(LayerwiseModel):
             return []
         splits = [Split(name, split_files(task.cfg, name)) for name in names]
         whole = whole_config(cfg)
-        spelling = None if whole is None else whole.criterion.get("post_process")
+        spelling = None if whole is None else getattr(whole.criterion, "post_process", None)
 
         def check() -> None:
             enforce(dictionary_findings(splits[0].files.dictionary))
