@@ -92,6 +92,7 @@ TABLES = {
     "step": markdown,
     "heads": markdown,
     "vocabulary": markdown,
+    "vote": markdown,
     "prune": markdown,
     "lora-cost": markdown,
     "encoders-cost": markdown,
