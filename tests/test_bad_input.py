@@ -168,7 +168,7 @@ def test_normalize_differs(tmp_path, corpus, kind):
             {"posterior": "static", "aggregation": "hconv"},
             "model.posterior=static is for model.aggregation=varan, here it is hconv",
         ),
-        ({"combine": "vote"}, "'vote': choose one of mixture, log_linear, best_layer"),
+        ({"combine": "poll"}, "'poll': choose one of mixture, log_linear, best_layer"),
         ({"layer_norm": "maybe"}, "model.layer_norm=maybe: choose one of auto, true, false"),
         ({"decode_layer": 5}, "model.decode_layer=5: .* 1 .. 4"),
         ({"decode_layer": 2, "aggregation": "last_layer"}, "has predictions 1 .. 1"),
@@ -336,7 +336,7 @@ def test_infer_on_another_models_checkpoint(corpus, wav2vec2):
             ["task.data=x", "--combine", "mixture", "common_eval.path=gone.pt"],
             "no checkpoint gone.pt",
         ),
-        (["--combine", "vote", "a=b"], "choose one of mixture, log_linear, best_layer"),
+        (["--combine", "poll", "a=b"], "choose one of mixture, log_linear, best_layer"),
         (
             ["common_eval.path=x", "task.data=x", "common_eval.model_overrides=oops"],
             "wanted a Python dictionary",

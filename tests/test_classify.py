@@ -236,7 +236,7 @@ def test_bad_input_of_the_tool(small, corpus, wav2vec2, tmp_path):
     assert "no manifest" in fail(checkpoint, data, "nosplit")
     code, error = tool(classify.main, checkpoint, "gone.wav")
     assert code == 1 and "gone.wav cannot be read" in error
-    assert "choose one of mixture" in fail(checkpoint, data, "test", "--combine", "vote")
+    assert "choose one of mixture" in fail(checkpoint, data, "test", "--combine", "poll")
     assert "predictions 1 .. 4" in fail(checkpoint, data, "test", "--layer", "9")
     copy = str(tmp_path / "copy")
     shutil.copytree(data, copy)

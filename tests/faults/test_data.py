@@ -12,8 +12,9 @@ from conftest import write_labelled_corpus
 from faulty import edit, read, write
 
 from varan_fairseq.data import audio_files
-from varan_fairseq.data.checks import file_findings, label_findings, mask_findings
+from varan_fairseq.data.checks import file_findings, label_findings
 from varan_fairseq.data.findings import Frames, Split, SplitFiles, enforce, split_files
+from varan_fairseq.data.length_checks import mask_findings
 from varan_fairseq.data.manifest import read_manifest
 
 BOM = b"\xef\xbb\xbf"

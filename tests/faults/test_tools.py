@@ -45,7 +45,7 @@ INFER = {
     "layer and rule": (["{both}", "--layer", "1", "--combine", "mixture"], "give one of the two"),
     "layer 0": (["{both}", "--layer", "0"], "--layer 0: layers are 1"),
     "layer 9": (["{both}", "--layer", "9"], "model.decode_layer=9: aggregation varan over 3"),
-    "rule": (["{both}", "--combine", "vote"], "'vote': choose one of"),
+    "rule": (["{both}", "--combine", "poll"], "'poll': choose one of"),
     "overrides": (["{both}", "common_eval.model_overrides=oops"], "wanted a Python dictionary"),
     "unknown override": (
         ["{both}", "common_eval.model_overrides={{'combin': 'mixture'}}"],

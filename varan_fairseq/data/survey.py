@@ -11,11 +11,11 @@ from .checks import (
     dictionary_findings,
     file_findings,
     label_findings,
-    length_findings,
     rare_findings,
     speaker_findings,
 )
 from .findings import Finding, Frames, Split, SplitFiles
+from .length_checks import length_findings
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any, Callable, Dict, Optional
 
 from .. import __version__
 from ..data.audio_files import audio_state
-from ..data.checks import length_findings
 from ..data.findings import Split, enforce
+from ..data.length_checks import length_findings
 from ..finetuned.outputs import load_checked_audio
 from ..finetuned.results import beside, results_name, setting_name
 from ..models.preflight import encoder_frames

@@ -8,9 +8,10 @@ from fairseq.data import Dictionary
 from fairseq.data.data_utils import post_process as fairseq_post_process
 
 from ..data.audio_checks import header_findings
-from ..data.checks import MAX_UNKNOWN, file_findings, label_findings, length_findings
+from ..data.checks import MAX_UNKNOWN, file_findings, label_findings
 from ..data.findings import Split, enforce, split_files
 from ..data.labels import read_labels
+from ..data.length_checks import length_findings
 from ..data.manifest import Manifest
 from ..models.preflight import encoder_frames
 from .load import training_post_process

@@ -9,8 +9,8 @@ from fairseq import utils
 from fairseq.data import FileAudioDataset
 
 from ..data.audio_checks import header_findings
-from ..data.checks import length_findings
 from ..data.findings import Split, enforce, split_files
+from ..data.length_checks import length_findings
 from ..data.manifest import Manifest
 from ..models.preflight import encoder_frames
 from ..runtime.progress import progress

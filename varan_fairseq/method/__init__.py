@@ -8,7 +8,7 @@ Reading order:
 4. `ctc`, `classification`: the negative log-likelihood of every layer.
 5. `objective`: J = E_q[NLL] + beta KL, what training minimises.
 6. `aggregation`: VARAN, and its rivals of `baselines`, behind one interface.
-7. `combine`, `consensus`: one prediction from the predictions of all layers.
+7. `combine`, `consensus`, `vote` with `emission`: one prediction from the predictions of all layers.
 
 `kernels/` is there for speed alone. `docs/method.md` tells the same story in words.
 """

@@ -11,8 +11,8 @@ from fairseq.tasks.audio_pretraining import AudioPretrainingTask
 from omegaconf import open_dict
 
 from ..adapters.file import Adapter, read_adapter
-from ..data.checks import batch_findings, length_findings, mask_findings
 from ..data.findings import Frames, Split, enforce
+from ..data.length_checks import batch_findings, length_findings, mask_findings
 from ..runtime.fairseq_compat import whole_config
 from ..runtime.processes import on_first_rank
 from ..upstream import Encoder
