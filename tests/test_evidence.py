@@ -603,6 +603,18 @@ def test_lists_of_a_preset(tmp_path, key, value):
         plan.load(str(tmp_path / "a.yaml"))
 
 
+@pytest.mark.parametrize("jobs", ["0", "-1", "many"])
+def test_no_jobs(monkeypatch, capsys, jobs):
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["run.py", "digits", "--data", "d", "--encoder", "e", "--out", "o", "--jobs", jobs],
+    )
+    with pytest.raises(SystemExit):
+        kit.arguments()
+    assert f"argument --jobs: '{jobs}', wanted 1 or more" in capsys.readouterr().err
+
+
 def test_digests(tmp_path, corpus, wav2vec2):
     import torch
 
