@@ -154,7 +154,7 @@ def test_a_split_without_labels(run, tmp_path, capsys):
     run_classify(checkpoint, data, "test", "--out", tmp_path / "out")
     run_classify(checkpoint, tmp_path, "new", "--out", tmp_path / "out")
     assert "predictions alone" in capsys.readouterr().out
-    assert os.listdir(str(tmp_path / "out")) == ["utterances.tsv"]
+    assert sorted(os.listdir(str(tmp_path / "out"))) == [".varan_fairseq", "utterances.tsv"]
     assert "label" not in rows(tmp_path / "out" / "utterances.tsv")[0]
 
 

@@ -493,3 +493,37 @@ def test_a_language_model_over_its_text(script, tmp_path):
     for _ in range(2):
         refusal, _ = script("bigrams.py", tmp_path / "x", tmp_path / "lm.arpa")
         assert refusal is None
+
+
+@pytest.mark.parametrize("name", ["hypotheses.tsv", "asr.json", "ref.word"])
+def test_results_over_files_of_the_users_own(ctc, tmp_path, runs_nothing, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    write(out / name, "mine\n")
+    code, _, error = decode(ctc, f"decoding.results_path={out}")
+    assert code == 2 and f"{name} is there already and holds something else" in error, error
+    assert os.listdir(str(out)) == [name] and read(out / name) == "mine\n"
+
+
+@pytest.fixture
+def runs_nothing(monkeypatch):
+    monkeypatch.setattr(emissions, "outputs", lambda *a, **k: pytest.fail("it began to work"))
+
+
+def test_scores_over_files_of_the_users_own(emotion, tmp_path):
+    from varan_fairseq.cli import classify
+
+    out = tmp_path / "out"
+    out.mkdir()
+    write(out / "confusion.csv", "mine\n")
+    arguments = [emotion.checkpoint, emotion.data, "test", "--out", out]
+    code, _, error = tool(classify.main, *arguments)
+    assert code == 2 and "confusion.csv is there already and holds something else" in error
+    os.remove(str(out / "confusion.csv"))
+    for _ in range(2):
+        assert tool(classify.main, *arguments)[0] == 0
+    os.remove(str(out / "scores.json"))  # killed while it was replaced
+    os.rename(str(out / ".varan_fairseq"), str(out / "kept"))
+    assert tool(classify.main, *arguments)[0] == 2
+    os.rename(str(out / "kept"), str(out / ".varan_fairseq"))
+    assert tool(classify.main, *arguments)[0] == 0

@@ -12,12 +12,12 @@ from ..data.findings import Split, enforce, split_files
 from ..data.manifest import read_lines
 from ..finetuned.labelled import References, check_transcribed, read_references
 from ..finetuned.results import beside, results_name, setting_name
-from ..runtime.files import refuse_file, write_lines, written_whole
+from ..runtime.files import refuse_file, refuse_foreign, write_lines, written_whole
 from . import sweep
 from .cache import split_emissions
 from .emissions import Emissions
 from .request import Decoding, Options, build
-from .results import RESULTS, score, search_split, write_results
+from .results import FAIRSEQS, RESULTS, score, search_split, write_results
 from .search import Search, plain, settings
 from .vocabulary import check_references
 
@@ -102,6 +102,10 @@ def decode(decoding: Decoding) -> Iterator[Union[Sweep, Result]]:
             split_emissions(decoding, checked.split)
         return
     search = Search(config.decoding, splits[0].labels, config.common_eval.post_process)
+    for subset in decoding.subsets:
+        refuse_file(_folder(decoding, subset))
+        if decoding.results:
+            refuse_foreign(_folder(decoding, subset), (*FAIRSEQS, *RESULTS))
     if search.words is not None:
         for checked in splits:
             check_references(config.decoding.lexicon, search.words, checked.references.text)
@@ -159,7 +163,6 @@ def _score(
     config, split = decoding.config, checked.split
     subset, references = split.name, checked.references
     folder = _folder(decoding, subset)
-    refuse_file(folder)
     emissions = split_emissions(decoding, split)
     (hypotheses,), searched = search_split(
         search, emissions, decoding.options.jobs, what=f"search of {subset}"

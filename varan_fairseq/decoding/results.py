@@ -10,7 +10,7 @@ from fairseq.data import Dictionary
 
 from ..data.manifest import Manifest
 from ..finetuned.labelled import References
-from ..runtime.files import cell, write_lines
+from ..runtime.files import MARK, cell, write_lines
 from ..runtime.processes import in_processes
 from ..runtime.progress import progress
 from ..scoring import transcripts
@@ -20,6 +20,8 @@ from .search import Hypothesis, Search
 
 # The last one says that the others are of the same run.
 RESULTS = ("hypotheses.tsv", "errors.tsv", "alignment.txt", "nbest.tsv", "asr.json")
+# As fairseq's decoder writes them.
+FAIRSEQS = ("hypo.word", "hypo.units", "ref.word", "ref.units", "asr_score")
 _CHUNK = 16  # utterances that a process searches at a time
 
 
@@ -139,5 +141,6 @@ def write_results(
         )
         write("nbest.tsv", ["id\trank\tscore\thypothesis", *rows])
     summary = {**about, **scored.summary}
+    write(MARK, [])
     write("asr.json", [json.dumps(summary, indent=2)])
     return summary

@@ -20,7 +20,7 @@ from ..finetuned.outputs import STRICT, check_complete, load_audio, outputs
 from ..finetuned.results import beside, reading_overrides, results_name, setting_name
 from ..inference.model import Classifier
 from ..method.choices import RULES
-from ..runtime.files import cell, refuse_file, write_lines, written_whole
+from ..runtime.files import MARK, cell, refuse_file, refuse_foreign, write_lines, written_whole
 from ..scoring.classification import confusion_matrix, recalls, summary
 from ..scoring.rates import interval
 from .figures import draw_confusion
@@ -85,6 +85,8 @@ def classify_split(
     name = results_name("classify", subset, *setting)
     folder = out or os.path.join(beside(checkpoint), name)
     refuse_file(folder)
+    if out:
+        refuse_foreign(folder, _FILES)
     reading = reading_overrides(combine, layer, RULES)
     manifest = read_manifest(os.path.join(data, f"{subset}.tsv"))
     model, cfg, task = load_model(checkpoint, {**reading, **STRICT}, data, base, _MODELS)
@@ -161,6 +163,7 @@ def write_scores(
     """Writes `_FILES`, all of them or nothing; returns the content of scores.json."""
     scores = {**about, "utterances": len(predictions.names)}
     with written_whole(folder, _FILES) as partial:
+        write_lines(os.path.join(partial, MARK), [])
         write_lines(os.path.join(partial, "utterances.tsv"), table(predictions, classes))
         if predictions.labels is not None:
             predicted = torch.from_numpy(predictions.probs.argmax(1))

@@ -19,6 +19,7 @@ import unicodedata
 from typing import Any, Iterable, Iterator, List, Optional, Sequence, Set
 
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.(tmp|partial)")
+MARK = ".varan_fairseq"  # in a folder of results of ours
 _STALE = 60  # seconds: a writer takes its lock at once, but not in the same instant
 _CLEANED: Set[str] = set()
 
@@ -140,6 +141,20 @@ def refuse_file(folder: str) -> None:
     """Raises ValueError if there is a file where results want a folder."""
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise ValueError(f"{folder} is a file, wanted a folder for the results")
+
+
+def refuse_foreign(folder: str, names: Sequence[str]) -> None:
+    """Raises ValueError if a folder for results has files of their names that we did not write: no
+    `MARK` beside them, and no summary of ours (the last name), as results of before have."""
+    there = [name for name in names if os.path.exists(os.path.join(folder, name))]
+    if not there or os.path.exists(os.path.join(folder, MARK)):
+        return
+    about = read_json(os.path.join(folder, names[-1]))
+    if not (isinstance(about, dict) and "checkpoint" in about):
+        raise ValueError(
+            f"{os.path.join(folder, there[0])} is there already and holds something else: give "
+            "another folder"
+        )
 
 
 def refuse_no_folder(path: str) -> None:
