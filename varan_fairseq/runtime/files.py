@@ -31,16 +31,16 @@ def written(path: str, durable: bool = True) -> Iterator[str]:
     refuse_no_folder(path)
     _remove_stale(os.path.dirname(path))
     temporary = f"{path}.{secrets.token_hex(8)}.tmp"
-    with open(temporary, "wb") as file:
-        try:
+    try:  # around opening, too: Ctrl-C may come right behind it
+        with open(temporary, "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield temporary
             if durable:
                 _to_disk(temporary)
             os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(temporary)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
 
 
 @contextlib.contextmanager
