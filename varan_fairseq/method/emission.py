@@ -7,7 +7,7 @@ normalised.
 """
 
 from dataclasses import dataclass
-from typing import List, Sequence
+from typing import List, Sequence, Tuple
 
 import numpy as np
 from torch import Tensor
@@ -51,15 +51,23 @@ def nearest_layer(
     return min(range(len(wrong)), key=lambda k: (wrong[k], -weights[k], k))
 
 
+def differences(
+    text: np.ndarray, reading: Reading, place: np.ndarray
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the shared labels stand in the text and in the reading, with both ends, -1 and length
+    [N + 2]; and after which of them the two differ. place: of the text's labels, or -1."""
+    shared = np.flatnonzero(place >= 0)
+    ours = np.concatenate([[-1], shared, [len(text)]])
+    theirs = np.concatenate([[-1], place[shared], [len(reading.labels)]])
+    return ours, theirs, np.flatnonzero((np.diff(ours) > 1) | (np.diff(theirs) > 1))
+
+
 def say(
     emission: Tensor, text: np.ndarray, reading: Reading, place: np.ndarray, blank: int
 ) -> None:
     """Changes an emission [T, V], whose best path is `reading`, so that its best path says `text`.
     place: of the text's labels in the reading, or -1. Raises ValueError if no path can say it."""
-    shared = np.flatnonzero(place >= 0)
-    ours = np.concatenate([[-1], shared, [len(text)]])
-    theirs = np.concatenate([[-1], place[shared], [len(reading.labels)]])
-    gaps = np.flatnonzero((np.diff(ours) > 1) | (np.diff(theirs) > 1))
+    ours, _, gaps = differences(text, reading, place)
     if not len(gaps):
         return
     before = emission.clone()

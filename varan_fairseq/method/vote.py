@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .combine import pick_layer
 from .consensus import consensus_layer
-from .emission import Reading, nearest_layer, read_paths, say
+from .emission import Reading, differences, nearest_layer, read_paths, say
 from .kernels.edit_distance import shared_labels
 from .kernels.stretches import Stretch, stretch_log_likelihood
 
@@ -162,16 +162,14 @@ class Ballot:
             for k in self.order[b]:
                 if self.weights[b, k] <= 0:
                     continue
-                place, labels = self.places[b][k], self.readings[b][k].labels
-                shared = np.flatnonzero(place >= 0)
-                ours = np.concatenate([[-1], shared, [len(self.texts[b])]])
-                theirs = np.concatenate([[-1], place[shared], [len(labels)]])
-                for gap in np.flatnonzero((np.diff(ours) > 1) | (np.diff(theirs) > 1)):
+                reading = self.readings[b][k]
+                ours, theirs, gaps = differences(self.texts[b], reading, self.places[b][k])
+                for gap in gaps:
                     start, end = int(ours[gap]) + 1, int(ours[gap + 1])
                     if any(
                         start <= last + _NEAR and end >= first - _NEAR for first, last in stretches
                     ):
-                        new = labels[theirs[gap] + 1 : theirs[gap + 1]]
+                        new = reading.labels[theirs[gap] + 1 : theirs[gap + 1]]
                         yield Edit(b, start, end, tuple(new.tolist()))
 
     def _gains(self, edits: Sequence[Edit]) -> np.ndarray:
