@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from varan_fairseq.method import kernels
 from varan_fairseq.method.aggregation import build_aggregation
 from varan_fairseq.method.choices import AGGREGATIONS
 from varan_fairseq.method.ctc import layerwise_ctc
+from varan_fairseq.method.heads import ContextMap
 from varan_fairseq.method.objective import variational_objective
 from varan_fairseq.method.prior import layer_prior
 
@@ -35,16 +37,32 @@ def reference(module, name, states, frames):
     """(logits [K, T, V], log q [K]) of one utterance, from its valid frames alone."""
     states = [state[:frames] for state in states]
     if name == "last_layer":
-        return torch.stack([module.heads[0](states[-1])]), torch.zeros(1, dtype=torch.float64)
+        return torch.stack([logits_of(module.heads[0], states[-1])]), torch.zeros(
+            1, dtype=torch.float64
+        )
     if module.norms.norms:
         normed = [norm(state) for norm, state in zip(module.norms.norms, states)]
         states = normed + states[-1:]
     pooled = torch.stack([state.sum(0) / frames for state in states]).unsqueeze(0)
     if name != "varan":
         total = single(module, name, states, pooled)
-        return torch.stack([module.heads[0](total)]), torch.zeros(1, dtype=torch.float64)
-    logits = torch.stack([module.heads[layer](state) for layer, state in enumerate(states)])
+        return torch.stack([logits_of(module.heads[0], total)]), torch.zeros(1, dtype=torch.float64)
+    logits = torch.stack([logits_of(module.heads[k], state) for k, state in enumerate(states)])
     return logits, module.posterior(pooled)[0]
+
+
+def logits_of(head, state):
+    """[T, V] of [T, D]; a context by shifting the frames."""
+    dropout, first, *rest = head
+    if not isinstance(first, ContextMap):
+        return head(state)
+    context = first.padding[0]
+    padded = F.pad(state, (0, 0, context, context))
+    read = first.bias + sum(
+        padded[shift : shift + len(state)] @ first.weight[:, :, shift].t()
+        for shift in range(2 * context + 1)
+    )
+    return torch.nn.Sequential(*rest)(read)
 
 
 def single(module, name, states, pooled):
@@ -54,6 +72,8 @@ def single(module, name, states, pooled):
         for convolution in module.convolutions:
             stacked = convolution(stacked).clamp(min=0)
         return stacked.transpose(1, 2).flatten(1)
+    if name == "concat":
+        return torch.cat(states, dim=-1)
     if name == "weighted_sum":
         weights = module.scalars.exp() / module.scalars.exp().sum()
     else:
@@ -91,6 +111,8 @@ OPTIONS = [
     {"layer_norm": True},
     {"head_dim": 3},
     {"head_dim": 3, "head_activation": "relu"},
+    {"head_context": 2},
+    {"head_context": 1, "head_dim": 3, "head_activation": "relu", "layer_norm": True},
     {"shared_head": True},
     {"layer_embedding": True},
     {"posterior": "static"},

@@ -161,7 +161,8 @@ def test_normalize_differs(tmp_path, corpus, kind):
         ({"posterior_heads": 0}, "0 heads, width 32"),
         (
             {"aggregation": "mean"},
-            "model.aggregation=mean: choose one of last_layer, weighted_sum, attentive, hconv, varan",
+            "model.aggregation=mean: choose one of last_layer, weighted_sum, attentive, hconv, "
+            "concat, varan",
         ),
         ({"posterior": "layer"}, "model.posterior=layer: choose one of input, static, prior"),
         (
@@ -173,6 +174,7 @@ def test_normalize_differs(tmp_path, corpus, kind):
         ({"decode_layer": 5}, "model.decode_layer=5: .* 1 .. 4"),
         ({"decode_layer": 2, "aggregation": "last_layer"}, "has predictions 1 .. 1"),
         ({"head_dim": -1}, "head_dim must be 0"),
+        ({"head_context": -1}, "head_context must be 0"),
         ({"head_activation": "tanh"}, "head_activation=tanh: choose one of none, relu"),
         ({"head_activation": "relu"}, "head_activation=relu .* set head_dim"),
         ({"ddp_backend": "fully_sharded"}, "fully_sharded is not supported"),

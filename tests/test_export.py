@@ -194,6 +194,7 @@ def test_half_precision(run, adapter, tmp_path):
         {"aggregation": "weighted_sum"},
         {"aggregation": "attentive"},
         {"aggregation": "hconv"},
+        {"aggregation": "concat", "head_context": 1},
         {"posterior": "static"},
         {"posterior": "prior"},
         {"head_dim": 5, "head_activation": "relu"},

@@ -9,7 +9,7 @@ import numpy as np
 from varan_fairseq.scoring.runs import Estimate, difference, mean_rate
 
 RIVAL = "weighted_sum"  # whom every line is compared with
-RIVALS = ("last_layer", "weighted_sum", "attentive", "hconv")
+RIVALS = ("last_layer", "weighted_sum", "attentive", "hconv", "concat")
 
 
 def lines(rows: Dict[str, Any]) -> Iterator[str]:
@@ -204,8 +204,11 @@ def _gains(outcomes: Outcomes) -> Iterator[str]:
 def summary(
     experiments: Dict[str, Dict[str, Any]], ours: str = "varan", others: Sequence[str] = RIVALS
 ) -> Iterator[str]:
-    """Markdown: a line a way of fine-tuning of each experiment that has `ours`, a column another: the
-    points that `ours` gains over it, on the first split. experiments: rows by name."""
+    """Markdown: a line a way of fine-tuning of each experiment that has `ours`, a column another that
+    some have: the points that `ours` gains over it, on the first split. experiments: rows by name."""
+    others = [
+        name for name in others if any(name in rows["methods"] for rows in experiments.values())
+    ]
     yield f"| data, way | {ours} | " + " | ".join(f"over {name}" for name in others) + " |"
     yield "| --- " * (2 + len(others)) + "|"
     for name, rows in experiments.items():

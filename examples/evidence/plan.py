@@ -19,6 +19,7 @@ METHODS = {
     "weighted_sum": ["model.aggregation=weighted_sum"],
     "attentive": ["model.aggregation=attentive"],
     "hconv": ["model.aggregation=hconv"],
+    "concat": ["model.aggregation=concat"],
     "varan": ["model.aggregation=varan", "model.posterior=input"],
     "varan_static": ["model.aggregation=varan", "model.posterior=static"],
     "varan_prior": ["model.aggregation=varan", "model.posterior=prior"],

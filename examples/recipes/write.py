@@ -121,6 +121,7 @@ EMOTION = {
     "model.mask_channel_prob": ABSENT,
     "model.mask_channel_length": ABSENT,
     "model.freeze_finetune_updates": ABSENT,
+    "model.head_context": ABSENT,
     "model.check_audio": ABSENT,
     "model.max_unknown_labels": ABSENT,
 }

@@ -11,7 +11,13 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from torch import Tensor, nn
 
 from . import kernels
-from .baselines import AttentiveSum, HierarchicalConvolution, LastLayer, WeightedSum
+from .baselines import (
+    AttentiveSum,
+    Concatenation,
+    HierarchicalConvolution,
+    LastLayer,
+    WeightedSum,
+)
 from .choices import AGGREGATIONS, POSTERIORS
 from .heads import LayerNorms, LayerOutputs, ProbingHeads
 from .kernels.read_layers import can_read, read_layers
@@ -36,6 +42,7 @@ def build_aggregation(
     shared_head: bool = False,
     head_dim: int = 0,
     head_activation: str = "none",
+    head_context: int = 0,
     dropout: float = 0.0,
     layer_norm: bool = False,
     posterior: str = "input",
@@ -52,7 +59,7 @@ def build_aggregation(
         num_layers: L.
         dim: width D.
         num_classes: V.
-        shared_head, head_dim, head_activation, dropout: see `heads`.
+        shared_head, head_dim, head_activation, head_context, dropout: see `heads`.
         layer_norm: give layers 1 .. L-1 a LayerNorm each before anything reads them; layer L has
             passed the encoder's own last norm already.
         posterior: one of `POSTERIORS`, what VARAN's q depends on.
@@ -65,17 +72,20 @@ def build_aggregation(
         A module: (L states [T, B, D], padding_mask [B, T] or None, prior [K]) -> `LayerOutputs`.
 
     Raises:
-        ValueError: for an unknown name or posterior.
+        ValueError: for an unknown name or posterior, or pooled heads with a context.
     """
     if name not in AGGREGATIONS:
         raise ValueError(f"unknown aggregation {name!r}: choose one of {', '.join(AGGREGATIONS)}")
     if posterior not in POSTERIORS:
         raise ValueError(f"unknown posterior {posterior!r}: choose one of {', '.join(POSTERIORS)}")
+    if pooled and head_context:
+        raise ValueError(f"head_context={head_context}: one prediction an utterance has no frames")
 
     def heads(layers: int = 1, width: int = dim, **shared: Any) -> ProbingHeads:
         maps: Dict[str, Any] = {
             "head_dim": head_dim,
             "activation": head_activation,
+            "context": head_context,
             "dropout": dropout,
         }
         return ProbingHeads(width, num_classes, layers, **maps, **shared)
@@ -99,6 +109,8 @@ def build_aggregation(
     if name == "hconv":
         read = HierarchicalConvolution.width(num_layers, dim)
         return HierarchicalConvolution(num_layers, dim, norms, heads(width=read), pooled)
+    if name == "concat":
+        return Concatenation(norms, heads(width=num_layers * dim), pooled)
     q: Any = {
         "input": network,
         "static": lambda: StaticPosterior(num_layers),
@@ -154,7 +166,7 @@ class Varan(nn.Module):
                 total = valid_sum(normed, valid)
                 mean = layer_means([total], normed, valid)[:, 0]
                 return total, self.heads(mean, layer)
-            logits = self.heads(normed, layer)  # first: its gradient is then added in place
+            logits = self.heads(normed, layer, valid)  # first: its gradient is then added in place
             return valid_sum(normed, valid), logits  # last: what nothing saves is not recomputed
 
         return self.norms.recomputed(layer, read, state)

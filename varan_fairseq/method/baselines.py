@@ -23,7 +23,7 @@ class LastLayer(nn.Module):
         self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
     ) -> LayerOutputs:
         read = masked_mean(states[-1], padding_mask) if self.pooled else states[-1]
-        return single_output(self.heads(read, 0))
+        return _output(self.heads, read, padding_mask)
 
 
 class WeightedSum(nn.Module):
@@ -48,7 +48,7 @@ class WeightedSum(nn.Module):
             total = (self.weights().to(means.dtype)[:, None] * means).sum(1)
         else:
             total = _weighted_sum(states, self.weights(), self.norms)
-        return single_output(self.heads(total, 0))
+        return _output(self.heads, total, padding_mask)
 
 
 class AttentiveSum(nn.Module):
@@ -73,7 +73,7 @@ class AttentiveSum(nn.Module):
             total = (weights.to(means.dtype).unsqueeze(-1) * means).sum(1)
         else:
             total = _weighted_sum(states, weights.t().unsqueeze(-1), self.norms)
-        return single_output(self.heads(total, 0))
+        return _output(self.heads, total, padding_mask)
 
 
 class HierarchicalConvolution(nn.Module):
@@ -117,7 +117,32 @@ class HierarchicalConvolution(nn.Module):
         read = torch.cat(states, dim=-1)
         if self.pooled:
             read = masked_mean(read, padding_mask)
-        return single_output(self.heads(read, 0))
+        return _output(self.heads, read, padding_mask)
+
+
+class Concatenation(nn.Module):
+    """Reads all layers of a frame side by side, L * D wide: the one reading here that copies all
+    states to one tensor."""
+
+    def __init__(self, norms: LayerNorms, heads: ProbingHeads, pooled: bool):
+        super().__init__()
+        self.norms = norms
+        self.heads = heads
+        self.pooled = pooled
+
+    def forward(
+        self, states: List[Tensor], padding_mask: Optional[Tensor], prior: Optional[Tensor] = None
+    ) -> LayerOutputs:
+        if self.pooled:
+            read = _means(states, padding_mask, self.norms).flatten(1)
+        else:
+            read = torch.cat([self.norms(state, layer) for layer, state in enumerate(states)], -1)
+        return _output(self.heads, read, padding_mask)
+
+
+def _output(heads: ProbingHeads, state: Tensor, padding_mask: Optional[Tensor]) -> LayerOutputs:
+    """What the one head makes of [T, B, D], or of [B, D] if pooled."""
+    return single_output(heads(state, 0, valid_frames(padding_mask, state)))
 
 
 def _over_depth(states: List[Tensor], convolution: Any) -> List[Tensor]:

@@ -2,7 +2,7 @@
 
 from typing import Sequence
 
-AGGREGATIONS = ("last_layer", "weighted_sum", "attentive", "hconv", "varan")
+AGGREGATIONS = ("last_layer", "weighted_sum", "attentive", "hconv", "concat", "varan")
 POSTERIORS = ("input", "static", "prior")
 PRIORS = ("uniform", "geometric", "geometric_reversed", "chi2", "chi2_reversed")
 DIRECTIONS = ("prior_posterior", "posterior_prior")

@@ -54,8 +54,24 @@ class LayerNorms(nn.Module):
         return state if norm is None else norm(state)
 
 
+class ContextMap(nn.Conv1d):
+    """A linear map of each frame with `context` frames on either side, [T, B, D] -> [T, B, k]. What
+    lies outside of the T frames counts as 0."""
+
+    def __init__(self, dim: int, width: int, context: int):
+        super().__init__(dim, width, kernel_size=2 * context + 1, padding=context)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return super().forward(state.permute(1, 2, 0)).permute(2, 0, 1)
+
+
 def probing_head(
-    dim: int, num_classes: int, head_dim: int = 0, dropout: float = 0.0, activation: str = "none"
+    dim: int,
+    num_classes: int,
+    head_dim: int = 0,
+    dropout: float = 0.0,
+    activation: str = "none",
+    context: int = 0,
 ) -> nn.Sequential:
     """Dropout and a linear map or, with a head_dim, two linear maps (docs/method.md, "What training
     minimises").
@@ -66,23 +82,28 @@ def probing_head(
         head_dim: k, of D -> k -> V; 0 for one map.
         dropout: of what the head reads.
         activation: one of `ACTIVATIONS`, between the two maps; the method has none.
+        context: frames on either side that the first map sees; the method has none.
 
     Returns:
-        A module: [..., D] -> [..., V].
+        A module: [..., D] -> [..., V], with a context [T, B, D] -> [T, B, V].
     """
     widths = [dim, head_dim, num_classes] if head_dim else [dim, num_classes]
-    linears = [nn.Linear(a, b) for a, b in zip(widths, widths[1:])]
-    for linear in linears:
-        nn.init.xavier_uniform_(linear.weight)
-        nn.init.zeros_(linear.bias)
+    maps: List[Any] = [nn.Linear(a, b) for a, b in zip(widths, widths[1:])]
+    if context:
+        maps[0] = ContextMap(dim, widths[1], context)
+    for each in maps:
+        nn.init.xavier_uniform_(each.weight)
+        nn.init.zeros_(each.bias)
     between = [nn.ReLU()] if activation == "relu" else []
-    return nn.Sequential(nn.Dropout(dropout), linears[0], *between, *linears[1:])
+    return nn.Sequential(nn.Dropout(dropout), maps[0], *between, *maps[1:])
 
 
-def check_head(head_dim: int, activation: str) -> None:
+def check_head(head_dim: int, activation: str, context: int = 0) -> None:
     """Raises ValueError for what no `probing_head` can be."""
     if head_dim < 0:
         raise ValueError(f"head_dim must be 0 (no bottleneck) or more, got {head_dim}")
+    if context < 0:
+        raise ValueError(f"head_context must be 0 (each frame alone) or more, got {context}")
     if activation not in ACTIVATIONS:
         raise ValueError(f"head_activation={activation}: choose one of {', '.join(ACTIVATIONS)}")
     if activation != "none" and not head_dim:
@@ -99,7 +120,7 @@ class ProbingHeads(nn.Module):
         num_classes: V.
         num_layers: L.
         shared: one head for all layers.
-        head_dim, dropout, activation: see `probing_head`.
+        head_dim, dropout, activation, context: see `probing_head`.
     """
 
     def __init__(
@@ -112,11 +133,13 @@ class ProbingHeads(nn.Module):
         head_dim: int = 0,
         dropout: float = 0.0,
         activation: str = "none",
+        context: int = 0,
     ):
         super().__init__()
-        check_head(head_dim, activation)
+        check_head(head_dim, activation, context)
+        self.context = context
         self.heads = nn.ModuleList(
-            probing_head(dim, num_classes, head_dim, dropout, activation)
+            probing_head(dim, num_classes, head_dim, dropout, activation, context)
             for _ in range(1 if shared else num_layers)
         )
 
@@ -124,6 +147,9 @@ class ProbingHeads(nn.Module):
         """The head of the layer with this 0-based index."""
         return self.heads[layer if len(self.heads) > 1 else 0]
 
-    def forward(self, state: Tensor, layer: int) -> Tensor:
-        """[..., D] of the layer with this 0-based index -> logits [..., V]."""
+    def forward(self, state: Tensor, layer: int, valid: Optional[Tensor] = None) -> Tensor:
+        """[..., D] of the layer with this 0-based index -> logits [..., V]. valid: [T, B, 1], 0 in
+        the padding, which heads with a context see as they see what lies behind the last frame."""
+        if self.context and valid is not None:
+            state = state * valid
         return self[layer](state)

@@ -27,12 +27,15 @@ class LayerwiseModel(BaseFairseqModel):
     """An `upstream.Encoder`, a `method.aggregation` and the prior they were trained with.
 
     cfg: extends `options.LayerwiseConfig` and fairseq's `Wav2Vec2AsrConfig`. num_classes: outputs
-    of a head. pooled: one prediction an utterance instead of one a frame.
+    of a head. pooled: one prediction an utterance instead of one a frame. head_context: see
+    `heads.probing_head`.
     """
 
     rules: Sequence[str] = RULES  # what `cfg.combine` may be
 
-    def __init__(self, cfg: Any, encoder: Encoder, num_classes: int, pooled: bool):
+    def __init__(
+        self, cfg: Any, encoder: Encoder, num_classes: int, pooled: bool, head_context: int = 0
+    ):
         super().__init__()
         self.cfg = cfg
         self.finetune = finetune_mode(cfg)
@@ -46,6 +49,7 @@ class LayerwiseModel(BaseFairseqModel):
             shared_head=cfg.shared_head,
             head_dim=cfg.head_dim,
             head_activation=cfg.head_activation,
+            head_context=head_context,
             dropout=cfg.final_dropout,
             layer_norm=layer_norm(cfg.layer_norm, encoder),
             posterior=cfg.posterior,

@@ -75,7 +75,7 @@ def check_options(cfg: Any, rules: Sequence[str]) -> None:
     check_rule(cfg.combine, rules)
     check_choices(cfg, LayerwiseConfig)
     finetune_mode(cfg)
-    check_head(cfg.head_dim, cfg.head_activation)
+    check_head(cfg.head_dim, cfg.head_activation, getattr(cfg, "head_context", 0))
     if cfg.posterior != "input" and cfg.aggregation != "varan":
         raise ValueError(
             f"model.posterior={cfg.posterior} is for model.aggregation=varan, here it is "

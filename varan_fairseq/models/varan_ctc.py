@@ -43,6 +43,9 @@ class VaranCtcConfig(LayerwiseConfig, Wav2Vec2CtcConfig):
     combine: str = option(
         "vote", f"how predictions of the layers become one: {', '.join(CTC_RULES)}"
     )
+    head_context: int = option(
+        0, "frames on either side that a probing head sees", shapes="reading", younger=True
+    )
     check_audio: bool = option(True, "read the header of every audio file before training starts")
     max_unknown_labels: float = option(
         MAX_UNKNOWN,
@@ -71,7 +74,7 @@ class VaranCtc(LayerwiseModel):
     rules = CTC_RULES
 
     def __init__(self, cfg: VaranCtcConfig, encoder: Encoder, num_classes: int, blank: int = 0):
-        super().__init__(cfg, encoder, num_classes, pooled=False)
+        super().__init__(cfg, encoder, num_classes, pooled=False, head_context=cfg.head_context)
         if cfg.blank_mode not in ("add", "set"):
             raise ValueError(f"model.blank_mode={cfg.blank_mode}: choose add or set")
         self.blank = blank
