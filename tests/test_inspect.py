@@ -46,7 +46,7 @@ def test_a_run_of_ours_and_its_adapter(tmp_path, capsys, corpus, wav2vec2):
     assert whole["kind"] == "wav2vec 2.0 (wav2vec2)" and adapter["kind"] == "wav2vec2"
     assert whole["fine-tuned"] == "3 updates" and adapter["adapter"].endswith(" 3 updates")
     said = "varan_ctc, aggregation varan, combine vote, layer_norm auto"
-    objective = "prior chi2_reversed, prior_df auto, prior_nc 10.0, prior_p 0.45, beta 0.05"
+    objective = "prior uniform, prior_df auto, prior_nc 10.0, prior_p 0.45, beta 0.05"
     for found in (whole, adapter):
         assert found["base"].startswith("wav2vec2.pt, SHA-256 ")
         assert found["model"] == said and found["objective"] == objective

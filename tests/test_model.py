@@ -194,7 +194,7 @@ def forward_algorithm(log_probs, target):
 
 def test_loss_equals_a_float64_computation_by_hand(checkpoint, task):
     model = build_model(checkpoint, task).eval()
-    criterion = build_criterion(task, beta=0.2)
+    criterion = build_criterion(task, beta=0.2, prior="chi2_reversed")
     sample = batch(task)
     loss, size, log = criterion(model, sample)
     assert size == len(sample["id"]) == 6

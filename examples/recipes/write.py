@@ -110,6 +110,7 @@ EMOTION = {
     "optimization.sentence_avg": ABSENT,
     "optimization.update_freq": ABSENT,
     "model._name": "varan_classification",
+    "criterion.prior": "chi2_reversed",
     "model.combine": "mixture",
     "model.head_dim": "256",
     "model.dropout": "0.1",
@@ -287,8 +288,8 @@ def recipes() -> Iterator[Tuple[str, str]]:
         head = (
             f"{title} on {AMOUNTS[amount]} of LibriSpeech, read by VARAN. Baselines: "
             "model.aggregation=last_layer or model.aggregation=weighted_sum. Learning rate, masking "
-            f"and schedule: {_source(encoder, amount)}; prior and beta: the method's for full "
-            f"fine-tuning. Meant for {gpus} GPUs times update_freq {freq}: with N GPUs use "
+            f"and schedule: {_source(encoder, amount)}; prior: docs/results.md; beta: the "
+            f"method's. Meant for {gpus} GPUs times update_freq {freq}: with N GPUs use "
             f"optimization.update_freq=[{gpus * freq}/N]."
         )
         if encoder == "data2vec2_base":
@@ -304,7 +305,7 @@ def recipes() -> Iterator[Tuple[str, str]]:
             f"{title} on 100 hours of LibriSpeech, read by VARAN, with LoRA of rank 16 on its "
             "feed-forward layers. Baselines: model.aggregation=last_layer or weighted_sum; DoRA: "
             "model.lora_magnitude=true. Learning rate, schedule, batch (about 32 utterances, 20 "
-            "epochs), prior and beta: the method's for LoRA; masking: fairseq's recipe for this "
+            "epochs) and beta: the method's for LoRA; prior: docs/results.md; masking: fairseq's recipe for this "
             f"encoder. Meant for 1 GPU times update_freq {freq[1:-1]}."
         )
         yield _recipe(f"{encoder}_libri_100h_lora", "DATA", file, head, values)

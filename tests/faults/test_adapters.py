@@ -230,7 +230,7 @@ def test_a_good_card_is_short_and_says_no_path(ctc, adapter):
     metadata = metadata_of(adapter)
     assert ctc.out not in json.dumps(metadata) and ctc.data not in json.dumps(metadata)
     assert not [key for key in metadata["config"]["criterion"] if key.startswith("wer")]
-    assert metadata["config"]["criterion"]["prior"] == "chi2_reversed"
+    assert metadata["config"]["criterion"]["prior"] == "uniform"
     assert read_adapter(adapter).metadata["num_updates"] == 3
     varan_fairseq.load(adapter, base=ctc.base)
 

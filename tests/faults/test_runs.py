@@ -108,11 +108,11 @@ def test_resuming_what_is_no_checkpoint(ctc, out):
 def test_another_prior_on_resuming_is_said(ctc, out, caplog):
     ctc.train(out=out, updates=4)
     assert "another prior" not in caplog.text
-    ctc.train(out=out, updates=5, criterion={"prior": "uniform"})
+    ctc.train(out=out, updates=5, criterion={"prior": "geometric"})
     assert "was trained with another prior over layers" in caplog.text
 
 
-def test_the_prior_by_default_fits_what_trains(ctc, wav2vec2):
+def test_degrees_of_freedom_by_default_fit_what_trains(ctc, wav2vec2):
     from varan_fairseq.method.prior import layer_prior
 
     task = setup_task(ctc.data)
@@ -122,8 +122,10 @@ def test_the_prior_by_default_fits_what_trains(ctc, wav2vec2):
         ({"finetune": "probe", "feature_grad_mult": 0.0}, 6.0),
     ):
         model = build_model(wav2vec2, task, **options)
-        build_criterion(task)(model, batch(task))
+        build_criterion(task, prior="chi2_reversed")(model, batch(task))
         assert torch.allclose(model.prior.probs, layer_prior("chi2_reversed", 4, df=df))
+    build_criterion(task)(model, batch(task))
+    assert torch.allclose(model.prior.probs, torch.full((4,), 0.25)), "the default"
     for value in ("many", "-1", "0"):
         with pytest.raises(ValueError, match="prior.df"):
             build_criterion(task, prior_df=value)

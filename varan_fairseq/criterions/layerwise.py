@@ -22,13 +22,14 @@ from .watch import PosteriorWatch
 logger = logging.getLogger(__name__)
 
 
+PRIOR_HELP = {"help": f"prior over layers: {', '.join(PRIORS)}"}
+
+
 @dataclass
 class ObjectiveConfig(FairseqDataclass):
     """Keys of the prior and of the divergence."""
 
-    prior: str = field(
-        default="chi2_reversed", metadata={"help": f"prior over layers: {', '.join(PRIORS)}"}
-    )
+    prior: str = field(default="chi2_reversed", metadata=PRIOR_HELP)
     prior_df: str = field(
         default="auto",
         metadata={

@@ -1,7 +1,7 @@
 """Criterion `varan_ctc`: the variational objective over CTC, logged layer by layer."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
 import editdistance
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..method.ctc import ctc_feasible, layerwise_ctc
 from .layerwise import (
+    PRIOR_HELP,
     LayerObjective,
     ObjectiveConfig,
     check_best_metric,
@@ -27,7 +28,10 @@ from .layerwise import (
 
 @dataclass
 class VaranCtcCriterionConfig(ObjectiveConfig, CtcCriterionConfig):
-    """fairseq's CTC criterion keys, and those of `ObjectiveConfig`."""
+    """fairseq's CTC criterion keys, and those of `ObjectiveConfig`. Every layer's transcript counts
+    in the vote, so every head gets the same share of the loss (docs/results.md, "A flat prior")."""
+
+    prior: str = field(default="uniform", metadata=PRIOR_HELP)
 
 
 @register_criterion("varan_ctc", dataclass=VaranCtcCriterionConfig)
