@@ -41,7 +41,9 @@ def reference(module, name, states):
 
 
 def test_pooled_heads_have_no_context():
-    with pytest.raises(ValueError, match="head_context=2: one prediction an utterance has no frame"):
+    with pytest.raises(
+        ValueError, match="head_context=2: one prediction an utterance has no frame"
+    ):
         build("varan", pooled=True, head_context=2)
 
 

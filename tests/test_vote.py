@@ -150,7 +150,7 @@ def test_gains_are_those_of_all_alignments(device, seed):
     ballot._align(range(5))
     edits = list(dict.fromkeys(ballot._edits({b: [(0, 9)] for b in range(5)})))
     assert edits
-    for edit, gain in zip(edits, ballot._gains(edits)):
+    for edit, gain in zip(edits, ballot._votes(edits).sum(1)):
         b, expected = edit.utterance, 0.0
         text = ballot.texts[b].tolist()
         for k in range(3):
@@ -192,9 +192,32 @@ def test_edits_that_touch_wait(monkeypatch):
     ballot = Ballot(list(log_probs), log_q, lengths, BLANK)
     text = ballot.texts[0]
     edits = [Edit(0, 2, 3, (8,)), Edit(0, 3, 4, (7,)), Edit(0, 5, 5, (6, 6)), Edit(0, 9, 10, ())]
-    fresh = ballot._apply(edits, np.array([1.0, 2.0, 0.5, -1.0]))
+    fresh = ballot._apply(edits, np.array([[1.0], [2.0], [0.5], [-1.0]]))
     wanted = [*text[:3], 7, *text[4:5], 6, 6, *text[5:]]
     assert ballot.texts[0].tolist() == wanted and fresh == {0: [(3, 4), (5, 7)]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_minutes(seed):
+    """What went in leads from the likeliest layer's reading to the result, and nothing else does."""
+    log_probs, log_q, lengths = alike(seed)
+    minutes = []
+    ballot = Ballot(list(log_probs), log_q, lengths, BLANK, minutes)
+    texts = [text.tolist() for text in ballot.texts]
+    ballot.run()
+    assert any(motion.carried for motion in minutes)
+    for motion in minutes:
+        assert motion.votes.shape == (4,)
+        assert np.all(np.abs(motion.votes) <= CLIP * log_q[motion.edit.utterance].exp().numpy())
+        assert not motion.carried or motion.votes.sum() > 0
+    for b, text in enumerate(texts):
+        mine = [motion for motion in minutes if motion.edit.utterance == b]
+        for before, motions in itertools.groupby(mine, lambda motion: motion.text.tolist()):
+            assert before == text, "as the rounds left it"
+            carried = [motion.edit for motion in motions if motion.carried]
+            for edit in sorted(carried, key=lambda edit: -edit.start):
+                text[edit.start : edit.end] = edit.labels
+        assert ballot.texts[b].tolist() == text
 
 
 def by_hand(log_probs, log_q, length):

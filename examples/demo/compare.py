@@ -163,12 +163,12 @@ def main():
     rows = [row for run in run_all(args.jobs, finetune_and_decode, every) for row in run]
 
     picture = folder("varan", args.seeds[0])
-    call(
-        ["varan-layers", f"{picture}/checkpoint_last.pt", data, "test", "--out", f"{runs}/layers"],
-        f"{runs}/layers.log",
-    )
+    for name, options in (("layers", []), ("vote", ["--vote"])):
+        layers = ["varan-layers", f"{picture}/checkpoint_last.pt", data, "test", *options]
+        call([*layers, "--out", f"{runs}/{name}"], f"{runs}/{name}.log")
     write_results(runs, rows, list(table(rows)), time.time() - start)
     print(f"\nWER from fairseq's decoder on {data}/test.tsv, seeds {args.seeds}")
+    print(f"how the layers voted on an utterance: {runs}/vote.png")
     print(f"which layers each utterance used: {runs}/layers.png")
     print(f"{runs}/results.json, {time.time() - start:.0f} s")
 

@@ -6,6 +6,9 @@ the label of each utterance too, and everything by class.
 
 With --curve instead: what would the lowest 1, 2, .. layers do? WER or accuracy of the model cut
 there (varan-export prune), of that layer alone, time and multiply-adds, as TSV and picture.
+
+With --vote instead: what does each layer read of one utterance, and how did they vote? The
+utterance in whose text the most edits went in, or --utterance.
 """
 
 import argparse
@@ -25,6 +28,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("subset", help="name of the manifest, as test")
     options.add_argument("--by-class", action="store_true", help="group a classifier's utterances")
     options.add_argument("--curve", action="store_true", help="error rate and cost of every depth")
+    options.add_argument("--vote", action="store_true", help="what the layers read of an utterance")
+    options.add_argument("--utterance", help="its path in the manifest, for --vote")
     options.add_argument("--out", help="prefix of the files; default: beside the checkpoint")
     add_split_options(options)
     return options
@@ -32,12 +37,20 @@ def parser() -> argparse.ArgumentParser:
 
 def report(argv: Optional[List[str]]) -> None:
     options = vars(parser().parse_args(argv))
-    if options.pop("curve"):
-        if options.pop("by_class"):
-            raise ValueError("--curve and --by-class: give one of the two")
+    asked = [name for name in ("by_class", "curve", "vote") if options[name]]
+    if len(asked) > 1:
+        names = [f"--{name.replace('_', '-')}" for name in asked]
+        raise ValueError(f"{' and '.join(names)}: give one of them")
+    by_class, curve, vote = (options.pop(name) for name in ("by_class", "curve", "vote"))
+    utterance = options.pop("utterance")
+    if utterance is not None and not vote:
+        raise ValueError("--utterance is for --vote")
+    if curve:
         _curve(options)
+    elif vote:
+        _vote({**options, "utterance": utterance})
     else:
-        _layers(options)
+        _layers({**options, "by_class": by_class})
 
 
 def _curve(options: Dict[str, Any]) -> None:
@@ -51,6 +64,19 @@ def _curve(options: Dict[str, Any]) -> None:
             f"{depth.multiply_adds:13.2f}"
         )
     print(f"{curve.prefix}.tsv, {curve.prefix}.png")
+
+
+def _vote(options: Dict[str, Any]) -> None:
+    from ..report.layers import write_vote
+
+    found = write_vote(**options)
+    print(printable(found.name))
+    for layer, (marked, weight) in enumerate(zip(found.votes.layers, found.votes.weights)):
+        text = "".join(part if same else f"[{part}]" for part, same in marked)
+        print(f"layer {layer + 1:2d}, q {weight:.3f}: {printable(text)}")
+    print(f"vote:            {printable(found.votes.result)}")
+    print(f"said:            {printable(found.reference)}")
+    print(f"{found.prefix}.tsv {found.prefix}.png")
 
 
 def _layers(options: Dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ heads that have learned nothing, an utterance falls back to the consensus of who
 """
 
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -45,6 +45,17 @@ class Edit:
     start: int
     end: int
     labels: Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """An edit that was judged. text: [S] labels, as they stood. votes: [L] float64, q_k clip(D_k) of each
+    layer, whose sum is the gain. carried: whether it went in."""
+
+    text: np.ndarray
+    edit: Edit
+    votes: np.ndarray
+    carried: bool
 
 
 def vote(
@@ -89,13 +100,19 @@ class Ballot:
 
     texts: [S] labels of each utterance. readings: of each utterance, those of its layers. places:
     for each label of the text its place in a layer's reading, or -1; None for a layer of no
-    weight. weights: q [B, L] float64. given_up: utterances without a vote.
+    weight. weights: q [B, L] float64. given_up: utterances without a vote. minutes: a list that
+    gets every `Motion`, in the order of the rounds, if one is given.
     """
 
     def __init__(
-        self, log_probs: Sequence[Tensor], log_q: Tensor, lengths: Tensor, blank: int
+        self,
+        log_probs: Sequence[Tensor],
+        log_q: Tensor,
+        lengths: Tensor,
+        blank: int,
+        minutes: Optional[List[Motion]] = None,
     ) -> None:
-        self.log_probs, self.blank = log_probs, blank
+        self.log_probs, self.blank, self.minutes = log_probs, blank, minutes
         paths = torch.stack([layer.argmax(-1) for layer in log_probs])
         self.lengths: List[int] = lengths.tolist()
         self.readings = read_paths(paths.cpu().numpy(), self.lengths, blank)
@@ -117,7 +134,7 @@ class Ballot:
             edits = list(dict.fromkeys(self._edits(fresh)))
             if not edits:
                 return
-            fresh = self._apply(edits, self._gains(edits))
+            fresh = self._apply(edits, self._votes(edits))
             if not fresh:
                 return
         self._align(list(fresh))
@@ -172,13 +189,13 @@ class Ballot:
                         new = reading.labels[theirs[gap] + 1 : theirs[gap + 1]]
                         yield Edit(b, start, end, tuple(new.tolist()))
 
-    def _gains(self, edits: Sequence[Edit]) -> np.ndarray:
-        """sum_k q_k clip(D_k) of each."""
+    def _votes(self, edits: Sequence[Edit]) -> np.ndarray:
+        """q_k clip(D_k) of each edit and layer, [N, L]."""
         spots: Dict[Tuple[int, int, int], List[int]] = {}
         for number, edit in enumerate(edits):
             spots.setdefault((edit.utterance, edit.start, edit.end), []).append(number)
         stretches: List[Stretch] = []
-        judged = []  # edit, weight of the layer, what stands there, what is to
+        judged = []  # edit, layer, what stands there, what is to
         for (b, start, end), numbers in spots.items():
             text = self.texts[b]
             for k in np.flatnonzero(self.weights[b] > 0).tolist():
@@ -188,14 +205,15 @@ class Ballot:
                 for number in numbers:
                     middle = np.array(edits[number].labels, text.dtype)
                     new = np.concatenate([text[left:start], middle, text[end:right]])
-                    judged.append((number, self.weights[b, k], old, len(stretches)))
+                    judged.append((number, k, old, len(stretches)))
                     stretches.append(Stretch(b, k, first, last, new))
         log_p = stretch_log_likelihood(self.log_probs, stretches, self.blank)
-        of, weight, before, after = np.array(judged).T
+        of, layer, before, after = np.array(judged).T
         with np.errstate(invalid="ignore"):  # both -inf: no say
-            change = log_p[after.astype(np.int64)] - log_p[before.astype(np.int64)]
-        change = np.nan_to_num(change, posinf=CLIP, neginf=-CLIP).clip(-CLIP, CLIP)
-        return np.bincount(of.astype(np.int64), weight * change, len(edits))
+            change = log_p[after] - log_p[before]
+        votes = np.zeros((len(edits), self.weights.shape[1]))
+        votes[of, layer] = np.nan_to_num(change, posinf=CLIP, neginf=-CLIP).clip(-CLIP, CLIP)
+        return votes * self.weights[[edit.utterance for edit in edits]]
 
     def _anchors(self, b: int, k: int, start: int, end: int) -> Tuple[int, int, int, int]:
         """Around places start .. end - 1 of a text: the labels left .. right - 1 between the anchors
@@ -210,9 +228,10 @@ class Ballot:
         last = int(reading.end[place[right]]) if right < size else self.lengths[b]
         return max(left, 0), min(right + 1, size), first, last
 
-    def _apply(self, edits: Sequence[Edit], gains: np.ndarray) -> Dict[int, List[Tuple[int, int]]]:
+    def _apply(self, edits: Sequence[Edit], votes: np.ndarray) -> Dict[int, List[Tuple[int, int]]]:
         """Puts the best edits that do not touch into the texts. Returns the stretches that are new,
         of utterances that changed."""
+        gains = votes.sum(1)
         taken: Dict[int, List[Edit]] = {}
         for number in np.argsort(-gains, kind="stable"):
             if gains[number] <= _LEAST:
@@ -221,6 +240,11 @@ class Ballot:
             others = taken.setdefault(edit.utterance, [])
             if all(edit.end < other.start or edit.start > other.end for other in others):
                 others.append(edit)
+        if self.minutes is not None:
+            for edit, of_layers in zip(edits, votes):
+                carried = edit in taken.get(edit.utterance, [])
+                text = self.texts[edit.utterance]
+                self.minutes.append(Motion(text, edit, of_layers, carried))
         fresh: Dict[int, List[Tuple[int, int]]] = {}
         for b, chosen in taken.items():
             text, pieces, at, shift = self.texts[b], [], 0, 0

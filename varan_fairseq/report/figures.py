@@ -7,10 +7,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ..scoring.rates import Interval
+from .votes import SHOWN, LayerVotes
 
 Series = Dict[str, List[Tuple[int, float]]]  # of a log: (updates, value) of each number
 
 
+MOST_LETTERS = 100  # of a transcript in a picture
 MOST_CLASSES = 40  # in a picture of confusions
 
 
@@ -65,6 +67,68 @@ def draw_posterior(
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title)
+    return figure
+
+
+def draw_votes(plt: Any, votes: LayerVotes, reference: str, title: str) -> Any:
+    """A figure of one utterance: what each layer reads, the highest on top, with what is not in the
+    result in red; and what each counts for (blue) or against (red) an edit of the text."""
+    count, edits = len(votes.layers), votes.edits[:SHOWN]
+    height, size = 0.28, 11  # of a line, inches; of its letters, points
+    letter = 0.602 * size / 72  # their width, of the font that matplotlib brings
+    longest = max(sum(len(part) for part, _ in layer) for layer in votes.layers)
+    longest = min(max(longest, len(votes.result), len(reference)), MOST_LETTERS)
+    margin, column = 1.1, 0.95
+    width = margin + longest * letter + 0.4 + column * max(len(edits), 1) + 0.2
+    rows = count + 2  # the vote, and what was said
+    lines = rows + 3.6  # with headings and title
+    figure = plt.figure(figsize=(width, lines * height))
+
+    def panel(left: float, inches: float) -> Any:
+        axis = figure.add_axes([left / width, 0.2 / lines, inches / width, rows / lines])
+        axis.set(ylim=(rows - 0.5, -0.5))
+        axis.axis("off")
+        return axis
+
+    text = panel(margin, longest * letter)
+    text.set(xlim=(0, longest))
+    style = dict(family="DejaVu Sans Mono", fontsize=size, va="center", clip_on=True)
+    for line in range(count):
+        layer, at = count - 1 - line, 0
+        label = f"layer {layer + 1:2d} {votes.weights[layer]:5.2f} "
+        text.text(0, line, label, ha="right", family=style["family"], fontsize=8, va="center")
+        for part, same in votes.layers[layer]:
+            shown = part[: max(longest - at, 0)]
+            text.text(at, line, shown, color="black" if same else "#c02d1e", **style)
+            at += len(part)
+    for line, (name, said) in enumerate([("vote ", votes.result), ("said ", reference)], count):
+        text.text(0, line, name, ha="right", fontsize=9, va="center", weight="bold")
+        text.text(0, line, said[:longest], weight="bold", **style)
+    text.axhline(count - 0.5, color="black", linewidth=0.8)
+    if not edits:
+        return figure
+    right = panel(margin + longest * letter + 0.4, column * len(edits))
+    values = np.stack([edit.votes for edit in edits], 1)[::-1]
+    most = max(float(np.abs(values).max()), 1e-6)
+    right.imshow(
+        values,
+        aspect="auto",
+        cmap="RdBu",
+        vmin=-most,
+        vmax=most,
+        extent=(-0.5, len(edits) - 0.5, count - 0.5, -0.5),
+    )
+    for line, place in np.ndindex(*values.shape):
+        value = values[line, place]
+        colour = "white" if abs(value) > 0.6 * most else "black"
+        right.text(place, line, f"{value:+.2f}", color=colour, fontsize=8, ha="center", va="center")
+    right.set(xlim=(-0.5, len(edits) - 0.5), ylim=(rows - 0.5, -0.5))
+    for place, edit in enumerate(edits):
+        gain = f"{edit.votes.sum():+.2f}\n{'in' if edit.carried else 'out'}"
+        right.text(place, count + 0.5, gain, fontsize=9, ha="center", va="center", weight="bold")
+        label = f"{edit.before}[{edit.old}]{edit.after}\n{edit.title}"
+        right.text(place, -0.6, label, fontsize=8, ha="center", va="bottom")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
 

@@ -1,9 +1,9 @@
-"""Which layers each utterance of a split used, or what fewer of them would do, as a table and a
-picture: what `varan-layers` does."""
+"""Which layers each utterance of a split used, what fewer of them would do, or how they voted on one
+utterance, as a table and a picture: what `varan-layers` does."""
 
 import os
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -13,10 +13,11 @@ from ..finetuned.labelled import load_classified, load_transcribed
 from ..finetuned.load import load_model
 from ..finetuned.outputs import STRICT, check_complete, load_audio, outputs
 from ..finetuned.results import beside
-from ..runtime.files import cell, refuse_output, write_lines
+from ..runtime.files import cell, printable, refuse_output, write_lines
 from .curve import Depth, classifier_curve, draw_curve, recognizer_curve, table
-from .figures import draw_posterior, entropy
+from .figures import draw_posterior, draw_votes, entropy
 from .pictures import MARK, pyplot, save_picture
+from .votes import LayerVotes, layer_votes, most_contested
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,24 @@ class Curve:
     depths: List[Depth]
 
 
+@dataclass(frozen=True)
+class Vote:
+    """Of the utterance with this name. reference: what was said."""
+
+    prefix: str
+    name: str
+    votes: LayerVotes
+    reference: str
+
+
 # What the files of each kind begin with.
-HEADS = {"layers": b"entropy_bits\n", "curve": b"multiply_adds"}
+HEADS = {"layers": b"entropy_bits\n", "curve": b"multiply_adds", "vote": b"layer\tq\treads"}
+
+# How the layers are read for it, whatever the checkpoint says.
+_READING: Dict[str, Dict[str, Any]] = {
+    "curve": {"decode_layer": 0},
+    "vote": {"decode_layer": 0, "combine": "vote"},
+}
 
 
 class _Split:
@@ -57,7 +74,7 @@ class _Split:
             refuse_output(target, ours if out else b"", *inputs)
         self.data, self.subset = data, subset
         self.manifest: Manifest = read_manifest(os.path.join(data, f"{subset}.tsv"))
-        overrides = {**STRICT, **({"decode_layer": 0} if kind == "curve" else {})}
+        overrides = {**STRICT, **_READING.get(kind, {})}
         self.model, self.cfg, self.task = load_model(checkpoint, overrides, data, **options)
         if self.model.cfg.aggregation != "varan":
             raise ValueError(
@@ -143,3 +160,50 @@ def write_curve(
     title = f"{subset}: {len(split.manifest.entries)} utterances"
     save_picture(f"{split.prefix}.png", lambda plt: draw_curve(plt, measure, depths, title))
     return Curve(split.prefix, measure, depths)
+
+
+def write_vote(
+    checkpoint: str,
+    data: str,
+    subset: str,
+    *,
+    utterance: Optional[str] = None,
+    out: Optional[str] = None,
+    base: Optional[str] = None,
+    max_tokens: int = 4000000,
+) -> Vote:
+    """Writes what the layers read of one utterance, and how they voted on each edit, as PREFIX.tsv
+    and PREFIX.png. utterance: its path in the manifest; default: the one in whose text the most
+    edits went in. Else as `write_layers`."""
+    split = _Split("vote", checkpoint, data, subset, out, base=base)
+    model, task = split.model, split.task
+    names = [name for name, _ in split.manifest.entries]
+    if utterance is not None and utterance not in names:
+        raise ValueError(
+            f"--utterance {printable(utterance)}: {subset}.tsv has no such path; its first is "
+            f"{printable(names[0])}"
+        )
+    transcribed = load_transcribed(model, split.cfg, task, subset)
+    if utterance is None:
+        row = most_contested(model, task, subset, max_tokens)
+    else:
+        row = names.index(utterance)
+    votes = layer_votes(model, task, subset, row, transcribed.post_process)
+    if votes is None:
+        raise ValueError(
+            f"{names[row]}: the layers have too few labels in common to vote on; give another "
+            "--utterance, or train longer"
+        )
+    titles = [f"{edit.before}[{edit.title}]{edit.after}" for edit in votes.edits]
+    lines = ["\t".join(["layer", "q", "reads", *map(cell, titles)])]
+    for layer, marked in enumerate(votes.layers):
+        values = [f"{edit.votes[layer]:.4f}" for edit in votes.edits]
+        read = cell("".join(part for part, _ in marked))
+        lines.append("\t".join([str(layer + 1), f"{votes.weights[layer]:.6f}", read, *values]))
+    gains = [f"{edit.votes.sum():.4f} {'in' if edit.carried else 'out'}" for edit in votes.edits]
+    lines.append("\t".join(["vote", "", cell(votes.result), *gains]))
+    write_lines(f"{split.prefix}.tsv", lines)
+    reference = transcribed.references.text[row]
+    title = f"{names[row]}: what the layers read, and what each counts for an edit (nats)"
+    save_picture(f"{split.prefix}.png", lambda plt: draw_votes(plt, votes, reference, title))
+    return Vote(split.prefix, names[row], votes, reference)

@@ -4,7 +4,7 @@ import base64
 import io
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import jinja2
 import numpy as np
@@ -16,6 +16,7 @@ from ..data.manifest import Manifest
 from ..scoring.rates import shown
 from .figures import Series, as_svg, draw_confusion, draw_layers, draw_posterior, draw_training
 from .summary import SplitSummary
+from .votes import SHOWN, LayerVotes
 
 LONGEST = 30.0  # seconds of an utterance that are in the page
 
@@ -59,15 +60,20 @@ def sections(
 
 
 def utterances(
-    summary: SplitSummary, manifest: Manifest, count: int, sample_rate: int
+    summary: SplitSummary,
+    manifest: Manifest,
+    count: int,
+    sample_rate: int,
+    votes: Callable[[int], Optional[LayerVotes]],
 ) -> List[Dict[str, Any]]:
-    """The worst ones, with their audio."""
+    """The worst ones, with their audio. votes: on a row of the split, if there were any."""
     result = []
     for mistake in summary.mistakes[:count]:
         name = manifest.entries[mistake.row][0]
         audio = _audio(os.path.join(manifest.root, name), sample_rate)
         text = f"{summary.seconds[mistake.row]:.1f} s; {mistake.text}"
-        result.append({"name": name, "text": text, "pairs": mistake.pairs, "audio": audio})
+        parts = {"name": name, "text": text, "pairs": mistake.pairs, "audio": audio}
+        result.append({**parts, "votes": votes(mistake.row)})
     return result
 
 
@@ -91,4 +97,4 @@ def render(
     )
     environment.filters["range"] = shown
     page = environment.get_template("page.html")
-    return page.render(title=title, summary=summary, facts=facts, **parts)
+    return page.render(title=title, summary=summary, facts=facts, shown_edits=SHOWN, **parts)

@@ -16,6 +16,7 @@ from .page import render, sections, utterances
 from .pictures import pyplot
 from .recognition import recognize
 from .summary import SplitSummary
+from .votes import LayerVotes, layer_votes
 
 _MODELS = ("varan_ctc", "varan_classification")
 
@@ -64,10 +65,18 @@ def write_report(
         transcribed = load_transcribed(model, cfg, task, subset)
         manifest = transcribed.manifest
         summary = recognize(model, task, subset, transcribed, max_tokens)
+
+        def votes(row: int) -> Optional[LayerVotes]:
+            return layer_votes(model, task, subset, row, transcribed.post_process)
+
     else:
         classified = load_classified(model, cfg, task, subset)
         manifest = classified.manifest
         summary = classify(model, task, subset, classified, max_tokens)
+
+        def votes(row: int) -> Optional[LayerVotes]:
+            return None
+
     facts = [
         ("checkpoint", checkpoint),
         *summary.facts,
@@ -78,7 +87,7 @@ def write_report(
         summary,
         facts,
         sections=sections(plt, summary, model.prior.probs.cpu().numpy(), training),
-        utterances=utterances(summary, manifest, worst, cfg.task.sample_rate),
+        utterances=utterances(summary, manifest, worst, cfg.task.sample_rate, votes),
     )
     write_lines(out, page.split("\n"))
     return summary, out
