@@ -23,6 +23,7 @@ import emotion
 import first_hour
 import layers
 import page
+import prior
 from measure import markdown
 
 from varan_fairseq.runtime.files import write_lines
@@ -86,6 +87,7 @@ TABLES = {
     "word-times": markdown,
     "long-audio": markdown,
     "depth": depth.table,
+    "prior": prior.table,
     "corpora": markdown,
     "first-hour": first_hour.table,
     "costs": costs,

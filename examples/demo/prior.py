@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""A flat prior beside the paper's, on the demo's encoder and corpus: all of the encoder trained,
+LoRA, and nothing of it. `make prior` calls this, after `make demo`.
+
+    python examples/demo/prior.py --seeds 1 2 3
+
+Read by the vote; the demo's settings and budget. Validation data, on which a default is chosen.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+from compare import CORPORA, FINETUNE, HUBERT, LAYERS
+from runs import decode, run_all, spread, train, write_results
+
+WORK, RUNS = "work/demo/prior", "work/demo/hubert"
+DATA, PRETRAINED = "work/demo/data", "work/demo/pretrain_hubert/checkpoint_last.pt"
+PRIORS = ["uniform", "chi2_reversed"]
+WAYS = ["full", "lora", "probe"]
+READINGS = ["vote", "consensus", "best_layer", *range(1, LAYERS + 1)]
+
+
+def score(way, prior, seed):
+    """A row: WER of one training on validation data, by each reading."""
+    if (way, prior) == ("lora", "uniform"):
+        checkpoint = f"{RUNS}/lora-varan-{seed}/checkpoint_last.pt"
+        if not os.path.exists(checkpoint):
+            sys.exit(f"no {checkpoint}: run make demo first")
+    else:
+        options = [f"task.data={DATA}", f"model.w2v_path={PRETRAINED}", f"common.seed={seed}"]
+        options += [*CORPORA["demo"]["hubert"]["finetune"], *HUBERT, *FINETUNE[way]]
+        name = f"{WORK}/{way}-{prior}-{seed}"
+        checkpoint = train(name, "finetune", [*options, f"criterion.prior={prior}"])
+    scores = decode(checkpoint, DATA, "valid", READINGS)
+    rates = {str(reading): scores[reading]["wer"] for reading in READINGS}
+    return {"finetune": way, "prior": prior, "seed": seed, **rates}
+
+
+def table(rows):
+    """Markdown: a line a way of fine-tuning and prior."""
+    yield "| validation WER % | prior | vote | consensus | best_layer | first layer | last layer |"
+    yield "| --- " * 7 + "|"
+    for way in WAYS:
+        for prior in PRIORS:
+            mine = [row for row in rows if (row["finetune"], row["prior"]) == (way, prior)]
+            keys = ("vote", "consensus", "best_layer", "1", str(LAYERS))
+            cells = " | ".join(spread(mine, key) for key in keys)
+            yield f"| {way} | {prior} | {cells} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    args = parser.parse_args()
+    start = time.time()
+    os.makedirs(WORK, exist_ok=True)
+    runs = [(way, prior, seed) for way in WAYS for prior in PRIORS for seed in args.seeds]
+    rows = run_all(args.jobs, score, runs)
+    write_results(WORK, rows, list(table(rows)), time.time() - start)
+
+
+if __name__ == "__main__":
+    main()
