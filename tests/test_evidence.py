@@ -463,7 +463,7 @@ def test_results_of_another_training_are_refused(tmp_path, monkeypatch):
     Known(monkeypatch)
     start(tmp_path, monkeypatch, "hconv").write()
     start(tmp_path, monkeypatch, "hconv", seeds=[1, 2, 3, 4], beta=[0.05])
-    with pytest.raises(ValueError, match=r"overrides \(full last_layer and 35 more\): give"):
+    with pytest.raises(ValueError, match=r"overrides \(full last_layer and 39 more\): give"):
         start(tmp_path, monkeypatch, "hconv", overrides=["optimization.max_update=7"])
     ways = plan.load("digits")["ways"]
     other = {**ways, "probe": {**ways["probe"], "overrides": []}}

@@ -28,9 +28,15 @@ METHODS = {
         "model.posterior=input",
         "criterion.prior=uniform",
     ],
+    "varan_chi2": [
+        "model.aggregation=varan",
+        "model.posterior=input",
+        "criterion.prior=chi2_reversed",
+    ],
 }
-USUAL = [name for name in METHODS if name != "varan_uniform"]  # which is for frozen encoders
-WITH_BETA = ("varan", "varan_static", "varan_uniform")  # the others have no divergence
+PRIORS = ("varan_uniform", "varan_chi2")  # only where they are named: `varan` has the default
+USUAL = [name for name in METHODS if name not in PRIORS]
+WITH_BETA = ("varan", "varan_static", *PRIORS)  # the others have no divergence
 _MOST_CHARACTERS = 100000
 PRESETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
 _KEYS = {
