@@ -78,3 +78,35 @@ def test_the_second_round(tmp_path, corpus, hubert):
     )
     state = torch.load(tmp_path / "round2" / "checkpoint_last.pt")
     assert state["optimizer_history"][-1]["num_updates"] == 3
+
+
+def test_prose_by_three_synthesizers(tmp_path):
+    """Test voices, sentences and one synthesizer that training never hears."""
+    from varan_fairseq.corpora import synthesizers
+
+    if synthesizers.missing_programs():
+        assert not os.environ.get("CI"), "CI has them: see .ci/run"
+        pytest.skip("no flite or festival here")
+    options = ["--train", "3", "--valid", "1", "--test", "6", "--seconds", "4", "7", "--seed", "2"]
+    shell("manifests/prose.py", tmp_path, *options)
+    texts, kinds = {}, {}
+    for split, count in (("train", 3), ("valid", 1), ("test", 6)):
+        manifest = read_manifest(str(tmp_path / f"{split}.tsv"))
+        assert len(manifest.entries) == count
+        assert all(4 <= samples / 16000 <= 7 for _, samples in manifest.entries)
+        texts[split] = (tmp_path / f"{split}.wrd").read_text().splitlines()
+        kinds[split] = (tmp_path / f"{split}.condition").read_text().split()
+        assert len(kinds[split]) == count and all(len(text.split()) > 3 for text in texts[split])
+    assert "festival" in kinds["test"] and "festival" not in kinds["train"] + kinds["valid"]
+    voices = synthesizers.SPLITS
+    assert not set(voices["test"]) & set(voices["train"] + voices["valid"])
+
+
+def test_prose_without_a_synthesizer(tmp_path, monkeypatch):
+    from varan_fairseq.corpora import synthesizers
+
+    monkeypatch.setattr(synthesizers, "PROGRAMS", {"flite": "no-such-program"})
+    assert synthesizers.missing_programs() == ["flite"]
+    failing = ["python", "-c", "import sys; sys.exit('no voice')"]
+    with pytest.raises(RuntimeError, match="failed: no voice"):
+        synthesizers._run(lambda out: failing, "")

@@ -40,6 +40,6 @@ def test_make_evidence_gives_every_command_of_the_results(tmp_path):
 
 
 def test_a_stale_table_is_found():
-    text = tables.read(os.path.join(REPO, "README.md"))
+    text = tables.read(os.path.join(REPO, "docs", "results.md"))
     stale = text.replace("| varan_prior | ", "| varan_prior | 1", 1)
     assert stale != text and tables.filled(stale) == text
