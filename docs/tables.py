@@ -95,6 +95,7 @@ TABLES = {
     "heads": markdown,
     "vocabulary": markdown,
     "vote": markdown,
+    "vote-search": markdown,
     "prune": markdown,
     "lora-cost": markdown,
     "encoders-cost": markdown,

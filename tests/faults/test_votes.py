@@ -20,7 +20,7 @@ def heads_that_agree():
 
 @pytest.fixture(scope="module")
 def shown(ctc, tmp_path_factory):
-    """(printed, rows of the table) of the utterance in whose text the most edits went in."""
+    """(printed, rows of the table) of the utterance that the vote corrected most."""
     out = tmp_path_factory.mktemp("vote") / "vote"
     code, text, error = tool(layers.main, ctc.checkpoint, ctc.data, "test", "--vote", "--out", out)
     assert code == 0, error

@@ -8,7 +8,7 @@ With --curve instead: what would the lowest 1, 2, .. layers do? WER or accuracy 
 there (varan-export prune), of that layer alone, time and multiply-adds, as TSV and picture.
 
 With --vote instead: what does each layer read of one utterance, and how did they vote? The
-utterance in whose text the most edits went in, or --utterance.
+utterance that the vote corrected most, or --utterance.
 """
 
 import argparse

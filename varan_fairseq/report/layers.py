@@ -17,7 +17,7 @@ from ..runtime.files import cell, printable, refuse_output, write_lines
 from .curve import Depth, classifier_curve, draw_curve, recognizer_curve, table
 from .figures import draw_posterior, draw_votes, entropy
 from .pictures import MARK, pyplot, save_picture
-from .votes import LayerVotes, layer_votes, most_contested
+from .votes import LayerVotes, layer_votes, most_corrected
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ def write_vote(
     max_tokens: int = 4000000,
 ) -> Vote:
     """Writes what the layers read of one utterance, and how they voted on each edit, as PREFIX.tsv
-    and PREFIX.png. utterance: its path in the manifest; default: the one in whose text the most
-    edits went in. Else as `write_layers`."""
+    and PREFIX.png. utterance: its path in the manifest; default: the one that the vote
+    corrected most. Else as `write_layers`."""
     split = _Split("vote", checkpoint, data, subset, out, base=base)
     model, task = split.model, split.task
     names = [name for name, _ in split.manifest.entries]
@@ -185,7 +185,7 @@ def write_vote(
         )
     transcribed = load_transcribed(model, split.cfg, task, subset)
     if utterance is None:
-        row = most_contested(model, task, subset, max_tokens)
+        row = most_corrected(model, task, subset, transcribed.references.units, max_tokens)
     else:
         row = names.index(utterance)
     votes = layer_votes(model, task, subset, row, transcribed.post_process)

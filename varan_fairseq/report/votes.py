@@ -1,9 +1,9 @@
 """What the layers read of one utterance, and how they voted on it."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+import editdistance
 import numpy as np
 import torch
 from fairseq.data import Dictionary
@@ -17,6 +17,7 @@ from ..models.varan_ctc import VaranCtc
 Marked = List[Tuple[str, bool]]  # stretches of a text, and whether each is as in the result
 SHOWN = 6  # edits in a picture or a table
 _AROUND = 3  # labels on either side of an edit that are shown with it
+SPACE = "\N{OPEN BOX}"  # where it is wrong
 MISSING = "\N{MIDDLE DOT}"  # for a label that a layer does not read
 
 
@@ -34,8 +35,9 @@ class JudgedEdit:
 
     @property
     def title(self) -> str:
-        """`old -> new`, with an empty one as a sign."""
-        return f"{self.old or MISSING} \N{RIGHTWARDS ARROW} {self.new or MISSING}"
+        """`old -> new`, with signs for nothing and for a space."""
+        old, new = (text.replace(" ", SPACE) or MISSING for text in (self.old, self.new))
+        return f"{old} \N{RIGHTWARDS ARROW} {new}"
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,21 @@ def votes_on(model: VaranCtc) -> bool:
     return cfg.combine == "vote" and not cfg.decode_layer and model.num_predictions > 1
 
 
-def most_contested(model: VaranCtc, task: Any, subset: str, max_tokens: int) -> int:
-    """The row of a loaded split in whose text the most edits went in, the first of several."""
-    carried: Counter = Counter()
+def most_corrected(
+    model: VaranCtc, task: Any, subset: str, references: Sequence[List[int]], max_tokens: int
+) -> int:
+    """The row of a loaded split whose text the vote corrected most, in labels beside what the
+    likeliest layer reads; the first of several. references: labels of each row."""
+    corrected: Dict[int, int] = {}
     for rows, output in shown_outputs(model, task, subset, max_tokens):
-        carried.update({int(row): 0 for row in rows})
-        for motion in _ballot(model, output)[1]:
-            carried[int(rows[motion.edit.utterance])] += motion.carried
-    return min(carried, key=lambda row: (-carried[row], row))
+        ballot = _opened(model, output)
+        before = [text.tolist() for text in ballot.texts]
+        ballot.run()
+        for row, one, other in zip(rows.tolist(), before, ballot.texts):
+            said = references[row]
+            errors = editdistance.eval(other.tolist(), said)
+            corrected[row] = editdistance.eval(one, said) - errors
+    return min(corrected, key=lambda row: (-corrected[row], row))
 
 
 @torch.no_grad()
@@ -78,19 +87,20 @@ def layer_votes(
     weight = next(model.parameters())
     source = sample["source"].to(weight)
     output = model(source=source, padding_mask=sample["padding_mask"].to(weight.device))
-    ballot, minutes = _ballot(model, output)
+    minutes: List[Motion] = []
+    ballot = _opened(model, output, minutes)
+    ballot.run()
     if ballot.given_up:
         return None
     return _shown(ballot, minutes, task.target_dictionary, post_process)
 
 
-def _ballot(model: VaranCtc, output: Dict[str, Any]) -> Tuple[Ballot, List[Motion]]:
-    """A ballot that is over, and its minutes. output: of the model."""
-    minutes: List[Motion] = []
+def _opened(
+    model: VaranCtc, output: Dict[str, Any], minutes: Optional[List[Motion]] = None
+) -> Ballot:
+    """A ballot before its rounds. output: of the model."""
     log_probs = [logits.float().log_softmax(-1) for logits in output["layer_logits"]]
-    ballot = Ballot(log_probs, output["log_q"], output["lengths"], model.blank, minutes)
-    ballot.run()
-    return ballot, minutes
+    return Ballot(log_probs, output["log_q"], output["lengths"], model.blank, minutes)
 
 
 def _shown(
@@ -131,7 +141,7 @@ def _marked(text: np.ndarray, reading: Reading, place: np.ndarray, written: Any)
     at = 0
     for gap in gaps:
         first, last = theirs[gap] + 1, theirs[gap + 1]
-        other = written(reading.labels[first:last])
+        other = written(reading.labels[first:last]).replace(" ", SPACE)
         missing = ours[gap + 1] - ours[gap] - 1 - (last - first)
         result += [(written(reading.labels[at:first]), True)]
         result += [(other + MISSING * max(missing, 0), False)]
