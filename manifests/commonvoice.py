@@ -11,7 +11,7 @@ import csv
 import os
 
 from varan_fairseq.corpora.labelled import Recording
-from varan_fairseq.corpora.options import parser, refuse, run
+from varan_fairseq.corpora.options import add_shared_speakers_option, parser, refuse, run
 from varan_fairseq.corpora.spoken import add_split_options, divide, write_recordings
 from varan_fairseq.corpora.text import add_text_options
 from varan_fairseq.data.manifest import read_lines
@@ -48,9 +48,7 @@ def main() -> None:
         "--validated", action="store_true", help=f"divide {VALIDATED}; --valid and --test say how"
     )
     options.add_argument("--clips", help="folder of the audio; default: clips in the source")
-    options.add_argument(
-        "--allow-shared-speakers", action="store_true", help="allow a speaker in two splits"
-    )
+    add_shared_speakers_option(options)
     args = options.parse_args()
     clips = args.clips or os.path.join(args.source, "clips")
     if args.validated:

@@ -20,7 +20,7 @@ from varan_fairseq.corpora.labelled import (
     check_names,
     check_split_speakers,
 )
-from varan_fairseq.corpora.options import at_least_1, refuse, run
+from varan_fairseq.corpora.options import add_shared_speakers_option, at_least_1, refuse, run
 from varan_fairseq.corpora.spoken import RATE, SpokenUtterance, clean, write_corpus
 from varan_fairseq.corpora.text import add_text_options
 from varan_fairseq.runtime.files import written
@@ -63,9 +63,7 @@ def main() -> None:
         options.add_argument(f"--{split}", required=split == "train", help="a file of cuts")
     options.add_argument("--jobs", type=at_least_1, default=os.cpu_count(), help="threads")
     add_text_options(options)
-    options.add_argument(
-        "--allow-shared-speakers", action="store_true", help="allow a speaker in two splits"
-    )
+    add_shared_speakers_option(options)
     args = options.parse_args()
     paths = {split: getattr(args, split) for split in SPLITS if getattr(args, split)}
     splits = {split: [recording(cut) for cut in read(path)] for split, path in paths.items()}

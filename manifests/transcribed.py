@@ -13,7 +13,7 @@ import os
 
 from varan_fairseq.corpora.kaldi import from_kaldi
 from varan_fairseq.corpora.labelled import check_names
-from varan_fairseq.corpora.options import parser, refuse, run
+from varan_fairseq.corpora.options import add_shared_speakers_option, parser, refuse, run
 from varan_fairseq.corpora.spoken import add_split_options, divide, write_recordings
 from varan_fairseq.corpora.tables import COLUMNS, SPLITS, from_table
 from varan_fairseq.corpora.text import add_text_options
@@ -42,9 +42,7 @@ def main() -> None:
     )
     add_text_options(options)
     add_split_options(options)
-    options.add_argument(
-        "--allow-shared-speakers", action="store_true", help="allow a speaker in two splits"
-    )
+    add_shared_speakers_option(options)
     args = options.parse_args()
     if os.path.isdir(args.source):
         rows = list(from_kaldi(args.source))

@@ -76,6 +76,11 @@ def add_speaker_options(options: argparse.ArgumentParser, valid: str, test: str)
     """Which speakers are validation and test; all others train. valid, test: defaults."""
     options.add_argument("--valid", nargs="+", default=valid.split(), help="validation speakers")
     options.add_argument("--test", nargs="+", default=test.split(), help="test speakers")
+    add_shared_speakers_option(options)
+
+
+def add_shared_speakers_option(options: argparse.ArgumentParser) -> None:
+    """For corpora that are read on although a speaker is in two splits."""
     options.add_argument(
         "--allow-shared-speakers", action="store_true", help="allow a speaker in two splits"
     )

@@ -106,12 +106,13 @@ def audio_state(manifest: Manifest, sample_rate: int) -> Dict:
 def check_header(row: int, path: str, samples: int, sample_rate: int) -> Any:
     """A problem of a file that should have so many samples, `FLOAT` if they may hold NaN, or
     None."""
-    file = audio_source(path).file
+    source = audio_source(path)
+    file = source.file
     if not os.path.isfile(file):
         what = "is no regular file" if os.path.exists(file) else None
         return AudioProblem(row, f"{file} {what}" if what else f"no audio file {file}", True)
     try:
-        with soundfile.SoundFile(audio_source(path).open()) as info:
+        with soundfile.SoundFile(source.open()) as info:
             if info.format in _COMPRESSED and info.frames == samples > 0:
                 info.seek(samples - 1)  # a file that was cut off has a header like any other
                 if len(info.read(1)) < 1:

@@ -66,11 +66,16 @@ class Options:
         return [*given, *self.overrides]
 
 
+def _subsets(config: Any) -> List[str]:
+    """Names of the splits to decode."""
+    return [name for name in str(config.dataset.gen_subset).split(",") if name]
+
+
 class Decoding:
     """config: fairseq's, of its decoder. path: the checkpoint, or the folder of an adapter, whose
     pre-trained checkpoint is base. states: of these files, before they were read. state: fairseq's,
-    until it became the model. grid: settings to sweep over. reading, model_overrides: how the model's options differ from the training's.
-    results: folder asked for, or None."""
+    until it became the model. grid: settings to sweep over. reading, model_overrides: how the model's
+    options differ from those of training. results: folder asked for, or None."""
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class Decoding:
         self.state: Any = state
         self.model: Any = None
         self.task: Any = None
-        self.subsets = [name for name in str(config.dataset.gen_subset).split(",") if name]
+        self.subsets = _subsets(config)
         self.grid, self.reading, self.model_overrides = grid, reading, model_overrides
         self.results = config.decoding.results_path
 
@@ -130,9 +135,7 @@ def build(options: Options) -> Decoding:
     if given.get("task", {}).get("data") in (None, ""):
         raise ValueError("task.data is not set: give the folder with the manifests")
     given.task.data = str(given.task.data)
-    if not [
-        name for name in str(given.get("dataset", {}).get("gen_subset", "x")).split(",") if name
-    ]:
+    if "gen_subset" in given.get("dataset", {}) and not _subsets(given):
         raise ValueError("dataset.gen_subset is empty: give the name of a manifest, as test")
     if given.get("common", {}).get("bf16"):
         raise ValueError("common.bf16=true changes nothing of decoding: use common.fp16 on a GPU")
