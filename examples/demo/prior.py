@@ -22,7 +22,7 @@ DATA, PRETRAINED = "work/demo/data", "work/demo/pretrain_hubert/checkpoint_last.
 MORE = f"{WORK}/data"
 PRIORS = ["uniform", "chi2_reversed"]
 WAYS = ["full", "lora", "probe"]
-READINGS = ["vote", "consensus", "best_layer", *range(1, LAYERS + 1)]
+READINGS = ["vote", "consensus", "best_layer", 1, LAYERS]
 
 
 def score(way, prior, seed):
