@@ -9,7 +9,6 @@ layer, and is fine-tuned anew for every number of blocks (model.keep_layers), wi
 settings and budget.
 """
 
-import argparse
 import csv
 import os
 import statistics
@@ -17,7 +16,7 @@ import sys
 import time
 
 from compare import CORPORA, HUBERT, LAYERS, finetune_and_decode
-from runs import call, run_all, spread, write_results
+from runs import call, parse_seeds, run_all, spread, write_results
 
 WORK, RUNS = "work/demo/depth", "work/demo/hubert"
 DATA = "work/demo/data"
@@ -67,11 +66,7 @@ def table(rows):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
-    args = parser.parse_args()
-    start = time.time()
+    args, start = parse_seeds(__doc__), time.time()
     os.makedirs(WORK, exist_ok=True)
     rows = [row for seed in args.seeds for row in curve(seed)]
     pairs = [(layers, seed) for seed in args.seeds for layers in range(1, LAYERS + 1)]

@@ -8,14 +8,13 @@ The demo's settings and budget. Read on 600 more strings by the voices of the de
 which a default is chosen: its own 100 strings do not tell such differences from chance.
 """
 
-import argparse
 import os
 import shutil
 import sys
 import time
 
 from compare import CORPORA, FINETUNE, HUBERT, LAYERS
-from runs import call, decode, run_all, spread, train, write_results
+from runs import call, decode, parse_seeds, run_all, spread, train, write_results
 
 WORK, RUNS = "work/demo/prior", "work/demo/hubert"
 DATA, PRETRAINED = "work/demo/data", "work/demo/pretrain_hubert/checkpoint_last.pt"
@@ -54,11 +53,7 @@ def table(rows):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
-    args = parser.parse_args()
-    start = time.time()
+    args, start = parse_seeds(__doc__), time.time()
     os.makedirs(WORK, exist_ok=True)
     if not os.path.exists(f"{MORE}/valid.tsv"):
         counts = ["--train", "10", "--valid", "600", "--test", "10", "--seed", "77"]

@@ -1,5 +1,6 @@
 """What the demos share: running fairseq once, and what a run left in its log."""
 
+import argparse
 import concurrent.futures
 import json
 import os
@@ -89,10 +90,21 @@ def write_results(folder, rows, lines, seconds):
     print("\n" + "\n".join(lines))
 
 
-def add_run_options(parser):
-    """--seeds, --jobs and --set, which both demos have."""
+def parse_seeds(about):
+    """Options --seeds and --jobs, of the command line. about: what the script does."""
+    parser = argparse.ArgumentParser(description=about.split("\n\n")[0])
+    _add_seeds(parser)
+    return parser.parse_args()
+
+
+def _add_seeds(parser):
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+
+
+def add_run_options(parser):
+    """--seeds, --jobs and --set, which both demos have."""
+    _add_seeds(parser)
     parser.add_argument(
         "--set",
         nargs="+",
