@@ -20,7 +20,7 @@ from varan_fairseq.decoding.search import best_paths
 from varan_fairseq.finetuned.labelled import References, load_transcribed
 from varan_fairseq.finetuned.load import load_model
 from varan_fairseq.finetuned.outputs import outputs
-from varan_fairseq.method.combine import pick_layer
+from varan_fairseq.method.combine import likeliest_layer, pick_layer
 from varan_fairseq.method.consensus import consensus_layer
 from varan_fairseq.method.vote import vote
 
@@ -63,7 +63,7 @@ def read(found, rule, blank, labels, post_process):
         if rule == "vote":
             emission, _ = vote(padded, log_q, lengths, blank)
         else:
-            layer = log_q.argmax(1)
+            layer = likeliest_layer(log_q)
             if rule == "consensus":
                 layer = consensus_layer(padded, log_q, lengths, blank)
             emission = pick_layer(padded, layer)

@@ -17,14 +17,14 @@ def combine(log_probs: Iterable[Tensor], log_q: Tensor, rule: str) -> Tensor:
             classification. Asked for one by one, so that they need not exist at once.
         log_q: [B, L].
         rule: `mixture` log sum_l q_l p_l; `log_linear` log_softmax(sum_l q_l log p_l);
-            `best_layer` log p of the layer with the largest q, per utterance.
+            `best_layer` log p of the `likeliest_layer`, per utterance.
 
     Returns:
         The shape of one layer, normalised over C.
     """
     check_rule(rule)
     if rule == "best_layer":
-        return pick_layer(log_probs, log_q.argmax(1))
+        return pick_layer(log_probs, likeliest_layer(log_q))
     total: Any = None
     for term, log_weight in zip(log_probs, log_q.t().unsqueeze(-1)):
         log_weight = log_weight.to(term)  # [B, 1]
@@ -36,6 +36,12 @@ def combine(log_probs: Iterable[Tensor], log_q: Tensor, rule: str) -> Tensor:
             term = (log_weight.exp() * term).masked_fill(log_weight == float("-inf"), 0)
             total = term if total is None else total + term
     return total if rule == "mixture" else total.log_softmax(-1)
+
+
+def likeliest_layer(log_q: Tensor) -> Tensor:
+    """[B] long, 0-based: of log q [B, L] the largest; of equal ones the highest layer, since with a flat
+    prior and no posterior all are equal, and low layers read worst."""
+    return log_q.shape[1] - 1 - log_q.flip(1).argmax(1)
 
 
 def pick_layer(values: Iterable[Tensor], layer: Tensor) -> Tensor:

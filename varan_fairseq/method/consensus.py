@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
+from .combine import likeliest_layer
 from .ctc import CPU_TABLE_BYTES, GPU_TABLE_BYTES
 from .kernels.ctc_likelihood import bytes_of_a_row, log_likelihood
 from .kernels.forward_recursion import bytes_a_row, weighted_log_likelihood
@@ -24,7 +25,7 @@ from .kernels.forward_recursion import bytes_a_row, weighted_log_likelihood
 def consensus_layer(log_probs: Any, log_q: Tensor, lengths: Tensor, blank: int) -> Tensor:
     """The layer, of each utterance, whose best path has the largest S (docs/method.md,
     "Consensus"). Layers with the same transcript, and transcripts with the same S, leave the choice to the larger
-    q, then to the lower layer.
+    q, then to the higher layer.
 
     Args:
         log_probs: [L, T, B, V] or L tensors [T, B, V], normalised over V, in at least float32;
@@ -44,7 +45,7 @@ def consensus_layer(log_probs: Any, log_q: Tensor, lengths: Tensor, blank: int) 
         # First what the likeliest layer reads: most other transcripts are behind it long before
         # their last frame.
         leading = torch.zeros_like(transcripts.contested)
-        leading[transcripts.of_layer[log_q.argmax(1), batch]] = True
+        leading[transcripts.of_layer[likeliest_layer(log_q), batch]] = True
         bound = weights.new_full((len(log_q),), float("-inf"))
         score = transcripts.score(log_probs, weights, leading, bound)
         bound[transcripts.utterance[leading]] = score[leading]
@@ -54,7 +55,7 @@ def consensus_layer(log_probs: Any, log_q: Tensor, lengths: Tensor, blank: int) 
 
     of_layer = score[transcripts.of_layer]  # [L, B]
     best = of_layer == of_layer.max(0).values
-    return log_q.t().masked_fill(~best, float("-inf")).argmax(0)
+    return likeliest_layer(log_q.masked_fill(~best.t(), float("-inf")))
 
 
 class _Transcripts:

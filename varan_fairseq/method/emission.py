@@ -42,13 +42,13 @@ def read_path(path: np.ndarray, blank: int) -> Reading:
 def nearest_layer(
     text: np.ndarray, readings: Sequence[Reading], places: Sequence[np.ndarray], weights: np.ndarray
 ) -> int:
-    """The layer with the fewest edits from a text; of several the likeliest, then the lowest.
+    """The layer with the fewest edits from a text; of several the likeliest, then the highest.
     places: of the text's labels in each reading."""
     wrong = [
         max(len(text), len(reading.labels)) - int((place >= 0).sum()) if weight > 0 else np.inf
         for reading, place, weight in zip(readings, places, weights)
     ]
-    return min(range(len(wrong)), key=lambda k: (wrong[k], -weights[k], k))
+    return min(range(len(wrong)), key=lambda k: (wrong[k], -weights[k], -k))
 
 
 def differences(

@@ -117,8 +117,9 @@ class Ballot:
         self.lengths: List[int] = lengths.tolist()
         self.readings = read_paths(paths.cpu().numpy(), self.lengths, blank)
         self.weights: np.ndarray = log_q.double().exp().cpu().numpy()
-        # equal ones: the lower layer first
-        self.order = np.argsort(-self.weights, axis=1, kind="stable")
+        # equal ones: the higher layer first, as `likeliest_layer`
+        highest = self.weights.shape[1] - 1
+        self.order = highest - np.argsort(-self.weights[:, ::-1], axis=1, kind="stable")
         self.texts = [row[first].labels for row, first in zip(self.readings, self.order[:, 0])]
         self.places: List[List[np.ndarray]] = [[] for _ in self.readings]
         self.given_up: List[int] = []

@@ -11,7 +11,7 @@ from ..adapters.of_model import load_adapter
 from ..data.findings import Split
 from ..method.aggregation import build_aggregation
 from ..method.choices import RULES
-from ..method.combine import combine, pick_layer
+from ..method.combine import combine, likeliest_layer, pick_layer
 from ..method.posterior import LayerPosterior, as_released
 from ..method.prior import LayerPrior
 from ..runtime.fairseq_compat import forget_last_run
@@ -188,7 +188,7 @@ class LayerwiseModel(BaseFairseqModel):
         log_q = net_output["log_q"]
         if self.cfg.combine == "best_layer":
             self.warn_of_no_gradient()
-            return pick_layer(logits, log_q.argmax(1)).float().log_softmax(-1)
+            return pick_layer(logits, likeliest_layer(log_q)).float().log_softmax(-1)
         log_probs = (layer.float().log_softmax(-1) for layer in logits)
         return combine(log_probs, log_q, self.cfg.combine)
 

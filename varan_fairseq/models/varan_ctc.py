@@ -22,7 +22,7 @@ from ..data.checks import (
 )
 from ..data.findings import Split, enforce, split_files
 from ..method.choices import CTC_RULES
-from ..method.combine import pick_layer
+from ..method.combine import likeliest_layer, pick_layer
 from ..method.consensus import consensus_layer
 from ..method.vote import vote
 from ..runtime.fairseq_compat import whole_config
@@ -120,7 +120,7 @@ class VaranCtc(LayerwiseModel):
         if self.cfg.decode_layer:
             layer = torch.full((len(log_q),), self.cfg.decode_layer - 1, device=log_q.device)
         elif len(logits) > 1 and self.cfg.combine == "best_layer":
-            layer = log_q.argmax(1)
+            layer = likeliest_layer(log_q)
         elif len(logits) > 1 and self.cfg.combine in ("consensus", "vote"):
             self.warn_of_no_gradient()
             log_probs = [logit.float().log_softmax(-1) for logit in logits]
