@@ -114,6 +114,46 @@ def test_padding_does_not_change_the_emissions(checkpoint, task, training):
                 assert torch.allclose(together["log_q"][row], alone["log_q"][0], atol=1e-4)
 
 
+def has_option(kind, option):
+    from fairseq.models import MODEL_DATACLASS_REGISTRY
+
+    return option in MODEL_DATACLASS_REGISTRY[kind].__dataclass_fields__
+
+
+# Of each kind, every option of its positional convolution that this fairseq has.
+POSITIONAL = [
+    (kind, option, value)
+    for kind, option, value in [
+        ("wav2vec2", "pos_conv_depth", 1),
+        ("wav2vec2", "pos_conv_depth", 3),
+        ("hubert", "pos_conv_depth", 3),
+        ("hubert", "conv_pos_batch_norm", False),
+        ("hubert", "conv_pos_batch_norm", True),
+        ("data2vec_audio", "pos_conv_depth", 5),
+    ]
+    if kind == "data2vec_audio" or has_option(kind, option)
+]
+
+
+@pytest.mark.parametrize("kind, option, value", POSITIONAL)
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_positional_convolutions_do_not_see_padding(kind, option, value, pre_norm, task, tmp_path):
+    options = {option: value, "layer_norm_first": pre_norm}
+    model = build_model(save_pretrained(tmp_path / "c.pt", kind, **options), task).eval()
+    for part in model.modules():  # as trained ones: silence is not 0 behind them
+        if isinstance(part, torch.nn.BatchNorm1d):
+            torch.nn.init.normal_(part.bias)
+            torch.nn.init.normal_(part.running_mean)
+    for lengths in LENGTHS[:2]:
+        source, mask = in_a_batch(lengths)
+        with torch.no_grad():
+            together = model.w2v_encoder(source, mask)
+            for row, samples in enumerate(lengths):
+                alone = model.w2v_encoder(source[row : row + 1, :samples], None)
+                for one, other in zip(together.states, alone.states):
+                    assert torch.allclose(one[: len(other), row], other[:, 0], atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["conformer", "conformer_relative"])
 def test_batch_norm_does_not_see_padding(kind, task, tmp_path):
     path = save_pretrained(tmp_path / "c.pt", kind)

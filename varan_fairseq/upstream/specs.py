@@ -172,10 +172,13 @@ def _extract_data2vec2(model, source, padding_mask, mask):
     return result["x"], result["padding_mask"]
 
 
-def _stacked_positional(model: Any) -> Sequence[nn.Module]:
-    """The positional convolutions, if there are several (a single one reads silence)."""
+def _positional(model: Any) -> Sequence[nn.Module]:
+    """The positional convolutions to which padding is not silence: several of them, or one behind a
+    batch norm. fairseq zeroes what a single one reads."""
+    parts = list(model.encoder.pos_conv.modules())
     convolutions = _convolutions(model.encoder.pos_conv)
-    return convolutions if len(convolutions) > 1 else ()
+    normed = any(isinstance(part, nn.BatchNorm1d) for part in parts)
+    return convolutions if normed or len(convolutions) > 1 else ()
 
 
 def _convolutions(module: nn.Module) -> Sequence[nn.Module]:
@@ -208,7 +211,7 @@ _WAV2VEC2 = EncoderSpec(
     surplus=("quantizer.", "project_q.", "target_glu.", "final_proj."),
     linears={"ffn": _FFN, "attention": _ATTENTION},
     weight_readers=_ATTENTION,
-    convolutions=_stacked_positional,
+    convolutions=_positional,
     unsupported=_needs_transformer,
 )
 
