@@ -4,10 +4,14 @@ import csv
 import html
 
 import pytest
+from fairseq.data.data_utils import post_process as fairseq_post_process
 from faulty import decode, read, tool
 
 from varan_fairseq.cli import layers, report
+from varan_fairseq.finetuned.labelled import load_transcribed
+from varan_fairseq.finetuned.load import load_model
 from varan_fairseq.method import vote
+from varan_fairseq.report.votes import layer_votes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,3 +97,18 @@ def test_the_report_shows_the_votes_of_the_worst(ctc, shown, tmp_path):
     assert f"<td>{html.escape(shown[1][-1][2])}</td>" in block
     assert tool(*command, "--combine", "consensus")[0] == 0
     assert "<details>" not in read(page), "no vote, nothing to show"
+
+
+@pytest.mark.parametrize("weight", [0.0, -3.0])
+def test_the_weight_of_the_blank_counts(ctc, weight):
+    """What is shown is what the model predicts, whatever its options."""
+    overrides = {"combine": "vote", "blank_weight": weight}
+    model, cfg, task = load_model(ctc.checkpoint, overrides, ctc.data)
+    split = load_transcribed(model, cfg, task, "test")
+    dataset = task.dataset("test")
+    for row in range(len(dataset)):
+        inputs = dataset.collater([dataset[row]])["net_input"]
+        path = model.get_logits(model(**inputs)).argmax(-1)[:, 0].unique_consecutive()
+        text = task.target_dictionary.string(path[path != model.blank].tolist())
+        shown = layer_votes(model, task, "test", row, split.post_process)
+        assert shown.result == fairseq_post_process(text, split.post_process)

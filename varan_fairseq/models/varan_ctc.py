@@ -123,7 +123,7 @@ class VaranCtc(LayerwiseModel):
             layer = likeliest_layer(log_q)
         elif len(logits) > 1 and self.cfg.combine in ("consensus", "vote"):
             self.warn_of_no_gradient()
-            log_probs = [logit.float().log_softmax(-1) for logit in logits]
+            log_probs = _log_probs(logits)
             if self.cfg.combine == "vote":
                 return CtcPrediction(*vote(log_probs, log_q, net_output["lengths"], self.blank))
             layer = consensus_layer(log_probs, log_q, net_output["lengths"], self.blank)
@@ -131,6 +131,10 @@ class VaranCtc(LayerwiseModel):
         else:
             layer = None
         return CtcPrediction(self.combined(net_output), layer)
+
+    def layer_log_probs(self, net_output: Dict[str, Any]) -> List[Tensor]:
+        """What the layers vote with: L tensors [T, B, V], at least float32."""
+        return _log_probs(self._weigh_blank(net_output)["layer_logits"])
 
     def get_logits(self, net_output: Dict[str, Any], normalize: bool = False) -> Tensor:
         """The combined prediction, log-probabilities [T, B, V] (`normalize` asks for what
@@ -162,3 +166,7 @@ class VaranCtc(LayerwiseModel):
         """As fairseq's CTC models: [T, B, V], log-probabilities or probabilities."""
         result = self.get_logits(net_output)
         return result if log_probs else result.exp()
+
+
+def _log_probs(logits: Sequence[Tensor]) -> List[Tensor]:
+    return [layer.float().log_softmax(-1) for layer in logits]

@@ -99,7 +99,7 @@ def _opened(
     model: VaranCtc, output: Dict[str, Any], minutes: Optional[List[Motion]] = None
 ) -> Ballot:
     """A ballot before its rounds. output: of the model."""
-    log_probs = [logits.float().log_softmax(-1) for logits in output["layer_logits"]]
+    log_probs = model.layer_log_probs(output)
     return Ballot(log_probs, output["log_q"], output["lengths"], model.blank, minutes)
 
 
