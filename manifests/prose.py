@@ -17,6 +17,7 @@ from varan_fairseq.corpora.options import at_least_1, run
 from varan_fairseq.data.manifest import split_names, write_dictionary
 from varan_fairseq.runtime.files import write_lines, written_whole
 
+PACKAGES = "flite festival festvox-kdlpc16k festvox-us-slt-hts"
 SHARES = {"valid": 0.05, "test": 0.15}  # of the sentences
 
 
@@ -40,8 +41,9 @@ def main() -> None:
 
     missing = missing_programs()
     if missing:
-        parser.error(f"{' and '.join(missing)} not installed: apt-get install flite festival")
+        parser.error(f"{' and '.join(missing)} not installed: apt-get install {PACKAGES}")
     rng, texts = random.Random(args.seed), sentences()
+    known = len(texts)
     rng.shuffle(texts)
     parts = {}
     for split, share in SHARES.items():
@@ -63,7 +65,7 @@ def main() -> None:
             write_lines(f"{data}/{split}.condition", [voice.synthesizer for voice in voices])
         write_dictionary(data, transcripts)
     shown = ", ".join(f"{getattr(args, split)} {split}" for split in SPLITS)
-    print(f"{args.out}: {shown}, of {len(sentences())} sentences")
+    print(f"{args.out}: {shown}, of {known} sentences")
 
 
 if __name__ == "__main__":
