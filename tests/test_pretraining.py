@@ -87,16 +87,16 @@ def test_prose_by_three_synthesizers(tmp_path):
     if synthesizers.missing_programs():
         assert not os.environ.get("CI"), "CI has them: see .ci/run"
         pytest.skip("no flite or festival here")
-    options = ["--train", "3", "--valid", "1", "--test", "6", "--seconds", "4", "7", "--seed", "2"]
+    options = ["--train", "3", "--valid", "1", "--test", "5", "--seconds", "2", "5", "--seed", "2"]
     shell("manifests/prose.py", tmp_path, *options)
     texts, kinds = {}, {}
-    for split, count in (("train", 3), ("valid", 1), ("test", 6)):
+    for split, count in (("train", 3), ("valid", 1), ("test", 5)):
         manifest = read_manifest(str(tmp_path / f"{split}.tsv"))
         assert len(manifest.entries) == count
-        assert all(4 <= samples / 16000 <= 7 for _, samples in manifest.entries)
+        assert all(2 <= samples / 16000 <= 5 for _, samples in manifest.entries)
         texts[split] = (tmp_path / f"{split}.wrd").read_text().splitlines()
         kinds[split] = (tmp_path / f"{split}.condition").read_text().split()
-        assert len(kinds[split]) == count and all(len(text.split()) > 3 for text in texts[split])
+        assert len(kinds[split]) == count and all(len(text.split()) >= 3 for text in texts[split])
     assert "festival" in kinds["test"] and "festival" not in kinds["train"] + kinds["valid"]
     voices = synthesizers.SPLITS
     assert not set(voices["test"]) & set(voices["train"] + voices["valid"])
