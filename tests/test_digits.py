@@ -46,6 +46,7 @@ def digits(tmp_path_factory):
         base,
         260,
         dataset={"max_tokens": 140000, "validate_after_updates": 10**6},
+        criterion={"prior": "chi2_reversed"},  # of the models that the bounds below were set for
         model={"posterior_heads": 4, "apply_mask": False, "mask_channel_prob": 0.0},
     )
     return data, checkpoint
