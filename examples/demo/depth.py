@@ -12,21 +12,18 @@ settings and budget.
 import csv
 import os
 import statistics
-import sys
 import time
 
 from compare import CORPORA, HUBERT, LAYERS, finetune_and_decode
-from runs import call, parse_seeds, run_all, spread, write_results
+from runs import call, demo_run, parse_seeds, run_all, spread, write_results
 
-WORK, RUNS = "work/demo/depth", "work/demo/hubert"
+WORK = "work/demo/depth"
 DATA = "work/demo/data"
 
 
 def curve(seed):
     """A row a depth of the demo's run."""
-    checkpoint = f"{RUNS}/lora-varan-{seed}/checkpoint_last.pt"
-    if not os.path.exists(checkpoint):
-        sys.exit(f"no {checkpoint}: run make demo first")
+    checkpoint = demo_run(seed)
     prefix = f"{WORK}/curve-{seed}"
     layers = ["varan-layers", checkpoint, DATA, "test", "--curve", "--out", prefix]
     call(layers, f"{prefix}.log", threads=1)

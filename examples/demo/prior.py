@@ -10,13 +10,12 @@ which a default is chosen: its own 100 strings do not tell such differences from
 
 import os
 import shutil
-import sys
 import time
 
 from compare import CORPORA, FINETUNE, HUBERT, LAYERS
-from runs import call, decode, parse_seeds, run_all, spread, train, write_results
+from runs import call, decode, demo_run, parse_seeds, run_all, spread, train, write_results
 
-WORK, RUNS = "work/demo/prior", "work/demo/hubert"
+WORK = "work/demo/prior"
 DATA, PRETRAINED = "work/demo/data", "work/demo/pretrain_hubert/checkpoint_last.pt"
 MORE = f"{WORK}/data"
 PRIORS = ["uniform", "chi2_reversed"]
@@ -27,9 +26,7 @@ READINGS = ["vote", "consensus", "best_layer", 1, LAYERS]
 def score(way, prior, seed):
     """A row: WER of one training on validation data, by each reading."""
     if (way, prior) == ("lora", "uniform"):
-        checkpoint = f"{RUNS}/lora-varan-{seed}/checkpoint_last.pt"
-        if not os.path.exists(checkpoint):
-            sys.exit(f"no {checkpoint}: run make demo first")
+        checkpoint = demo_run(seed)
     else:
         options = [f"task.data={DATA}", f"model.w2v_path={PRETRAINED}", f"common.seed={seed}"]
         options += [*CORPORA["demo"]["hubert"]["finetune"], *HUBERT, *FINETUNE[way]]
@@ -54,6 +51,8 @@ def table(rows):
 
 def main() -> None:
     args, start = parse_seeds(__doc__), time.time()
+    for seed in args.seeds:
+        demo_run(seed)  # before any work
     os.makedirs(WORK, exist_ok=True)
     if not os.path.exists(f"{MORE}/valid.tsv"):
         counts = ["--train", "10", "--valid", "600", "--test", "10", "--seed", "77"]

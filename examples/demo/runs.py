@@ -45,6 +45,14 @@ def decode(checkpoint, data, split, readings):
     return scores
 
 
+def demo_run(seed):
+    """The checkpoint of VARAN that `make demo` trained with a seed; exits without one."""
+    checkpoint = f"work/demo/hubert/lora-varan-{seed}/checkpoint_last.pt"
+    if not os.path.exists(checkpoint):
+        sys.exit(f"no {checkpoint}: run make demo first")
+    return checkpoint
+
+
 def log_figures(log):
     """updates, seconds an update, trained parameters: from the log of fairseq-hydra-train."""
     with open(log, encoding="utf-8") as file:

@@ -67,8 +67,12 @@ def speak(
             pause = rng.uniform(*PAUSE) * espeak.sample_rate
             waves.append(np.zeros(int(pause), np.int16))
         waves.append(espeak.speak(" ".join(phrase).lower(), voice, rate=rate, pitch=pitch))
-    wave = np.concatenate(waves).astype(np.float32) / 2**15
-    return sum(words, []), soxr.resample(wave, espeak.sample_rate, RATE)
+    return sum(words, []), resampled(np.concatenate(waves), espeak.sample_rate)
+
+
+def resampled(wave: np.ndarray, rate: int) -> np.ndarray:
+    """int16 samples at a rate -> float32 at `RATE`."""
+    return soxr.resample(wave.astype(np.float32) / 2**15, rate, RATE)
 
 
 def make_split(

@@ -6,9 +6,8 @@ from pydoc_data.topics import topics
 from typing import List, Sequence, Tuple
 
 import numpy as np
-import soxr
 
-from .digits import ACCENTS, RATE
+from .digits import ACCENTS, resampled
 from .espeak import Espeak
 
 WORDS = (3, 14)  # of a sentence
@@ -34,4 +33,4 @@ def read_aloud(
     """(text, its samples at `RATE`) by one of the voices."""
     voice = f"{rng.choice(ACCENTS)}+{rng.choice(voices)}"
     wave = espeak.speak(text.lower(), voice, rate=rng.randint(130, 200), pitch=rng.randint(25, 75))
-    return text, soxr.resample(wave.astype(np.float32) / 2**15, espeak.sample_rate, RATE)
+    return text, resampled(wave, espeak.sample_rate)

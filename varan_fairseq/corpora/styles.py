@@ -5,10 +5,9 @@ import random
 
 import numpy as np
 import soundfile
-import soxr
 from tqdm import tqdm
 
-from .digits import ACCENTS, RATE, VOICES
+from .digits import ACCENTS, RATE, VOICES, resampled
 from .espeak import Espeak
 from .labelled import Recording, audio_root
 
@@ -49,7 +48,7 @@ def make_split(espeak: Espeak, out: str, split: str, texts, rng: random.Random):
         voice = rng.choice(VOICES[split])
         parameters = {key: rng.randint(*bounds) for key, bounds in STYLES[style].items()}
         wave = espeak.speak(text, f"{rng.choice(ACCENTS)}+{voice}", **parameters)
-        wave = soxr.resample(wave.astype(np.float32) / 2**15, espeak.sample_rate, RATE)
+        wave = resampled(wave, espeak.sample_rate)
         wave = np.clip(wave + noise.normal(0, 0.003, len(wave)), -1, 1)
         name = f"{split}/{index:05d}.wav"
         path = os.path.join(audio_root(out), name)

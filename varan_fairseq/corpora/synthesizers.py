@@ -10,9 +10,8 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import soundfile
-import soxr
 
-from .digits import ACCENTS, RATE, VOICES
+from .digits import ACCENTS, RATE, VOICES, resampled
 from .espeak import Espeak
 
 LIMIT = 60  # seconds that one sentence may take a synthesizer
@@ -83,7 +82,7 @@ class Reader:
         if voice.synthesizer == "espeak-ng":
             name = f"{self.rng.choice(ACCENTS)}+{voice.name}"
             rate, pitch = self.rng.randint(130, 200), self.rng.randint(25, 75)
-            return lambda text: _resampled(
+            return lambda text: resampled(
                 self.espeak.speak(text, name, rate=rate, pitch=pitch), self.espeak.sample_rate
             )
         stretch = self.rng.uniform(0.85, 1.15)
@@ -109,8 +108,4 @@ def _run(command: Callable[[str], List[str]], text: str) -> np.ndarray:
             last = (done.stderr or done.stdout or "no message").strip().split("\n")[-1]
             raise RuntimeError(f"{' '.join(arguments)} failed: {last}")
         wave, rate = soundfile.read(path, dtype="int16")
-    return _resampled(wave, rate)
-
-
-def _resampled(wave: np.ndarray, rate: int) -> np.ndarray:
-    return soxr.resample(wave.astype(np.float32) / 2**15, rate, RATE)
+    return resampled(wave, rate)
