@@ -82,7 +82,7 @@ def test_errors(tmp_path, capsys, wav2vec2):
         ("gone.pt", "no checkpoint "),
         ("text.pt", "is no checkpoint that can be read"),
         ("hole.pt", "missing mask_emb, surplus none"),
-        ("empty", "no adapter "),
+        ("empty", "is a folder with neither adapter.json (of an adapter) nor config.json"),
     ):
         assert inspect_checkpoint.main([str(tmp_path / name)]) == 2
         captured = capsys.readouterr()

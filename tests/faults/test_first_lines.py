@@ -90,10 +90,10 @@ NO_CHECKPOINTS = {
         lambda path: write(path, "<!DOCTYPE html><title>404</title>"),
         "it is a page of HTML, as a download that failed leaves",
     ),
-    "safetensors": (safetensors, "it is a file of safetensors, as Hugging Face has: wanted fairseq's"),
+    "safetensors": (safetensors, "it is a file of safetensors: give its folder, with transformers"),
     "weights alone": (
         lambda path: torch.save({"wav2vec2.encoder.weight": torch.zeros(2)}, path),
-        "it holds weights alone (wav2vec2.encoder.weight, ..), as Hugging Face's pytorch_model.bin",
+        "it holds weights alone (wav2vec2.encoder.weight, ..), as transformers' pytorch_model.bin",
     ),
 }  # fmt: skip
 

@@ -21,7 +21,8 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "checkpoint",
-        help="a checkpoint (a pickle: only read files you trust) or an adapter's folder",
+        help="a checkpoint (a pickle: only read files you trust), the folder of an adapter, or that of "
+        "an encoder that transformers wrote",
     )
     return options
 

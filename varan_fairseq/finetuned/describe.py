@@ -5,11 +5,13 @@ import os
 from types import SimpleNamespace
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
-from ..adapters.file import read_adapter
+from ..adapters.file import METADATA, read_adapter
 from ..adapters.metadata import TASKS
 from ..models.finetune import finetune_mode
 from ..runtime.pickles import peek
 from ..upstream import Encoder, build_encoder, load_weights, normalizes, read_checkpoint
+from ..upstream.hf import is_folder
+from ..upstream.hf_config import CONFIG
 from .load import model_from_state, read_state
 
 Lines = Iterator[Tuple[str, str]]
@@ -17,8 +19,15 @@ Lines = Iterator[Tuple[str, str]]
 
 def describe(path: str) -> Lines:
     """(name, value) pairs. Raises FileNotFoundError or ValueError, naming the file."""
-    if os.path.isdir(path):
+    if os.path.isfile(os.path.join(path, METADATA)):
         yield from _adapter(path)
+    elif is_folder(path):
+        yield from _pretrained(path)
+    elif os.path.isdir(path):
+        raise FileNotFoundError(
+            f"{path} is a folder with neither {METADATA} (of an adapter) nor {CONFIG} (of an encoder "
+            "that transformers wrote)"
+        )
     elif not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint {path} (working directory {os.getcwd()})")
     elif _model_name(path) in TASKS:

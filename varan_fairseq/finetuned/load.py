@@ -65,7 +65,7 @@ def _complete(cfg: Any, path: str, base: Optional[str]) -> None:
             raise ValueError(f"{path} has its encoder in itself, so it needs no base ({base})")
         return
     base = base or cfg.w2v_path
-    if not os.path.isfile(base):
+    if not os.path.exists(base):
         raise FileNotFoundError(
             f"{path} lacks the configuration of its encoder, and the pre-trained checkpoint it "
             f"started from is not at {base}: give it as base (model.w2v_path)"

@@ -41,6 +41,11 @@ class LayerwiseConfig(FinetuneConfig):
         True, "a posterior that has learned nothing is the prior, not uniform"
     )
     keep_layers: int = option(0, "train the lowest so many blocks, without those above; 0 for all")
+    encoder_heads: int = option(
+        0,
+        "attention heads of an encoder whose file does not say it, as fairseq2's (0: 12 in base, 16 in "
+        "larger ones)",
+    )
     head_dim: int = option(0, "bottleneck width of the probing heads; 0 for none", shapes="reading")
     head_activation: str = option(
         "none",

@@ -19,7 +19,6 @@ from fairseq.data import Dictionary
 from fairseq.dataclass.utils import omegaconf_no_object_check, overwrite_args_by_name
 from omegaconf import OmegaConf
 
-_WANTED = "wanted fairseq's own .pt of that model"
 _TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"  # torch's own variable
 
 
@@ -67,6 +66,25 @@ def peek(path: str) -> Dict[Any, Any]:
     content = _load(path)
     if not isinstance(content, dict):
         raise ValueError(f"it holds an object of class {type(content).__name__}")
+    return content
+
+
+def weights_alone(path: str) -> Dict[str, torch.Tensor]:
+    """A file that holds tensors by name and nothing else. Raises ValueError for another, and below
+    torch 2.6, whose `weights_only` was no promise (CVE-2025-32434)."""
+    name = os.path.basename(path)
+    if _version(torch) < (2, 6):
+        raise ValueError(
+            f"{name} is a pickle, which torch {torch.__version__} cannot read safely: wanted torch "
+            "2.6 or newer, or model.safetensors"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"{name} is not a file of weights alone, or cut off ({first})") from None
+    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
+        raise ValueError(f"{name} holds something else than tensors by name")
     return content
 
 
@@ -118,7 +136,10 @@ def _something_else(path: str) -> Optional[str]:
     if head.lstrip()[:1] == b"<":
         return "it is a page of HTML, as a download that failed leaves: download it again"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < os.path.getsize(path):
-        return f"it is a file of safetensors, as Hugging Face has: {_WANTED}"
+        return (
+            "it is a file of safetensors: give its folder, with transformers' config.json in it, or "
+            "fairseq's own .pt"
+        )
     return None
 
 
@@ -128,8 +149,8 @@ def as_fairseq_state(state: Any, overrides: Optional[Dict[str, Any]] = None) -> 
     overrides = overrides or {}
     if "model" not in state and state and all(map(torch.is_tensor, state.values())):
         raise ValueError(
-            f"it holds weights alone ({next(iter(state))}, ..), as Hugging Face's pytorch_model.bin "
-            f"does: {_WANTED}"
+            f"it holds weights alone ({next(iter(state))}, ..), as transformers' pytorch_model.bin "
+            "does: give its folder, with config.json in it, or fairseq's own .pt"
         )
     if state.get("args") is not None:
         for key, value in overrides.items():

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..lora import is_lora
 from ..runtime.pickles import as_fairseq_state, peek, reason
 from ..runtime.processes import on_first_rank
-from . import wavlm
+from . import fairseq2, hf, wavlm
 from .depth import cut_config, cut_weights, num_blocks
 from .specs import SPECS, EncoderSpec, spec_of
 
@@ -90,38 +90,19 @@ def normalizes(config: Any) -> bool:
     return bool(config.task.get("normalize", config.model.get("normalize", False)))
 
 
-def read_checkpoint(path: str) -> Pretrained:
+def read_checkpoint(path: str, heads: int = 0) -> Pretrained:
     """Reads a pre-trained checkpoint of fairseq (with `cfg`, or `args` as until 2020), a
-    fine-tuned one with the configuration of its encoder, or a released WavLM.
+    fine-tuned one with the configuration of its encoder, a released WavLM, a wav2vec 2.0 of
+    fairseq2 (whose `heads` no shape tells, see there), or a folder that transformers wrote.
 
-    All are pickles: only load checkpoints you trust. Raises ValueError, naming the file,
+    All files are pickles: only load checkpoints you trust. Raises ValueError, naming the file,
     what it holds and what is supported.
     """
     try:
-        state = peek(path)
-        finetuned: Optional[str] = None
-        dropped: Dict[str, int] = {}
-        if wavlm.is_released_format(state):
-            weights, config = wavlm.read_released(state)
-        elif isinstance(getattr(state.get("args"), "w2v_args", None), Namespace):
-            # fairseq main cannot convert one namespace in another
-            finetuned, inner = state["args"].arch, state["args"].w2v_args
-            weights, config, dropped = _encoder_of(
-                state["model"], convert_namespace_to_omegaconf(inner)
-            )
+        if os.path.isdir(path):
+            weights, config, finetuned, dropped = hf.read_folder(path)
         else:
-            state = as_fairseq_state(state)
-            weights, config = state["model"], state["cfg"]
-            OmegaConf.set_struct(config, False)
-            if config.model.get("w2v_args") is not None:
-                finetuned = config.model._name
-                weights, config, dropped = _encoder_of(weights, config.model.w2v_args)
-        if finetuned is None and "w2v_path" in config.model:
-            raise ValueError(
-                f"fine-tuned with model {config.model._name!r} and without the configuration of "
-                "its encoder, as fairseq's task hubert_pretraining does: use the checkpoint it "
-                "started from"
-            )
+            weights, config, finetuned, dropped = _content(peek(path), heads)
         weights.keys()
     except Exception as error:
         raise ValueError(f"{path} is no checkpoint that can be read: {reason(error)}") from error
@@ -130,6 +111,35 @@ def read_checkpoint(path: str) -> Pretrained:
     except ValueError as error:
         raise ValueError(f"{path} {error}") from None
     return Pretrained(weights, config, spec, finetuned, dropped)
+
+
+def _content(
+    state: Dict[str, Any], heads: int
+) -> Tuple[Dict[str, Tensor], Any, Optional[str], Dict[str, int]]:
+    """(weights, config, finetuned, dropped) of `Pretrained`, from what `peek` returned."""
+    if wavlm.is_released_format(state):
+        return (*wavlm.read_released(state), None, {})
+    if fairseq2.is_format(state):
+        weights, config, dropped = fairseq2.read(state, heads)
+        return weights, config, "of fairseq2" if dropped else None, dropped
+    if isinstance(getattr(state.get("args"), "w2v_args", None), Namespace):
+        # fairseq main cannot convert one namespace in another
+        inner = convert_namespace_to_omegaconf(state["args"].w2v_args)
+        weights, config, dropped = _encoder_of(state["model"], inner)
+        return weights, config, state["args"].arch, dropped
+    state = as_fairseq_state(state)
+    config = state["cfg"]
+    OmegaConf.set_struct(config, False)
+    if config.model.get("w2v_args") is not None:
+        weights, inner, dropped = _encoder_of(state["model"], config.model.w2v_args)
+        return weights, inner, config.model._name, dropped
+    if "w2v_path" in config.model:
+        raise ValueError(
+            f"fine-tuned with model {config.model._name!r} and without the configuration of "
+            "its encoder, as fairseq's task hubert_pretraining does: use the checkpoint it "
+            "started from"
+        )
+    return state["model"], config, None, {}
 
 
 def _encoder_of(
@@ -163,15 +173,22 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
             "model.w2v_path is not set: give the file of a pre-trained checkpoint "
             f"({', '.join(spec.title for spec in SPECS.values())})"
         )
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         raise FileNotFoundError(
             f"model.w2v_path={path}: no such file (working directory {os.getcwd()})"
         )
+    heads = getattr(cfg, "encoder_heads", 0)
     try:
-        read = read_checkpoint(path)
+        read = read_checkpoint(path, heads)
     except ValueError as error:
         raise ValueError(f"model.w2v_path={error}") from error
     config = read.config
+    stored = config.model.get("encoder_attention_heads", config.model.get("num_heads"))
+    if heads not in (0, stored):
+        raise ValueError(
+            f"model.encoder_heads={heads}, but model.w2v_path={path} has {stored} attention heads: "
+            "leave it out"
+        )
     normalized = normalizes(config)
     if normalized != cfg.normalize:
         want, given = (str(bool(value)).lower() for value in (normalized, cfg.normalize))
@@ -186,8 +203,10 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
     overwrite_args_by_name(config, {**overrides, **_CONSTANT})
     with open_dict(config):
         config.source = {
-            "file": os.path.basename(path),
-            "sha256": on_first_rank(lambda: sha256(path)),
+            "file": os.path.basename(os.path.abspath(path)),
+            "sha256": on_first_rank(
+                lambda: hf.digest(path) if os.path.isdir(path) else sha256(path)
+            ),
         }
         config.criterion = None
         config.lr_scheduler = None
