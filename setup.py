@@ -59,6 +59,7 @@ setup(
         ],
         "plots": ["matplotlib"],
         "lm": ["flashlight-text"],
+        "onnx": ["onnx", "onnxruntime"],
         "corpora": ["lhotse", "sentencepiece"],
         "cluster": ["hydra-submitit-launcher"],
         "demo": [
@@ -82,6 +83,9 @@ setup(
             "kaldi-native-fbank",
             "hydra-submitit-launcher",
             "jiwer",
+            "onnx",
+            "onnxruntime",
+            "sherpa-onnx",
             "lhotse",
             "sentencepiece",
             # a reference for one test; newer ones import torchaudio, which a CPU build of

@@ -1,11 +1,12 @@
-"""varan-export: a run as a smaller, an ordinary, or a travelling one.
+"""varan-export: a run as a smaller, an ordinary, or a travelling one, or for other programs.
 
 prune leaves the upper blocks out. merge folds adapters into the weights. adapter writes
 everything that trained, to be put on the same base elsewhere, without pickle. restore puts
-it there.
+it there. hf writes one layer for transformers, onnx for ONNX Runtime and sherpa-onnx.
 """
 
 import argparse
+import importlib
 import sys
 from typing import List, Optional
 
@@ -16,6 +17,8 @@ COMMANDS = {
     "merge": "A checkpoint without LoRA keys and with the same outputs.",
     "adapter": "What trained, as safetensors, and metadata.",
     "restore": "Adapter and base as one checkpoint, as if it had been trained here.",
+    "hf": "One layer as a folder that transformers loads with its own classes.",
+    "onnx": "One layer as an ONNX graph with its labels, as sherpa-onnx takes them.",
 }
 
 
@@ -25,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     )
     added = options.add_subparsers(dest="command", metavar=" | ".join(COMMANDS))
     added.required = True
-    prune, merge, adapter, restore = (
+    prune, merge, adapter, restore, hf, onnx = (
         added.add_parser(name, help=text, description=text) for name, text in COMMANDS.items()
     )
     prune.add_argument("checkpoint", help="of a run with aggregation varan (a pickle)")
@@ -39,14 +42,26 @@ def parser() -> argparse.ArgumentParser:
     restore.add_argument("folder", help="an adapter")
     restore.add_argument("base", help="the pre-trained checkpoint it was trained on (a pickle)")
     restore.add_argument("out", help="checkpoint to write")
+    for command in (hf, onnx):
+        command.add_argument(
+            "checkpoint", help="of a run with aggregation varan or last_layer (a pickle)"
+        )
+        command.add_argument("folder", help="new folder to write")
+        command.add_argument(
+            "--layer",
+            type=int,
+            help="1 (lowest) .. L; default: the one with the lowest validation loss",
+        )
+    hf.add_argument("--scores", help="asr.json of varan-infer, for the table of the model card")
     return options
 
 
 def export(argv: Optional[List[str]]) -> None:
     options = vars(parser().parse_args(argv))
-    from ..finetuned import export as functions
-
-    print("\n".join(getattr(functions, options.pop("command"))(**options)))
+    command = options.pop("command")
+    module = {"hf": "to_hf", "onnx": "to_onnx"}.get(command, "export")
+    functions = importlib.import_module(f"varan_fairseq.finetuned.{module}")
+    print("\n".join(getattr(functions, command)(**options)))
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -160,6 +160,11 @@ class LayerwiseModel(BaseFairseqModel):
                 f"{encoder.spec.title} has its own, or without where it has none, no layer can "
                 "become the last (auto can)"
             )
+        if not encoder.raw_states and encoder.spec.final_norm(encoder.w2v_model) is not None:
+            raise ValueError(
+                f"{encoder.spec.title} with layer_norm_first=true ends in a LayerNorm that its lower "
+                "layers were read without: none of them can become the last"
+            )
         if layers == encoder.num_layers:
             raise ValueError(f"the encoder has {layers} blocks: nothing to cut")
         if cfg.decode_layer > layers > 0:

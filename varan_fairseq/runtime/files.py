@@ -80,6 +80,30 @@ def written_whole(folder: str, names: Sequence[str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def new_folder(path: str) -> Iterator[str]:
+    """A folder to write into, which becomes `path` in the end; if the body fails, nothing does. Raises
+    ValueError if something is there already, FileNotFoundError if its parent is not."""
+    path = path.rstrip(os.sep) or path
+    parent = os.path.dirname(path) or "."
+    if not os.path.isdir(parent):
+        raise FileNotFoundError(f"no folder {parent} to write {path} to: make it first")
+    if os.path.exists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+        raise ValueError(f"{path} is there already: give the name of a new folder")
+    _remove_stale(parent)
+    partial = f"{path}.{secrets.token_hex(8)}.partial"
+    os.mkdir(partial)
+    try:
+        with locked(partial):
+            yield partial
+            for name in os.listdir(partial):
+                _to_disk(os.path.join(partial, name))
+        os.replace(partial, path)
+        _to_disk(parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def locked(folder: str) -> Iterator[None]:
     """While active, no other process is inside `locked` of this folder: it waits."""
     descriptor = os.open(folder, os.O_RDONLY)

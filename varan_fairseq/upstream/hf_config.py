@@ -10,7 +10,7 @@ from .hf_names import PREFIXES
 
 CONFIG = "config.json"
 _MOST_BYTES = 2**24
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "gelu": "gelu",
     "relu": "relu",
     **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh"), "gelu_accurate"),
@@ -127,8 +127,8 @@ def model_config(config: Config) -> Dict[str, Any]:
     model["conv_pos_groups"] = config.size("num_conv_pos_embedding_groups")
     if config.kind == "wav2vec2-conformer":
         return {**model, **_conformer(config), "conv_pos": positions}
-    choice = config.one_of("hidden_act", tuple(_ACTIVATIONS), "gelu")
-    model["activation_fn"] = _ACTIVATIONS[choice]
+    choice = config.one_of("hidden_act", tuple(ACTIVATIONS), "gelu")
+    model["activation_fn"] = ACTIVATIONS[choice]
     if config.kind == "data2vec-audio":
         width = config.size("conv_pos_kernel_size")
         model.update(layer_norm_first=False, pos_conv_depth=positions)

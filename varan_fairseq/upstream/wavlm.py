@@ -204,12 +204,12 @@ def position_bias(table: Tensor, frames: int, max_distance: int) -> Tensor:
     """table: [buckets, H] -> [H, T, T], one number a head and a distance from query (row) to
     key (column). max_distance: in frames, from which on distances share the last bucket."""
     distance = torch.arange(1 - frames, frames, device=table.device)
-    biases = table[_bucket(distance, len(table), max_distance)].t()
+    biases = table[bucket(distance, len(table), max_distance)].t()
     # row i holds the distances -i .. T - 1 - i
     return biases.unfold(1, frames, 1).flip(1)
 
 
-def _bucket(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
+def bucket(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
     """T5's buckets (arXiv 1910.10683, section 2.1), in both directions: half of them for
     keys after the query; of each half, half for one distance each, the others wider and
     wider up to max_distance."""

@@ -1,0 +1,226 @@
+"""One layer of a run as a folder that transformers loads with its own classes."""
+
+import json
+import os
+import shutil
+from typing import Any, Dict, List, Optional
+
+import torch
+from safetensors.torch import save_file
+
+from .. import __version__
+from ..runtime.files import new_folder, read_json
+from ..upstream.hf_write import class_stem, their_config, their_weights
+from .one_layer import OneLayer, one_layer
+
+TOLERANCE = 1e-4  # of log-probabilities, between our model and what was written
+_ORDER = ("<pad>", "<s>", "</s>", "<unk>")
+
+
+def hf(
+    checkpoint: str, folder: str, layer: Optional[int] = None, scores: Optional[str] = None
+) -> List[str]:
+    """A folder for transformers' own class of one layer: config.json, model.safetensors, labels,
+    preprocessor and a model card.
+
+    layer: see `one_layer`. scores: an asr.json of varan-infer, whose table the card gets. The folder
+    appears only once what was written has been loaded and compared, where transformers is installed.
+    Raises ValueError for a run that no class of transformers fits, or a folder that is there.
+    """
+    table = None if scores is None else _scores(scores)
+    with new_folder(folder) as partial:
+        cut = one_layer(checkpoint, layer)
+        name = class_stem(cut.options) + ("ForCTC" if cut.ctc else "ForSequenceClassification")
+        _check_depth(cut)
+        _write(partial, cut, name)
+        compared = _compare(partial, cut, name)
+        with open(os.path.join(partial, "README.md"), "w", encoding="utf-8") as file:
+            file.write(_card(cut, name, table, os.path.basename(os.path.abspath(folder))))
+    lines = [f"{name} of layer {cut.layer} ({cut.chosen}) -> {folder}", compared]
+    if cut.ctc and cut.spelling != "letter":
+        lines.append(
+            f"its labels become words by post_process={cut.spelling}, which transformers' tokenizer "
+            "does not know: join them yourself"
+        )
+    return lines
+
+
+def _check_depth(cut: OneLayer) -> None:
+    final = cut.encoder.spec.final_norm(cut.encoder.w2v_model)
+    if cut.options.get("layer_type") == "conformer" and final is None:
+        raise ValueError(
+            "transformers' Conformer ends in a LayerNorm, this one does not (layer_norm_first=false)"
+        )
+
+
+def _write(folder: str, cut: OneLayer, name: str) -> None:
+    config = {
+        **their_config(cut.encoder, cut.options),
+        "architectures": [name],
+        "final_dropout": 0.0,
+        "varan_fairseq": {"version": __version__, "layer": cut.layer},
+    }
+    weights = their_weights(cut.encoder, cut.options)
+    if cut.ctc:
+        weights["lm_head.weight"], weights["lm_head.bias"] = cut.single_map()
+        config.update(
+            vocab_size=len(cut.symbols),
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            ctc_loss_reduction="mean",
+            ctc_zero_infinity=True,
+        )
+        _write_labels(folder, cut.symbols)
+    else:
+        config.update(_classifier(cut, weights))
+    _json(folder, "config.json", config)
+    _json(
+        folder,
+        "preprocessor_config.json",
+        {
+            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+            **({"processor_class": "Wav2Vec2Processor"} if cut.ctc else {}),
+            "feature_size": 1,
+            "sampling_rate": cut.sample_rate,
+            "padding_value": 0.0,
+            "padding_side": "right",
+            "do_normalize": cut.normalize,
+            "return_attention_mask": True,  # else it reads padding
+        },
+    )
+    path = os.path.join(folder, "model.safetensors")
+    save_file(weights, path, metadata={"format": "pt"})
+    shutil.copymode(os.path.join(folder, "config.json"), path)  # safetensors makes it private
+
+
+def _classifier(cut: OneLayer, weights: Dict[str, torch.Tensor]) -> Dict[str, Any]:
+    """Adds projector and classifier, whose mean over frames lies between them: a linear map may
+    stand on either side of it. Returns keys of config.json."""
+    first, last = cut.maps[0], cut.maps[-1]
+    width = len(first.bias)
+    weights["projector.weight"], weights["projector.bias"] = first.weight.data, first.bias.data
+    if len(cut.maps) == 1:
+        weights["classifier.weight"] = torch.eye(width)
+        weights["classifier.bias"] = torch.zeros(width)
+    else:
+        weights["classifier.weight"], weights["classifier.bias"] = last.weight.data, last.bias.data
+    return {
+        "classifier_proj_size": width,
+        "use_weighted_layer_sum": False,
+        "id2label": {str(index): label for index, label in enumerate(cut.symbols)},
+        "label2id": {label: index for index, label in enumerate(cut.symbols)},
+    }
+
+
+def _write_labels(folder: str, symbols: List[str]) -> None:
+    """transformers takes the padding symbol for CTC's blank, which fairseq calls <s>."""
+    if symbols[:4] != ["<s>", "<pad>", "</s>", "<unk>"]:
+        raise ValueError(f"the labels begin with {symbols[:4]}, wanted fairseq's own four")
+    named = [*_ORDER, *symbols[4:]]
+    _json(folder, "vocab.json", {label: index for index, label in enumerate(named)})
+    special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), _ORDER))
+    _json(folder, "special_tokens_map.json", special)
+    _json(
+        folder,
+        "tokenizer_config.json",
+        {
+            "tokenizer_class": "Wav2Vec2CTCTokenizer",
+            "processor_class": "Wav2Vec2Processor",
+            **special,
+            "word_delimiter_token": "|",
+            "replace_word_delimiter_char": " ",
+            "do_lower_case": False,
+            "clean_up_tokenization_spaces": False,
+        },
+    )
+
+
+def _json(folder: str, name: str, content: Dict[str, Any]) -> None:
+    with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def _compare(folder: str, cut: OneLayer, name: str) -> str:
+    """Loads what was written with transformers and compares log-probabilities. Returns what was found
+    in words. Raises ValueError if they differ."""
+    try:
+        import transformers
+    except ImportError:
+        return "transformers is not installed: what was written was not loaded and compared"
+    made = getattr(transformers, name, None)
+    if made is None:
+        raise ValueError(
+            f"transformers {transformers.__version__} has no {name}: install a newer one"
+        )
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        model, report = made.from_pretrained(folder, output_loading_info=True)
+    finally:
+        transformers.logging.set_verbosity(level)
+    wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
+    if wrong:
+        raise ValueError(
+            f"transformers {transformers.__version__} does not take these weights ({wrong}): please "
+            "report it"
+        )
+    source = torch.randn(1, 2 * cut.sample_rate, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = model.eval()(source).logits.log_softmax(-1)
+        difference = float((theirs - cut.log_probs(source)).abs().max())
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"transformers {transformers.__version__} computes log-probabilities that differ by "
+            f"{difference:.1e} (at most {TOLERANCE:.0e} is wanted): please report it"
+        )
+    return (
+        f"loaded by transformers {transformers.__version__}: log-probabilities differ by at most "
+        f"{difference:.1e}"
+    )
+
+
+def _scores(path: str) -> List[str]:
+    """Rows of a table. Raises ValueError for a file that varan-infer did not write."""
+    found = read_json(path)
+    if not isinstance(found, dict) or not isinstance(found.get("wer"), (int, float)):
+        raise ValueError(f"{path} is not an asr.json of varan-infer")
+    low, high = found.get("wer_interval") or (None, None)
+    interval = "" if low is None else f" ({low:.2f} - {high:.2f})"
+    return [
+        "| split | decoder | WER % |",
+        "| --- | --- | --- |",
+        f"| {found.get('subset')} | {found.get('decoder')} | {found['wer']:.2f}{interval} |",
+    ]
+
+
+def _card(cut: OneLayer, name: str, table: Optional[List[str]], title: str) -> str:
+    task = "automatic-speech-recognition" if cut.ctc else "audio-classification"
+    what = "transcribes speech" if cut.ctc else "names the class of an utterance"
+    lines = [
+        "---",
+        "# license: that of your data and of the encoder you started from",
+        "library_name: transformers",
+        f"pipeline_tag: {task}",
+        "---",
+        "",
+        f"# {title}",
+        "",
+        f"This model {what}. It is layer {cut.layer} ({cut.chosen}) of a {cut.encoder.spec.title} "
+        "that varan_fairseq fine-tuned (VARAN, arXiv 2508.12061), with its head, as "
+        f"transformers' `{name}`. The run's own prediction is a vote of all layers; one layer makes "
+        "more errors.",
+        "",
+        "```python",
+        "from transformers import pipeline",
+        "",
+        f'print(pipeline("{task}", "{title}")("speech.wav"))',
+        "```",
+        "",
+    ]
+    if table:
+        lines += ["The whole run, all layers:", "", *table, ""]
+    if not cut.normalize:
+        lines += ["The audio is not normalised (`do_normalize` is false).", ""]
+    return "\n".join(lines)
