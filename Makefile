@@ -68,6 +68,7 @@ bench: setup
 	$(VENV)/bin/python benchmarks/consensus.py
 	$(VENV)/bin/python benchmarks/decoding.py
 	$(VENV)/bin/python benchmarks/vocabulary.py
+	$(VENV)/bin/python benchmarks/doors.py
 	$(VENV)/bin/python benchmarks/prune.py
 
 gpu: setup

@@ -101,6 +101,8 @@ TABLES = {
     "encoders-cost": markdown,
     "encoders-sizes": markdown,
     "group-norm": markdown,
+    "doors": markdown,
+    "sherpa": markdown,
     **dict.fromkeys([*GPU, "gpu-group-norm", "gpu-vocabulary"], markdown),
 }
 TOGETHER = {
