@@ -1,8 +1,10 @@
 """One layer of a run for transformers, ONNX Runtime and sherpa-onnx, against our own model."""
 
+import importlib
 import json
 import os
 import sys
+import types
 
 import onnxruntime
 import pytest
@@ -187,6 +189,92 @@ def test_sherpa_onnx_reads_what_we_transcribe(runs, tmp_path, corpus, capsys):
         stream.accept_waveform(rate, audio)
         recognizer.decode_stream(stream)
         assert [c for c in stream.result.text if c.isupper()] == [c for c in text if c.isupper()]
+
+
+ALL = {
+    **{name: (*RUNS[name][:2], {**RUNS[name][2], "combine": "vote"}) for name in RUNS},
+    "relu, context, consensus": (
+        "hubert",
+        {},
+        {"head_dim": 8, "head_activation": "relu", "head_context": 1, "combine": "consensus"},
+    ),
+    "static, mixture": ("wav2vec2", {}, {"posterior": "static", "combine": "mixture"}),
+    "prior, best layer": ("wav2vec2", {}, {"posterior": "prior", "combine": "best_layer"}),
+    "layer embedding, log-linear": (
+        "wav2vec2",
+        {},
+        {"layer_embedding": True, "combine": "log_linear"},
+    ),
+    "one layer": ("wav2vec2", {}, {"decode_layer": 2}),
+    "weighted sum": ("wavlm", NORMED, {"aggregation": "weighted_sum"}),
+    "attentive": ("wav2vec2", {}, {"aggregation": "attentive"}),
+    "hconv": ("wav2vec2", {}, {"aggregation": "hconv"}),
+    "concat": ("wav2vec2", {}, {"aggregation": "concat"}),
+    "conformer": (
+        "conformer_rotary",
+        {"normalize": True, **NORMED},
+        {"lora_rank": 2, "lora_targets": "ffn"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_all_layers_for_transformers(name, tmp_path, corpus, capsys):
+    """The exporter compares one utterance by itself; here a padded batch."""
+    kind, changes, options = ALL[name]
+    pretrained = save_pretrained(tmp_path / "pretrained.pt", kind, **changes)
+    run, folder = save_run(tmp_path / "run.pt", corpus, pretrained, **options), tmp_path / "folder"
+    assert export.main(["hf", run, str(folder), "--all-layers"]) == 0
+    assert "layers, their weights and the prediction differ" in capsys.readouterr().out
+    model = load_all(folder)
+    source, lengths = torch.randn(2, 12000), [12000, 7001]
+    mask = torch.arange(12000) < torch.tensor(lengths)[:, None]
+    ours, _, _ = load_model(run)
+    with torch.no_grad():
+        found = model(source, mask.long())
+        expected = ours(source, ~mask)
+        log_probs = ours.get_logits(expected).transpose(0, 1)
+        layers = ours.layer_log_probs(expected)
+    assert found.lengths.tolist() == expected["lengths"].tolist()
+    assert (found.log_q - expected["log_q"]).abs().max() < 1e-4
+    assert found.layer_logits.shape[1] == len(layers)
+    for row, frames in enumerate(found.lengths):
+        difference = found.logits[row, :frames] - log_probs[row, :frames]
+        assert difference.abs().max() < 1e-4
+        assert (found.logits[row, frames:].argmax(-1) == 0).all()
+        for layer, own in enumerate(layers):
+            difference = found.layer_logits[row, layer, :frames] - own[:frames, row]
+            assert difference.abs().max() < 1e-4
+
+
+def load_all(folder):
+    """As transformers does it with trust_remote_code, which copies the code to a cache of its own."""
+    program = types.ModuleType("exported")
+    program.__path__ = [str(folder)]
+    for name in [name for name in sys.modules if name.split(".")[0] == "exported"]:
+        del sys.modules[name]
+    sys.modules["exported"] = program
+    module = importlib.import_module("exported.modeling_varan")
+    with open(os.path.join(folder, "config.json")) as file:
+        made = getattr(module, json.load(file)["architectures"][0])
+    return made.from_pretrained(str(folder)).eval()
+
+
+def test_all_layers_of_a_classifier(tmp_path, labelled_corpus, wav2vec2, capsys):
+    run = save_run(tmp_path / "run.pt", labelled_corpus, wav2vec2, "varan_classification")
+    folder = tmp_path / "folder"
+    assert export.main(["hf", run, str(folder), "--all-layers"]) == 0
+    model = load_all(folder)
+    assert list(model.config.id2label.values()) == ["ang", "hap", "sad"]
+    source = torch.randn(2, 9600)
+    ours, _, _ = load_model(run)
+    with torch.no_grad():
+        found, expected = model(source), ours(source)
+    whole = ours.get_normalized_probs(expected, log_probs=True)
+    assert (found.logits - whole).abs().max() < 1e-4
+    assert found.layer_logits.shape == (2, 4, 3)
+    assert export.main(["hf", run, str(tmp_path / "no"), "--all-layers", "--layer", "2"]) == 2
+    assert "give one of them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["conformer_relative", "conformer_rotary"])

@@ -52,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
             type=int,
             help="1 (lowest) .. L; default: the one with the lowest validation loss",
         )
+    hf.add_argument(
+        "--all-layers",
+        action="store_true",
+        help="all of them, with code for trust_remote_code=True",
+    )
     hf.add_argument("--scores", help="asr.json of varan-infer, for the table of the model card")
     return options
 

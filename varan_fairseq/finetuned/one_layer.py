@@ -84,7 +84,7 @@ def one_layer(checkpoint: str, layer: Optional[int] = None) -> OneLayer:
     ctc = model.cfg._name == "varan_ctc"
     labels = task.target_dictionary
     if ctc:
-        _weigh_blank(maps[-1], model.cfg, model.blank)
+        weigh_blank(maps[-1], model.cfg, model.blank)
     pretraining = OmegaConf.create(model.cfg.w2v_args)
     OmegaConf.set_struct(pretraining, False)  # versions of fairseq differ in their keys
     return OneLayer(
@@ -139,7 +139,7 @@ def _validation(state: Dict[str, Any], layers: int) -> Optional[List[float]]:
     return [found[name] for name in names] if all(name in found for name in names) else None
 
 
-def _weigh_blank(last: nn.Linear, cfg: Any, blank: int) -> None:
+def weigh_blank(last: nn.Linear, cfg: Any, blank: int) -> None:
     """What `model.blank_weight` does to logits, in the map that makes them."""
     if cfg.blank_weight == 0:
         return

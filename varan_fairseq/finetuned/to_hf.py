@@ -18,24 +18,37 @@ _ORDER = ("<pad>", "<s>", "</s>", "<unk>")
 
 
 def hf(
-    checkpoint: str, folder: str, layer: Optional[int] = None, scores: Optional[str] = None
+    checkpoint: str,
+    folder: str,
+    layer: Optional[int] = None,
+    scores: Optional[str] = None,
+    all_layers: bool = False,
 ) -> List[str]:
     """A folder for transformers' own class of one layer: config.json, model.safetensors, labels,
     preprocessor and a model card.
 
-    layer: see `one_layer`. scores: an asr.json of varan-infer, whose table the card gets. The folder
+    layer: see `one_layer`. all_layers: the whole run instead, with the code that reads it. scores: an asr.json of varan-infer, whose table the card gets. The folder
     appears only once what was written has been loaded and compared, where transformers is installed.
     Raises ValueError for a run that no class of transformers fits, or a folder that is there.
     """
     table = None if scores is None else _scores(scores)
+    title = os.path.basename(os.path.abspath(folder))
+    if all_layers:
+        from .to_hf_all import write_all  # which needs this module
+
+        if layer is not None:
+            raise ValueError(f"--layer {layer} and --all-layers: give one of them")
+        with new_folder(folder) as partial:
+            lines = write_all(partial, checkpoint)
+            _write_card(partial, _card_of_all(title, table))
+        return [f"{lines[0]} -> {folder}", *lines[1:]]
     with new_folder(folder) as partial:
         cut = one_layer(checkpoint, layer)
         name = class_stem(cut.options) + ("ForCTC" if cut.ctc else "ForSequenceClassification")
         _check_depth(cut)
         _write(partial, cut, name)
         compared = _compare(partial, cut, name)
-        with open(os.path.join(partial, "README.md"), "w", encoding="utf-8") as file:
-            file.write(_card(cut, name, table, os.path.basename(os.path.abspath(folder))))
+        _write_card(partial, _card(cut, name, table, title))
     lines = [f"{name} of layer {cut.layer} ({cut.chosen}) -> {folder}", compared]
     if cut.ctc and cut.spelling != "letter":
         lines.append(
@@ -71,24 +84,33 @@ def _write(folder: str, cut: OneLayer, name: str) -> None:
             ctc_loss_reduction="mean",
             ctc_zero_infinity=True,
         )
-        _write_labels(folder, cut.symbols)
+        write_labels(folder, cut.symbols)
     else:
         config.update(_classifier(cut, weights))
-    _json(folder, "config.json", config)
-    _json(
+    write_json(folder, "config.json", config)
+    write_preprocessor(folder, cut.ctc, cut.sample_rate, cut.normalize)
+    write_weights(folder, weights)
+
+
+def write_preprocessor(folder: str, ctc: bool, sample_rate: int, normalize: bool) -> None:
+    write_json(
         folder,
         "preprocessor_config.json",
         {
             "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-            **({"processor_class": "Wav2Vec2Processor"} if cut.ctc else {}),
+            **({"processor_class": "Wav2Vec2Processor"} if ctc else {}),
             "feature_size": 1,
-            "sampling_rate": cut.sample_rate,
+            "sampling_rate": sample_rate,
             "padding_value": 0.0,
             "padding_side": "right",
-            "do_normalize": cut.normalize,
+            "do_normalize": normalize,
             "return_attention_mask": True,  # else it reads padding
         },
     )
+
+
+def write_weights(folder: str, weights: Dict[str, torch.Tensor]) -> None:
+    """After config.json."""
     path = os.path.join(folder, "model.safetensors")
     save_file(weights, path, metadata={"format": "pt"})
     shutil.copymode(os.path.join(folder, "config.json"), path)  # safetensors makes it private
@@ -113,15 +135,15 @@ def _classifier(cut: OneLayer, weights: Dict[str, torch.Tensor]) -> Dict[str, An
     }
 
 
-def _write_labels(folder: str, symbols: List[str]) -> None:
+def write_labels(folder: str, symbols: List[str]) -> None:
     """transformers takes the padding symbol for CTC's blank, which fairseq calls <s>."""
     if symbols[:4] != ["<s>", "<pad>", "</s>", "<unk>"]:
         raise ValueError(f"the labels begin with {symbols[:4]}, wanted fairseq's own four")
     named = [*_ORDER, *symbols[4:]]
-    _json(folder, "vocab.json", {label: index for index, label in enumerate(named)})
+    write_json(folder, "vocab.json", {label: index for index, label in enumerate(named)})
     special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), _ORDER))
-    _json(folder, "special_tokens_map.json", special)
-    _json(
+    write_json(folder, "special_tokens_map.json", special)
+    write_json(
         folder,
         "tokenizer_config.json",
         {
@@ -136,7 +158,7 @@ def _write_labels(folder: str, symbols: List[str]) -> None:
     )
 
 
-def _json(folder: str, name: str, content: Dict[str, Any]) -> None:
+def write_json(folder: str, name: str, content: Dict[str, Any]) -> None:
     with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, ensure_ascii=False)
         file.write("\n")
@@ -195,21 +217,32 @@ def _scores(path: str) -> List[str]:
     ]
 
 
-def _card(cut: OneLayer, name: str, table: Optional[List[str]], title: str) -> str:
-    task = "automatic-speech-recognition" if cut.ctc else "audio-classification"
-    what = "transcribes speech" if cut.ctc else "names the class of an utterance"
-    lines = [
+def _write_card(folder: str, lines: List[str]) -> None:
+    with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def _head_of_card(title: str, task: Optional[str]) -> List[str]:
+    return [
         "---",
         "# license: that of your data and of the encoder you started from",
         "library_name: transformers",
-        f"pipeline_tag: {task}",
+        *([f"pipeline_tag: {task}"] if task else []),
         "---",
         "",
         f"# {title}",
         "",
+    ]
+
+
+def _card(cut: OneLayer, name: str, table: Optional[List[str]], title: str) -> List[str]:
+    task = "automatic-speech-recognition" if cut.ctc else "audio-classification"
+    what = "transcribes speech" if cut.ctc else "names the class of an utterance"
+    lines = [
+        *_head_of_card(title, task),
         f"This model {what}. It is layer {cut.layer} ({cut.chosen}) of a {cut.encoder.spec.title} "
         "that varan_fairseq fine-tuned (VARAN, arXiv 2508.12061), with its head, as "
-        f"transformers' `{name}`. The run's own prediction is a vote of all layers; one layer makes "
+        f"transformers' `{name}`. The run's own prediction combines all layers; one layer makes "
         "more errors.",
         "",
         "```python",
@@ -223,4 +256,25 @@ def _card(cut: OneLayer, name: str, table: Optional[List[str]], title: str) -> s
         lines += ["The whole run, all layers:", "", *table, ""]
     if not cut.normalize:
         lines += ["The audio is not normalised (`do_normalize` is false).", ""]
-    return "\n".join(lines)
+    return lines
+
+
+def _card_of_all(title: str, table: Optional[List[str]]) -> List[str]:
+    return [
+        *_head_of_card(title, None),
+        "All layers of an encoder that varan_fairseq fine-tuned (VARAN, arXiv 2508.12061), and the "
+        "prediction that they make together. The code in this folder computes it:",
+        "",
+        "```python",
+        "from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer",
+        "",
+        f'model = AutoModelForCTC.from_pretrained("{title}", trust_remote_code=True).eval()',
+        f'heard = AutoFeatureExtractor.from_pretrained("{title}")(audio, return_tensors="pt")',
+        "output = model(**heard)",
+        "output.logits  # log-probabilities of the prediction [B, T, V]",
+        "output.layer_logits  # of each layer [B, L, T, V]",
+        "output.log_q  # how much each layer counts [B, L]",
+        "```",
+        "",
+        *(table or []),
+    ]
