@@ -112,3 +112,18 @@ def test_groups_that_do_not_fit(wav2vec2, corpus):
         check_groups(fine, model)
     fine.common.fp16_no_flatten_grads = True
     check_groups(fine, model)
+
+
+def test_one_group_for_all_as_fairseqs_files_have_it(wav2vec2, corpus):
+    model = build_model(wav2vec2, setup_task(corpus))
+    check_groups(whole(["default", "posterior"]), model)
+    trained = {name: p.param_group for name, p in model.named_parameters() if p.requires_grad}
+    assert set(trained.values()) == {"default", "posterior"}
+    assert all((".posterior." in name) == (group == "posterior") for name, group in trained.items())
+    dynamic = whole(["default", "unused"])
+    dynamic.optimizer.dynamic_groups = True
+    check_groups(dynamic, build_model(wav2vec2, setup_task(corpus)))
+    dynamic = whole(["heads"])
+    dynamic.optimizer.dynamic_groups = True
+    with pytest.raises(ValueError, match="or all of them the one group default"):
+        check_groups(dynamic, build_model(wav2vec2, setup_task(corpus)))

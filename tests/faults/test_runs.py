@@ -271,10 +271,16 @@ def hubert(ctc, out, data=None, **task):
     return ctc.train(data, str(out), task={**HUBERT, **task})
 
 
+def test_a_task_that_would_cut_labels_off(ctc, tmp_path):
+    with pytest.raises(ValueError, match="keep all labels: set task.fine_tuning=true"):
+        hubert(ctc, tmp_path, fine_tuning=False, pad_audio=False)
+
+
 @pytest.mark.parametrize("task", [{"pad_audio": False}, {"random_crop": True}])
-def test_a_task_that_would_cut_labels_off(ctc, tmp_path, task):
-    with pytest.raises(ValueError, match="keep all labels: set task.pad_audio=true task.rand"):
-        hubert(ctc, tmp_path, **task)
+def test_whole_files_where_fairseqs_recipe_leaves_them_out(ctc, tmp_path, task, caplog):
+    path = hubert(ctc, tmp_path, **task)
+    assert "using task.pad_audio=true task.random_crop=false" in caplog.text
+    assert torch.load(path)["optimizer_history"][-1]["num_updates"] > 0
 
 
 def test_huberts_task(ctc, data, tmp_path):

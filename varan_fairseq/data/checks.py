@@ -45,7 +45,7 @@ def task_findings(cfg: Any) -> Iterator[Finding]:
         what = " ".join(f"task.{key}={str(bool(cfg[key])).lower()}" for key in keys)
         why = (
             "task hubert_pretraining would cut each batch to its shortest file and keep all labels: "
-            "set task.pad_audio=true task.random_crop=false, or task._name=audio_finetuning"
+            "set task.fine_tuning=true, or task._name=audio_finetuning"
         )
         yield Finding(ERROR, "options", None, "", None, what, why)
 

@@ -195,22 +195,26 @@ def set_groups(model: Any) -> None:
 
 
 def check_groups(whole: Any, model: nn.Module) -> None:
-    """Raises ValueError if a run's `composite` optimizer has other groups than the model, which
-    fairseq would find out later and say less clearly. whole: fairseq's configuration."""
+    """Puts what a run's `composite` optimizer has no group for into its group `default`, if it has
+    one, as fairseq does with parameters of no group. Raises ValueError if its groups are not those of
+    the model, which fairseq would find out later and say less clearly. whole: fairseq's
+    configuration."""
     optimizer = whole.optimizer
-    if (
-        optimizer is None
-        or optimizer._name != "composite"
-        or getattr(optimizer, "dynamic_groups", False)
-    ):
+    if optimizer is None or optimizer._name != "composite":
         return
-    ours = {group_of(name) for name, p in model.named_parameters() if p.requires_grad}
     theirs = set(optimizer.groups)
-    if theirs != ours:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if "default" in theirs:
+        for parameter in trained:
+            if getattr(parameter, "param_group", "default") not in theirs:
+                parameter.param_group = "default"  # type: ignore[attr-defined]
+    ours = {getattr(parameter, "param_group", "default") for parameter in trained}
+    dynamic = getattr(optimizer, "dynamic_groups", False)  # then a group may have no parameters
+    if not (ours <= theirs if dynamic else ours == theirs):
         raise ValueError(
             f"optimizer.groups has {', '.join(sorted(theirs)) or 'none'}, but what trains is "
             f"{', '.join(sorted(ours))} (optimizer._name=composite): give each of them a group, and "
-            "no other"
+            "no other, or all of them the one group default"
         )
     if whole.common.fp16 and not whole.common.fp16_no_flatten_grads:
         raise ValueError(

@@ -158,7 +158,19 @@ def check_schedule(whole: Any, cfg: Any) -> None:
 
 
 def check_batches(whole: Any, task: Any, splits: Sequence[Split]) -> None:
-    """Raises ValueError for audio that no batch may hold, where fairseq would stop."""
+    """Raises ValueError for audio that no batch may hold, where fairseq would stop. Warns of
+    utterances that validation would leave out."""
+    multiple = whole.dataset.required_batch_size_multiple
+    for split in splits[1:]:
+        if multiple > 1 and split.manifest is not None:
+            logger.warning(
+                "dataset.required_batch_size_multiple=%d: fairseq may leave out up to %d of the %d "
+                "utterances of %s in every validation: set it to 1",
+                multiple,
+                min(multiple - 1, len(split.manifest.entries)),
+                len(split.manifest.entries),
+                split.name,
+            )
     for split in splits:
         key = "max_tokens" if split is splits[0] else "max_tokens_valid"
         enforce(batch_findings(split, task.cfg, f"dataset.{key}", whole.dataset[key]))

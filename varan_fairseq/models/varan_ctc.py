@@ -80,6 +80,13 @@ class VaranCtc(LayerwiseModel):
         self.blank = blank
 
     @classmethod
+    def build_model(cls, cfg: VaranCtcConfig, task: Any) -> "VaranCtc":
+        """As `LayerwiseModel`. Makes task hubert_pretraining read whole files, which fairseq's own
+        fine-tuning recipe leaves out."""
+        _keep_whole_files(task)
+        return super().build_model(cfg, task)  # type: ignore[return-value]
+
+    @classmethod
     def on_encoder(cls, cfg: VaranCtcConfig, encoder: Encoder, task: Any) -> "VaranCtc":
         labels = task.target_dictionary
         return cls(cfg, encoder, len(labels), labels.index(getattr(task, "blank_symbol", "<s>")))
@@ -166,6 +173,15 @@ class VaranCtc(LayerwiseModel):
         """As fairseq's CTC models: [T, B, V], log-probabilities or probabilities."""
         result = self.get_logits(net_output)
         return result if log_probs else result.exp()
+
+
+def _keep_whole_files(task: Any) -> None:
+    """Its defaults are for pre-training: a batch is cut to its shortest file, labels are not."""
+    if not isinstance(task, HubertPretrainingTask) or not task.cfg.fine_tuning:
+        return
+    if not task.cfg.pad_audio or task.cfg.random_crop:
+        task.cfg.pad_audio, task.cfg.random_crop = True, False
+        logger.info("task.fine_tuning=true: using task.pad_audio=true task.random_crop=false")
 
 
 def _log_probs(logits: Sequence[Tensor]) -> List[Tensor]:
