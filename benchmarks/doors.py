@@ -17,6 +17,7 @@ import sys
 import tempfile
 import warnings
 
+import numpy as np
 import torch
 from fairseq.dataclass.configs import FairseqConfig
 from measure import fresh_megabytes, interleaved_seconds, peak_megabytes, report, short
@@ -58,6 +59,7 @@ KINDS = {
     "UniSpeech-SAT": ("UniSpeechSatModel", LARGE),
 }
 LENGTHS = (16399, 6480, 12001)
+FAIRSEQ2 = os.path.join(os.path.dirname(__file__), "..", "tests", "fixtures", "fairseq2")
 
 
 def saved(title, folder, **options):
@@ -73,8 +75,8 @@ def saved(title, folder, **options):
     return model
 
 
-def read(path):
-    found = read_checkpoint(path)
+def read(path, heads=0):
+    found = read_checkpoint(path, heads)
     encoder = build_encoder(found.config)
     load_weights(encoder, found.weights, path)
     return encoder.eval()
@@ -99,9 +101,9 @@ def differences(theirs, encoder):
     return largest
 
 
-def save_run(folder, path, **options):
+def save_run(folder, path, heads=0, **options):
     """A checkpoint of `varan_ctc` on an encoder, which nothing trained. Returns its path."""
-    read_ = read_checkpoint(folder)
+    read_ = read_checkpoint(folder, heads)
     task, model = build("varan_ctc", w2v_args=read_.config, posterior_heads=4, **options)
     load_weights(model.w2v_encoder, read_.weights, folder)
     whole = OmegaConf.structured(FairseqConfig)
@@ -136,6 +138,28 @@ def kinds(folder):
             "in, padded batch": f"{padded:.1e}",
             "out: transformers": exported(hf, run, place + "-hf"),
             "out: ONNX": exported(onnx, run, place + "-onnx"),
+        }
+
+
+def of_fairseq2(folder):
+    """Against what its own modules computed, which is recorded beside the weights."""
+    for size in ("base", "large"):
+        path = os.path.join(FAIRSEQ2, f"{size}.pt")
+        recorded = np.load(os.path.join(FAIRSEQ2, f"{size}.npz"))
+        encoder = read(path, heads=4)
+        with torch.no_grad():
+            found = encoder(torch.from_numpy(recorded["source"]), None)
+        pairs = zip(
+            [*found.states[:-1], found.output], [*recorded["states"][:-1], recorded["output"]]
+        )
+        largest = max(float((own[:, 0] - torch.from_numpy(r)).abs().max()) for own, r in pairs)
+        run = save_run(path, os.path.join(folder, f"{size}.pt"), heads=4)
+        yield {
+            "kind": f"fairseq2, omniASR: {size}",
+            "in": f"{largest:.1e}",
+            "in, padded batch": "-",
+            "out: transformers": exported(hf, run, os.path.join(folder, f"{size}-hf")),
+            "out: ONNX": exported(onnx, run, os.path.join(folder, f"{size}-onnx")),
         }
 
 
@@ -214,7 +238,7 @@ def main() -> None:
         print(peak_megabytes(lambda: read(args.memory)))
         sys.exit()
     with tempfile.TemporaryDirectory() as folder:
-        rows = [list(kinds(folder)), list(costs(folder, args.rounds))]
+        rows = [[*kinds(folder), *of_fairseq2(folder)], list(costs(folder, args.rounds))]
     report(rows, args.json)
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 from build import build_model, setup_task, train
-from conftest import ENCODERS, REPO, save_pretrained, write_labelled_corpus
+from conftest import ENCODERS, REPO, command, save_pretrained, shell, write_labelled_corpus
 from test_upstream_checkpoint import save_finetuned
 
 from varan_fairseq.cli import export, inspect_checkpoint
@@ -88,3 +88,9 @@ def test_errors(tmp_path, capsys, wav2vec2):
         captured = capsys.readouterr()
         assert captured.out == "" and words in captured.err
         assert captured.err.startswith("varan-inspect: error: ") and captured.err.count("\n") == 1
+
+
+def test_no_lines_of_other_libraries(hubert):
+    """HuBERT's task and model log their whole configuration."""
+    printed = shell(command("varan-inspect"), hubert)
+    assert printed.splitlines()[0] == hubert and "INFO" not in printed

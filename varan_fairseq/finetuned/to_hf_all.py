@@ -117,7 +117,9 @@ def _write_code(folder: str) -> int:
         with open(os.path.join(folder, f"{_flat(module)}.py"), "w", encoding="utf-8") as file:
             file.write(text)
     # transformers copies the modules that the first file names, and no others
-    named = [f"from .{_flat(module)} import __doc__ as _\n" for module in sorted(done - {"modeling"})]
+    named = [
+        f"from .{_flat(module)} import __doc__ as _\n" for module in sorted(done - {"modeling"})
+    ]
     with open(os.path.join(folder, "modeling_varan.py"), "a", encoding="utf-8") as file:
         file.writelines(["\n# what transformers has to copy\n", *named])
     return len(done)

@@ -51,17 +51,20 @@ def _without_fairseq(error: Exception) -> Exception:
     return error
 
 
+# "" is the root logger, which fairseq sets to INFO when it is imported: its own is named too.
+_LEVELS = {"": logging.WARNING, "fairseq": logging.WARNING, "varan_fairseq": logging.INFO}
+
+
 def quieten() -> None:
-    """No lines of other libraries below a warning; fairseq sets the root logger to INFO when
-    it is imported."""
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("varan_fairseq").setLevel(logging.INFO)
+    """No lines of other libraries below a warning."""
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @contextlib.contextmanager
 def _levels_kept() -> Iterator[None]:
     """Puts back, in the end, what `quieten` changes: a tool may be called from Python."""
-    loggers = [logging.getLogger(), logging.getLogger("varan_fairseq")]
+    loggers = [logging.getLogger(name) for name in _LEVELS]
     before = [logger.level for logger in loggers]
     try:
         yield
