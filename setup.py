@@ -36,7 +36,7 @@ setup(
     packages=find_packages(include=["varan_fairseq", "varan_fairseq.*"]),
     package_data={"varan_fairseq": ["py.typed"], "varan_fairseq.report": ["page.html"]},
     install_requires=[
-        "torch",
+        "torch<2.14",  # the newest that was tested
         "omegaconf",
         "numpy",
         "scipy",
@@ -48,6 +48,8 @@ setup(
         "jinja2",
         "markupsafe",
         "tqdm",
+        "matplotlib",
+        "tensorboard",
     ],
     extras_require={
         # Two distributions of fairseq; what teams have already is left alone without it.
@@ -57,15 +59,13 @@ setup(
             "fairseq==0.12.2; python_version < '3.11'",
             "numpy<2; python_version < '3.11'",
         ],
-        "plots": ["matplotlib"],
+        "plots": [],  # matplotlib is always installed; commands of before name it
         "lm": ["flashlight-text"],
         "onnx": ["onnx", "onnxruntime"],
         "corpora": ["lhotse", "sentencepiece"],
         "cluster": ["hydra-submitit-launcher"],
         "demo": [
-            "matplotlib",
             "flashlight-text",
-            "tensorboard",
             "espeakng-loader",
             "num2words",
             "scikit-learn",
@@ -74,9 +74,7 @@ setup(
         "test": [
             "pytest",
             "pytest-xdist",
-            "matplotlib",
             "flashlight-text",
-            "tensorboard",
             "espeakng-loader",
             "num2words",
             "scikit-learn",
