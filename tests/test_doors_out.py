@@ -11,52 +11,13 @@ import pytest
 import sherpa_onnx
 import soundfile
 import torch
-from build import build_model, setup_classification, setup_task
+from build import save_run
 from conftest import ENCODERS, save_pretrained
 
 from varan_fairseq.cli import export, transcribe
-from varan_fairseq.finetuned.load import load_model, save_state
+from varan_fairseq.finetuned.load import load_model
 from varan_fairseq.finetuned.one_layer import one_layer
 from varan_fairseq.upstream import read_checkpoint
-
-
-def save_run(path, corpus, pretrained, name="varan_ctc", losses=None, **changes):
-    """A checkpoint of a model that nothing trained, but whose weights are no defaults. losses: of the
-    layers, in its last validation."""
-    from fairseq.dataclass.configs import FairseqConfig
-    from omegaconf import OmegaConf
-
-    normalize = read_checkpoint(pretrained).config.task.normalize
-    make = setup_task if name == "varan_ctc" else setup_classification
-    task = make(corpus, normalize=normalize)
-    model = build_model(pretrained, task, name, **changes)
-    torch.manual_seed(2)
-    for part, parameter in model.named_parameters():
-        if "w2v_model" not in part or "norm" in part or "lora" in part:
-            parameter.data.add_(0.2 * torch.randn_like(parameter))
-    whole = OmegaConf.structured(FairseqConfig)
-    OmegaConf.set_struct(whole, False)
-    whole.model, whole.task = model.cfg, task.cfg
-    whole.criterion = {"_name": name, "post_process": "letter"}
-    meters = [
-        (0, f"nll_{layer:02d}", "AverageMeter", {"sum": 10 * loss, "count": 10})
-        for layer, loss in enumerate(losses or (), 1)
-    ]
-    save_state(
-        {
-            "args": None,
-            "cfg": whole,
-            "model": model.state_dict(),
-            "criterion": None,
-            "optimizer_history": [{"num_updates": 1, "lr_scheduler_state": {}}],
-            "task_state": {"target_dictionary": task.target_dictionary},
-            "extra_state": {"metrics": {"valid": meters}, "train_iterator": {"epoch": 1}},
-            "last_optimizer_state": None,
-        },
-        str(path),
-    )
-    return str(path)
-
 
 NORMED = {"extractor_mode": "layer_norm", "layer_norm_first": True}
 # name -> (kind of encoder, changes to it, options of the model)

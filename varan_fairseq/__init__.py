@@ -5,10 +5,11 @@ register everything. Importing the package itself loads neither torch nor fairse
 """
 
 import logging
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 if TYPE_CHECKING:
-    from .inference.model import FinetunedModel
+    from .inference.model import Classifier
+    from .inference.recognizer import Recognizer
 
 __version__ = "0.1.0"
 
@@ -16,7 +17,9 @@ __version__ = "0.1.0"
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 
 
-def load(path: str, base: Optional[str] = None, device: Optional[str] = None) -> "FinetunedModel":
+def load(
+    path: str, base: Optional[str] = None, device: Optional[str] = None
+) -> "Union[Recognizer, Classifier]":
     """A fine-tuned model, ready for Python users. Checkpoints are pickles: only load those you
     trust.
 

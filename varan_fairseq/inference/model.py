@@ -1,14 +1,34 @@
 """A fine-tuned model for Python users: audio in, what the model says of it out."""
 
-from typing import Any, Dict, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..data.audio import Audio, describe, read_audio
+from ..data.audio import Audio, describe, has_rate, read_audio
 from ..data.labelled_audio import middle
 from ..models.layerwise import LayerwiseModel
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What every layer makes of one utterance, lowest layer first; float32.
+
+    Attributes:
+        hidden_states: of the encoder, [L, T, D]; the last one after the encoder's final LayerNorm,
+            if it has one.
+        log_probs: of each head, [K, T, V], or [K, C] of a classifier; K is L for aggregation varan,
+            else 1.
+        posterior: q(l|x) [K].
+    """
+
+    hidden_states: np.ndarray
+    log_probs: np.ndarray
+    posterior: np.ndarray
 
 
 class FinetunedModel:
@@ -27,37 +47,86 @@ class FinetunedModel:
 
     def __init__(self, model: LayerwiseModel, cfg: Any, task: Any, device: Optional[str] = None):
         self.model, self.cfg = model, cfg
+        self.device: torch.device
         self.labels = task.target_dictionary
         self.sample_rate = cfg.task.sample_rate
+        self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def __repr__(self) -> str:
+        encoder = self.model.w2v_encoder
+        return (
+            f"{type(self).__name__}({encoder.spec.title}, {encoder.num_layers} layers, "
+            f"{self.model.cfg.aggregation}, {len(self.labels)} labels, {self.device})"
+        )
+
+    def to(self, device: str) -> "FinetunedModel":
+        """Moves the model; returns itself. Raises ValueError for a device that is not there."""
         try:
-            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            if self.device.type == "meta":
+            moved = torch.device(device)
+            if moved.type == "meta":
                 raise RuntimeError("it computes nothing, wanted cpu or cuda")
-            self.model.to(self.device)
+            self.model.to(moved)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device={device}: {str(error).splitlines()[0]}") from None
+        self.device = moved
+        return self
 
-    def layer_posterior(self, audio: Audio, sample_rate: Optional[int] = None) -> np.ndarray:
+    def layer_posterior(
+        self, audio: Union[Audio, Sequence[Audio]], sample_rate: Optional[int] = None
+    ) -> Union[np.ndarray, List[np.ndarray]]:
         """How much each layer counts for one utterance.
 
         Args:
-            audio: see the class.
+            audio: see the class, or a list of such.
             sample_rate: of samples.
 
         Returns:
-            q(l|x), float32 [L], lowest layer first ([1.0] for the baselines).
+            q(l|x), float32 [L], lowest layer first ([1.0] for the baselines); a list for a list.
 
         Raises:
             ValueError: for unusable audio.
         """
-        return self.run(audio, sample_rate)["log_q"][0].exp().cpu().numpy()
+        return of_each(
+            lambda each: self.run(each, sample_rate)["log_q"][0].exp().cpu().numpy(), audio
+        )
+
+    def layers(
+        self, audio: Union[Audio, Sequence[Audio]], sample_rate: Optional[int] = None
+    ) -> Union[Layers, List[Layers]]:
+        """What every layer makes of one utterance, heard at once.
+
+        Args:
+            audio: see the class, or a list of such.
+            sample_rate: of samples.
+
+        Returns:
+            `Layers`; a list for a list.
+
+        Raises:
+            ValueError: for unusable audio.
+        """
+        return of_each(lambda each: self._layers(each, sample_rate), audio)
+
+    @torch.no_grad()
+    def _layers(self, audio: Audio, sample_rate: Optional[int]) -> Layers:
+        encoded = self.model.w2v_encoder(*self._collated([self._samples(audio, sample_rate)]))
+        net_output = self.model.read(encoded)
+        states = torch.stack([*encoded.states[:-1], encoded.output])[:, :, 0]
+        logits = torch.stack([each.float() for each in net_output["layer_logits"]])
+        logits = logits[:, 0] if logits.dim() == 3 else logits[:, :, 0]
+        posterior = net_output["log_q"][0].exp()
+        found = (states.float(), logits.log_softmax(-1), posterior)
+        return Layers(*(tensor.cpu().numpy() for tensor in found))
 
     def run(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, Any]:
         """The model's output for a batch of this utterance alone, at once."""
+        return self.run_batch([self._samples(audio, sample_rate)])
+
+    def _samples(self, audio: Audio, sample_rate: Optional[int]) -> np.ndarray:
         samples = read_audio(audio, self.sample_rate, sample_rate)
         if len(samples) < self.model.w2v_encoder.receptive_field:
             raise self.too_short(audio, len(samples))
-        return self.run_batch([self.heard(samples)])
+        return self.heard(samples)
 
     def heard(self, samples: np.ndarray) -> np.ndarray:
         """What the model is given of a recording."""
@@ -73,6 +142,10 @@ class FinetunedModel:
     @torch.no_grad()
     def run_batch(self, batch: Sequence[np.ndarray]) -> Dict[str, Any]:
         """The model's output. batch: float32 [samples] each, at the model's rate."""
+        return self.model(*self._collated(batch))
+
+    def _collated(self, batch: Sequence[np.ndarray]) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+        """(source [B, samples], padding mask [B, samples] or None), on the model's device."""
         longest = max(map(len, batch))
         source = torch.zeros(len(batch), longest)
         padding_mask = torch.ones(len(batch), longest, dtype=torch.bool)
@@ -83,7 +156,7 @@ class FinetunedModel:
             )
             padding_mask[row, : len(samples)] = False
         mask = padding_mask.to(self.device) if padding_mask.any() else None
-        return self.model(source=source.to(self.device), padding_mask=mask)
+        return source.to(self.device), mask
 
 
 class Classifier(FinetunedModel):
@@ -93,19 +166,34 @@ class Classifier(FinetunedModel):
     def heard(self, samples: np.ndarray) -> np.ndarray:
         return middle(samples, self.cfg.task.max_sample_size)
 
-    def classify(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, float]:
+    def classify(
+        self, audio: Union[Audio, Sequence[Audio]], sample_rate: Optional[int] = None
+    ) -> Union[Dict[str, float], List[Dict[str, float]]]:
         """What a recording is.
 
         Args:
-            audio: see `FinetunedModel`.
+            audio: see `FinetunedModel`, or a list of such.
             sample_rate: of samples.
 
         Returns:
-            Probability of every label, the most likely first.
+            Probability of every label, the most likely first; a list for a list.
 
         Raises:
             ValueError: for unusable audio.
         """
+        return of_each(lambda each: self._classify(each, sample_rate), audio)
+
+    def _classify(self, audio: Audio, sample_rate: Optional[int]) -> Dict[str, float]:
         net_output = self.run(audio, sample_rate)
         probs = self.model.get_normalized_probs(net_output, log_probs=False)[0].tolist()
         return dict(sorted(zip(self.labels.symbols, probs), key=lambda pair: -pair[1]))
+
+
+def is_several(audio: Any) -> bool:
+    """Whether audio is a list of such: a pair of samples and their rate is one."""
+    return isinstance(audio, (list, tuple)) and not has_rate(audio)
+
+
+def of_each(work: Callable[[Any], _Result], audio: Any) -> Any:
+    """What `work` makes of audio; a list for a list."""
+    return [work(each) for each in audio] if is_several(audio) else work(audio)

@@ -7,14 +7,14 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 
 import numpy as np
 
-from ..data.audio import Audio, describe, has_rate, stream_audio
+from ..data.audio import Audio, describe, stream_audio
 from ..decoding.emissions import batch_emissions
 from ..decoding.search import Search, options
 from ..decoding.words import timed_words
 from ..finetuned.load import training_post_process
 from ..models.varan_ctc import VaranCtc
 from . import BATCH, OVERLAP, WINDOW, windows
-from .model import FinetunedModel
+from .model import FinetunedModel, is_several
 from .transcript import Transcript, Utterance
 
 
@@ -137,7 +137,7 @@ class Recognizer(FinetunedModel):
         batch_size: int = BATCH,
     ) -> Union[Transcript, List[Transcript]]:
         """As `transcribe`, with words, their times and confidence, and the layers used."""
-        several = isinstance(audio, (list, tuple)) and not has_rate(audio)
+        several = is_several(audio)
         given: Any = audio
         sources: List[Any] = list(given) if several else [given]
         transcripts = []

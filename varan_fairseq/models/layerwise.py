@@ -15,7 +15,7 @@ from ..method.combine import combine, likeliest_layer, pick_layer
 from ..method.posterior import LayerPosterior, as_released
 from ..method.prior import LayerPrior
 from ..runtime.fairseq_compat import forget_last_run
-from ..upstream import Encoder, load_encoder
+from ..upstream import Encoder, EncoderOutput, load_encoder
 from .finetune import adapt_encoder, finetune_mode, log_parameters, set_groups
 from .options import check_options, layer_norm
 from .preflight import check_before, check_model, write_to_run
@@ -133,7 +133,10 @@ class LayerwiseModel(BaseFairseqModel):
         tensors [T, B, V], or [B, C] if pooled; log_q: [B, K]; padding_mask: [B, T] or None;
         lengths: [B], valid frames; means: [B, K, D] or None. K is the number of layers for
         `varan`, else 1."""
-        encoded = self.w2v_encoder(source, padding_mask)
+        return self.read(self.w2v_encoder(source, padding_mask))
+
+    def read(self, encoded: EncoderOutput) -> Dict[str, Any]:
+        """What `forward` returns, of what the encoder did."""
         reading = self.aggregation(
             encoded.states[:-1] + [encoded.output], encoded.padding_mask, self.prior.probs
         )
