@@ -381,8 +381,8 @@ def test_a_wrong_graph_is_never_left(command, runs, tmp_path, capsys, monkeypatc
     def full(*unused, **also):
         raise OSError(28, "No space left on device")
 
-    module = f"varan_fairseq.finetuned.to_{command}"
-    where = f"{module}.{'save_file' if command == 'hf' else '_trace'}"
+    where = {"hf": "hf_files.save_file", "onnx": "to_onnx._trace"}[command]
+    where = f"varan_fairseq.finetuned.{where}"
     monkeypatch.setattr(where, full)
     assert export.main([command, runs("wavlm"), str(tmp_path / "folder")]) == 2
     assert "No space left" in capsys.readouterr().err and os.listdir(tmp_path) == []

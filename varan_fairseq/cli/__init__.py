@@ -1,11 +1,41 @@
 """Command-line tools: each module has a main(), also installed as a console script."""
 
 import argparse
-from typing import Sequence
+import logging
+from typing import Any, Sequence
 
+from .. import __version__
 from ..runtime.command import run
 
-__all__ = ["add_reading_options", "add_split_options", "run"]
+__all__ = ["Parser", "add_reading_options", "add_split_options", "run"]
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Names the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        shown = action.option_strings and action.default not in (None, False, argparse.SUPPRESS)
+        return f"{text} (default: %(default)s)" if shown and "default" not in text else text
+
+
+class _Quiet(argparse.Action):
+    def __init__(self, *args: Any, **options: Any):
+        options.update(nargs=0, default=argparse.SUPPRESS)
+        super().__init__(*args, **options)
+
+    def __call__(self, *unused: Any) -> None:
+        logging.getLogger("varan_fairseq").setLevel(logging.WARNING)
+
+
+class Parser(argparse.ArgumentParser):
+    """Of a tool: with --version, -q, and defaults in its help."""
+
+    def __init__(self, **options: Any):
+        super().__init__(formatter_class=_Help, **options)
+        version = f"%(prog)s {__version__}"
+        self.add_argument("--version", action="version", version=version, help="print it and exit")
+        self.add_argument("-q", "--quiet", action=_Quiet, help="print results and warnings alone")
 
 
 def add_split_options(parser: argparse.ArgumentParser) -> None:

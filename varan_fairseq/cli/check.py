@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from ..runtime.files import printable, refuse_output, write_lines
-from . import run
+from . import Parser, run
 
 if TYPE_CHECKING:
     from ..data.findings import Frames
@@ -27,15 +27,15 @@ _BAR = 40  # characters
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="varan-check", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    options = Parser(prog="varan-check", description=__doc__)
     options.add_argument("data", help="folder with the manifests")
     options.add_argument("splits", nargs="*", help="names of manifests; default: all")
     options.add_argument("--labels", help="ending of the label files; default: by the dictionary")
     options.add_argument("--encoder", help="the pre-trained checkpoint (a pickle) to train from")
     options.add_argument("--sample-rate", type=int, default=16000)
-    options.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    options.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="processes; default: one per core"
+    )
     options.add_argument("--no-audio", action="store_true", help="do not read audio")
     options.add_argument("--json", help="file for the findings")
     return options

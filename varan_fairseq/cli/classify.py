@@ -13,11 +13,11 @@ from typing import Any, Dict, List, Optional
 
 from ..method.choices import RULES
 from ..runtime.files import printable
-from . import add_reading_options, add_split_options, run
+from . import Parser, add_reading_options, add_split_options, run
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
+    options = Parser(
         prog="varan-classify",
         usage="varan-classify CHECKPOINT DATA SUBSET [options]\n"
         "   or: varan-classify CHECKPOINT AUDIO [AUDIO ..] [options]",

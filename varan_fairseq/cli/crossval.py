@@ -9,14 +9,12 @@ import argparse
 import sys
 from typing import Any, Dict, List, Optional
 
-from . import run
+from . import Parser, run
 from .classify import lines
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="varan-crossval", description=(__doc__ or "").split("\n\n")[0]
-    )
+    options = Parser(prog="varan-crossval", description=(__doc__ or "").split("\n\n")[0])
     options.add_argument("data", help="folder with fold1, fold2, .., each with its manifests")
     options.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
     options.add_argument("--config-dir", default="examples/", help="folder of the recipe")

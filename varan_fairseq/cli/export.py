@@ -10,7 +10,7 @@ import importlib
 import sys
 from typing import List, Optional
 
-from . import run
+from . import Parser, run
 
 COMMANDS = {
     "prune": "A checkpoint of the lowest blocks, with their heads and the posterior over them.",
@@ -23,9 +23,7 @@ COMMANDS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="varan-export", description=(__doc__ or "").split("\n\n")[0]
-    )
+    options = Parser(prog="varan-export", description=(__doc__ or "").split("\n\n")[0])
     added = options.add_subparsers(dest="command", metavar=" | ".join(COMMANDS))
     added.required = True
     prune, merge, adapter, restore, hf, onnx = (

@@ -12,7 +12,7 @@ from typing import Any, List, Optional
 
 from ..decoding.shards import shard
 from ..method.choices import CTC_RULES
-from . import add_reading_options, run
+from . import Parser, add_reading_options, run
 
 USAGE = """\
 varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET[,SUBSET ..]
@@ -23,7 +23,7 @@ varan-infer common_eval.path=CHECKPOINT task.data=DATA dataset.gen_subset=SUBSET
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog="varan-infer", usage=USAGE, description=__doc__)
+    options = Parser(prog="varan-infer", usage=USAGE, description=__doc__)
     add_reading_options(options, CTC_RULES)
     options.add_argument(
         "--sweep",
@@ -32,7 +32,10 @@ def parser() -> argparse.ArgumentParser:
         "the values given with commas",
     )
     options.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="processes of a KenLM search"
+        "--jobs",
+        type=int,
+        default=os.cpu_count(),
+        help="processes of a KenLM search; default: one per core",
     )
     options.add_argument(
         "--emissions",

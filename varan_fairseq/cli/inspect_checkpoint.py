@@ -12,13 +12,11 @@ import sys
 from typing import List, Optional
 
 from ..runtime.files import printable
-from . import run
+from . import Parser, run
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="varan-inspect", description=(__doc__ or "").split("\n\n")[0]
-    )
+    options = Parser(prog="varan-inspect", description=(__doc__ or "").split("\n\n")[0])
     options.add_argument(
         "checkpoint",
         help="a checkpoint (a pickle: only read files you trust), the folder of an adapter, or that of "

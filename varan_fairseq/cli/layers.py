@@ -16,13 +16,11 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from ..runtime.files import printable
-from . import add_split_options, run
+from . import Parser, add_split_options, run
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="varan-layers", description=(__doc__ or "").split("\n\n")[0]
-    )
+    options = Parser(prog="varan-layers", description=(__doc__ or "").split("\n\n")[0])
     options.add_argument("checkpoint", help="a fine-tuned checkpoint (a pickle), or an adapter")
     options.add_argument("data", help="folder with the manifests")
     options.add_argument("subset", help="name of the manifest, as test")

@@ -10,13 +10,11 @@ import sys
 from typing import List, Optional
 
 from ..method.choices import CTC_RULES
-from . import add_reading_options, add_split_options, run
+from . import Parser, add_reading_options, add_split_options, run
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="varan-report", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    options = Parser(prog="varan-report", description=__doc__)
     options.add_argument("checkpoint", help="fine-tuned (a pickle), or the folder of an adapter")
     options.add_argument("data", help="folder with the manifests")
     options.add_argument("subset", help="name of the manifest, as test")

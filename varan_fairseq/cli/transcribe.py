@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 from ..inference import BATCH, FORMATS, OVERLAP, WINDOW
 from ..method.choices import CTC_RULES
 from ..runtime.files import file_state, printable, refuse_file
-from . import add_reading_options, run
+from . import Parser, add_reading_options, run
 
 if TYPE_CHECKING:
     from ..inference.transcript import Transcript, Utterance
@@ -25,9 +25,7 @@ _LM = {"lm_weight": "lmweight", "word_score": "wordscore", "sil_score": "silweig
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        prog="varan-transcribe", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    options = Parser(prog="varan-transcribe", description=__doc__)
     options.add_argument("checkpoint", help="of varan_ctc (a pickle), or the folder of an adapter")
     options.add_argument("audio", nargs="+", help="files, folders, or - for the standard input")
     options.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")

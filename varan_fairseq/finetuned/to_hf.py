@@ -1,20 +1,16 @@
 """One layer of a run as a folder that transformers loads with its own classes."""
 
-import json
 import os
-import shutil
 from typing import Any, Dict, List, Optional
 
 import torch
-from safetensors.torch import save_file
 
 from .. import __version__
 from ..runtime.files import new_folder, read_json
 from ..upstream.hf_write import class_stem, their_config, their_weights
+from .hf_files import TOLERANCE, write_json, write_labels, write_preprocessor, write_weights
 from .one_layer import OneLayer, one_layer
-
-TOLERANCE = 1e-4  # of log-probabilities, between our model and what was written
-_ORDER = ("<pad>", "<s>", "</s>", "<unk>")
+from .to_hf_all import write_all
 
 
 def hf(
@@ -34,8 +30,6 @@ def hf(
     table = None if scores is None else _scores(scores)
     title = os.path.basename(os.path.abspath(folder))
     if all_layers:
-        from .to_hf_all import write_all  # which needs this module
-
         if layer is not None:
             raise ValueError(f"--layer {layer} and --all-layers: give one of them")
         with new_folder(folder) as partial:
@@ -92,30 +86,6 @@ def _write(folder: str, cut: OneLayer, name: str) -> None:
     write_weights(folder, weights)
 
 
-def write_preprocessor(folder: str, ctc: bool, sample_rate: int, normalize: bool) -> None:
-    write_json(
-        folder,
-        "preprocessor_config.json",
-        {
-            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-            **({"processor_class": "Wav2Vec2Processor"} if ctc else {}),
-            "feature_size": 1,
-            "sampling_rate": sample_rate,
-            "padding_value": 0.0,
-            "padding_side": "right",
-            "do_normalize": normalize,
-            "return_attention_mask": True,  # else it reads padding
-        },
-    )
-
-
-def write_weights(folder: str, weights: Dict[str, torch.Tensor]) -> None:
-    """After config.json."""
-    path = os.path.join(folder, "model.safetensors")
-    save_file(weights, path, metadata={"format": "pt"})
-    shutil.copymode(os.path.join(folder, "config.json"), path)  # safetensors makes it private
-
-
 def _classifier(cut: OneLayer, weights: Dict[str, torch.Tensor]) -> Dict[str, Any]:
     """Adds projector and classifier, whose mean over frames lies between them: a linear map may
     stand on either side of it. Returns keys of config.json."""
@@ -133,35 +103,6 @@ def _classifier(cut: OneLayer, weights: Dict[str, torch.Tensor]) -> Dict[str, An
         "id2label": {str(index): label for index, label in enumerate(cut.symbols)},
         "label2id": {label: index for index, label in enumerate(cut.symbols)},
     }
-
-
-def write_labels(folder: str, symbols: List[str]) -> None:
-    """transformers takes the padding symbol for CTC's blank, which fairseq calls <s>."""
-    if symbols[:4] != ["<s>", "<pad>", "</s>", "<unk>"]:
-        raise ValueError(f"the labels begin with {symbols[:4]}, wanted fairseq's own four")
-    named = [*_ORDER, *symbols[4:]]
-    write_json(folder, "vocab.json", {label: index for index, label in enumerate(named)})
-    special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), _ORDER))
-    write_json(folder, "special_tokens_map.json", special)
-    write_json(
-        folder,
-        "tokenizer_config.json",
-        {
-            "tokenizer_class": "Wav2Vec2CTCTokenizer",
-            "processor_class": "Wav2Vec2Processor",
-            **special,
-            "word_delimiter_token": "|",
-            "replace_word_delimiter_char": " ",
-            "do_lower_case": False,
-            "clean_up_tokenization_spaces": False,
-        },
-    )
-
-
-def write_json(folder: str, name: str, content: Dict[str, Any]) -> None:
-    with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
 
 
 def _compare(folder: str, cut: OneLayer, name: str) -> str:

@@ -15,9 +15,9 @@ from ..lora import merge_lora
 from ..models.options import layer_norm
 from ..upstream.hf_names import PREFIXES
 from ..upstream.hf_write import kind_of, their_config, their_weights
+from .hf_files import TOLERANCE, write_json, write_labels, write_preprocessor, write_weights
 from .load import model_from_state, read_state, training_post_process
 from .one_layer import weigh_blank
-from .to_hf import TOLERANCE, write_json, write_labels, write_preprocessor, write_weights
 
 _METHOD = os.path.dirname(method.__file__)
 _IMPORT = re.compile(r"^from (\.+)([\w.]*) import (.*)$", re.MULTILINE)

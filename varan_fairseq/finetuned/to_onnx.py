@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ..runtime.files import new_folder, write_lines
 from ..upstream.plain import PlainEncoder
+from .hf_files import TOLERANCE
 from .one_layer import OneLayer, one_layer
-from .to_hf import TOLERANCE
 
 OPSET = 17
 _NAMES = ("x", "logits")

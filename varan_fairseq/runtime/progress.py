@@ -19,7 +19,7 @@ def progress(
     unit: str = "",
 ) -> Iterator[_Item]:
     """Yields the items. total: of their sizes, if it is known."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and logger.isEnabledFor(logging.INFO):
         from tqdm import tqdm
 
         with tqdm(total=total, desc=what, unit=unit, unit_scale=True, leave=False) as bar:
