@@ -9,7 +9,7 @@ import signal
 import preloaded
 import pytest
 import torch
-from build import batch, build_model, setup_task, train
+from build import batch, build_model, save_run, setup_task, train
 from conftest import REPO, save_pretrained, write_corpus
 from test_bad_input import tool
 from test_end_to_end import finetune, scores
@@ -529,3 +529,46 @@ def test_killed_while_writing_a_checkpoint(run, adapter, killed, tmp_path, comma
     source = [run[3]] if command == "merge" else [adapter, run[2]]
     assert killed(0, command, *source, tmp_path / "out.pt")
     assert (tmp_path / "out.pt").read_text() == old
+
+
+def test_average(corpus, wav2vec2, tmp_path, capsys):
+    first, second = (
+        save_run(tmp_path / f"{number}.pt", corpus, wav2vec2, lora_rank=2) for number in range(2)
+    )
+    state = torch.load(second)
+    changed = {
+        name: t + torch.randn(t.shape) for name, t in state["model"].items() if "lora" in name
+    }
+    state["model"].update(changed)
+    torch.save(state, second)
+    out = str(tmp_path / "mean.pt")
+    assert export.main(["average", first, second, out]) == 0
+    assert f"mean of 2 checkpoints, of 1 updates and others -> {out}" in capsys.readouterr().out
+    one, two, mean = (torch.load(path)["model"] for path in (first, second, out))
+    for name in one:
+        assert torch.allclose(mean[name], (one[name] + two[name]) / 2, atol=1e-6), name
+    assert torch.load(out)["last_optimizer_state"] is None
+    assert load_model(out)[0] is not None
+
+
+def test_averages_of_different_runs(corpus, wav2vec2, tmp_path, capsys):
+    first = save_run(tmp_path / "first.pt", corpus, wav2vec2)
+    other = save_run(tmp_path / "other.pt", corpus, wav2vec2, head_dim=4)
+    prior = torch.load(first)
+    prior["model"]["prior.probs"] = prior["model"]["prior.probs"].flip(0) + torch.arange(4.0)
+    torch.save(prior, str(tmp_path / "prior.pt"))
+    labels = torch.load(first)
+    labels["task_state"]["target_dictionary"].add_symbol("new")
+    torch.save(labels, str(tmp_path / "labels.pt"))
+    out = str(tmp_path / "out.pt")
+    for paths, words in (
+        ([first], "wanted two checkpoints or more"),
+        ([first, other], "has other weights than"),
+        ([first, str(tmp_path / "prior.pt")], "has another prior than"),
+        ([first, str(tmp_path / "labels.pt")], "has other labels than"),
+        ([first, str(tmp_path / "gone.pt")], "no checkpoint"),
+    ):
+        assert export.main(["average", *paths, out]) == 2
+        assert words in capsys.readouterr().err and not os.path.exists(out)
+    assert export.main(["average", first, first, first]) == 2
+    assert "would overwrite its own input" in capsys.readouterr().err

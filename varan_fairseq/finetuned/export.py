@@ -2,8 +2,9 @@
 returns lines that say what it made."""
 
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
+import torch
 from omegaconf import OmegaConf, open_dict
 
 from .. import __version__
@@ -56,6 +57,50 @@ def merge(checkpoint: str, out: str) -> List[str]:
     # The optimizer's state is about the factors, which are gone.
     save_state({**state, "model": model.state_dict(), "last_optimizer_state": None}, out)
     return [f"merged {len(names)} layers -> {out}"]
+
+
+def average(checkpoints: Sequence[str], out: str) -> List[str]:
+    """A checkpoint whose weights are the mean of several of one run, as fairseq's
+    scripts/average_checkpoints.py makes it of its own."""
+    if len(checkpoints) < 2:
+        raise ValueError(f"{checkpoints[0]}: wanted two checkpoints or more")
+    refuse_output(out, MARK.encode(), *checkpoints)
+    state = read_state(checkpoints[0])
+    total = {name: tensor.double() for name, tensor in state["model"].items()}
+    for path in checkpoints[1:]:
+        other = read_state(path)
+        _refuse_another_run(checkpoints[0], state, path, other)
+        for name, tensor in other["model"].items():
+            total[name] += tensor
+    for name, tensor in state["model"].items():
+        mean = total[name] / len(checkpoints)
+        whole = not tensor.is_floating_point()  # counts of a batch norm
+        state["model"][name] = tensor if whole else mean.to(tensor.dtype)
+    # the optimizer's state is about one of them
+    state["last_optimizer_state"] = None
+    model_from_state(state, checkpoints[0])  # what is written can be read
+    save_state(state, out)
+    updates = state["optimizer_history"][-1]["num_updates"]
+    return [f"mean of {len(checkpoints)} checkpoints, of {updates:,} updates and others -> {out}"]
+
+
+def _refuse_another_run(
+    path: str, state: Dict[str, Any], other_path: str, other: Dict[str, Any]
+) -> None:
+    """Raises ValueError unless two checkpoints have the same labels, prior and weights' shapes."""
+    labels = [(each["task_state"] or {}).get("target_dictionary") for each in (state, other)]
+    if labels[0] != labels[1]:
+        raise ValueError(f"{other_path} has other labels than {path}: they are of different runs")
+    shapes = [{name: t.shape for name, t in each["model"].items()} for each in (state, other)]
+    if shapes[0] != shapes[1]:
+        differ = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
+        raise ValueError(
+            f"{other_path} has other weights than {path} ({differ[0][0]}, ..): they are of different "
+            "models"
+        )
+    priors = [each["model"].get("prior.probs") for each in (state, other)]
+    if priors[0] is not None and not torch.allclose(priors[0], priors[1], atol=1e-6):
+        raise ValueError(f"{other_path} has another prior than {path}: they are of different runs")
 
 
 def adapter(checkpoint: str, folder: str, half: bool = False) -> List[str]:
