@@ -572,3 +572,23 @@ def test_averages_of_different_runs(corpus, wav2vec2, tmp_path, capsys):
         assert words in capsys.readouterr().err and not os.path.exists(out)
     assert export.main(["average", first, first, first]) == 2
     assert "would overwrite its own input" in capsys.readouterr().err
+
+
+def test_ema(corpus, wav2vec2, tmp_path, capsys):
+    recipe = os.path.join(REPO, "examples", "wav2vec2_base_libri_100h_lora.yaml")
+    kept = {"store_ema": True, "ema_decay": 0.5, "ema_start_update": 0}
+    changes = {"ema": kept, "model": {"posterior_heads": 4, "lora_rank": 2}}
+    changes["dataset"] = {"valid_subset": "valid"}
+    run = train(recipe, corpus, tmp_path / "out", wav2vec2, updates=3, **changes)
+    out = str(tmp_path / "ema.pt")
+    assert export.main(["ema", run, out]) == 0
+    assert f"moving average of 3 updates -> {out}" in capsys.readouterr().out
+    state, written = torch.load(run), torch.load(out)["model"]
+    averaged = state["extra_state"]["ema"]
+    assert all(torch.equal(written[name], averaged[name]) for name in written)
+    moved = [name for name in written if not torch.equal(written[name], state["model"][name])]
+    assert any("lora_B" in name for name in moved)
+    assert load_model(out)[0] is not None
+    plain = save_run(tmp_path / "plain.pt", corpus, wav2vec2)
+    assert export.main(["ema", plain, str(tmp_path / "no.pt")]) == 2
+    assert "has no moving average: it is kept with ema.store_ema" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """varan-export: a run as a smaller, an ordinary, or a travelling one, or for other programs.
 
 prune leaves the upper blocks out. merge folds adapters into the weights. average takes the mean of
-several checkpoints of one run. adapter writes
+several checkpoints of one run, ema the moving average that a run kept. adapter writes
 everything that trained, to be put on the same base elsewhere, without pickle. restore puts
 it there. hf writes one layer for transformers, onnx for ONNX Runtime and sherpa-onnx.
 """
@@ -17,6 +17,7 @@ COMMANDS = {
     "prune": "A checkpoint of the lowest blocks, with their heads and the posterior over them.",
     "merge": "A checkpoint without LoRA keys and with the same outputs.",
     "average": "A checkpoint whose weights are the mean of several of one run.",
+    "ema": "A checkpoint whose weights are the moving average of a run with ema.store_ema=true.",
     "adapter": "What trained, as safetensors, and metadata.",
     "restore": "Adapter and base as one checkpoint, as if it had been trained here.",
     "hf": "One layer as a folder that transformers loads with its own classes.",
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     options = Parser(prog="varan-export", description=(__doc__ or "").split("\n\n")[0])
     added = options.add_subparsers(dest="command", metavar=" | ".join(COMMANDS))
     added.required = True
-    prune, merge, average, adapter, restore, hf, onnx = (
+    prune, merge, average, ema, adapter, restore, hf, onnx = (
         added.add_parser(name, help=text, description=text) for name, text in COMMANDS.items()
     )
     prune.add_argument("checkpoint", help="of a run with aggregation varan (a pickle)")
@@ -40,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
         "checkpoints", nargs="+", help="of one run, as checkpoint_*_*.pt (pickles)"
     )
     average.add_argument("out", help="checkpoint to write")
+    ema.add_argument("checkpoint", help="of a run with ema.store_ema=true (a pickle)")
+    ema.add_argument("out", help="checkpoint to write")
     adapter.add_argument("checkpoint", help="of a LoRA or probe run (a pickle)")
     adapter.add_argument("folder", help="folder to write")
     adapter.add_argument("--half", action="store_true", help="matrices in float16: half the size")

@@ -84,6 +84,23 @@ def average(checkpoints: Sequence[str], out: str) -> List[str]:
     return [f"mean of {len(checkpoints)} checkpoints, of {updates:,} updates and others -> {out}"]
 
 
+def ema(checkpoint: str, out: str) -> List[str]:
+    """A checkpoint whose weights are the moving average that a run with ema.store_ema=true keeps."""
+    refuse_output(out, MARK.encode(), checkpoint)
+    state = read_state(checkpoint)
+    averaged = (state.get("extra_state") or {}).pop("ema", None)
+    if not averaged:
+        raise ValueError(f"{checkpoint} has no moving average: it is kept with ema.store_ema=true")
+    own = state["model"]
+    if set(averaged) != set(own):
+        raise ValueError(f"{checkpoint} has a moving average of another model")
+    state["model"] = {name: averaged[name].to(tensor.dtype) for name, tensor in own.items()}
+    state["last_optimizer_state"] = None
+    model_from_state(state, checkpoint)  # what is written can be read
+    save_state(state, out)
+    return [f"moving average of {state['optimizer_history'][-1]['num_updates']:,} updates -> {out}"]
+
+
 def _refuse_another_run(
     path: str, state: Dict[str, Any], other_path: str, other: Dict[str, Any]
 ) -> None:
