@@ -52,7 +52,7 @@ def size_of(encoder: str) -> float:
 
 
 def compare_readings(rounds: int):
-    """A row a kind: seconds and megabytes of varan over those of last_layer."""
+    """One row per kind: seconds and megabytes of varan over those of last_layer."""
     encoders = [name for name in ENCODERS if name.endswith("base")]
     cases = [(encoder, name) for encoder in encoders for name in READINGS]
     megabytes = dict(zip(cases, fresh_megabytes(__file__, cases, 1)))

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """A corpus under four conditions, a quarter of each split in each: clean, telephone band,
-reverberant, noise at 5 dB. The same transcripts; `{split}.condition` says which, a line an utterance.
+reverberant, noise at 5 dB. The same transcripts; `{split}.condition` says which, one line per utterance.
 
     python manifests/conditions.py DATA OUT [--seed 1]
 
 DATA: a folder with fairseq's manifests, `.ltr` and `dict.ltr.txt`, as digits.py writes. What is
-random is drawn anew for each utterance, the same for the same seed.
+random is drawn for each utterance, the same for the same seed.
 """
 
 import argparse

@@ -93,7 +93,7 @@ def main() -> None:
     options.add_argument("data", help="folder with train.wrd and other .wrd files")
     options.add_argument("--units", choices=list(ENDINGS), default="letters")
     options.add_argument("--size", type=at_least_1, default=500, help="of sentencepiece's set")
-    options.add_argument("--words", help="file with a word a line, for the lexicon")
+    options.add_argument("--words", help="file with one word per line, for the lexicon")
     args = options.parse_args()
     paths = sorted(glob.glob(os.path.join(glob.escape(args.data), "*.wrd")))
     texts = {os.path.splitext(os.path.basename(path))[0]: read_lines(path) for path in paths}

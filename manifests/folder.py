@@ -24,7 +24,7 @@ def find(source: str, pattern: str):
     try:
         speaker = re.compile(pattern) if pattern else None
     except re.error as error:
-        refuse(f"--speaker {pattern!r} is no regular expression: {error}")
+        refuse(f"--speaker {pattern!r} is not a regular expression: {error}")
     if speaker and not speaker.groups:
         refuse(f"--speaker {pattern!r} has no group: put parentheses around the speaker")
     seen, unreadable, labels = {}, collections.Counter(), set()

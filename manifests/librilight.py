@@ -39,7 +39,7 @@ def main() -> None:
         rows += [replace(row, path=os.path.join(folder, row.path)) for row in found]
     there = sum(row.samples for row in rows) / 16000 / 3600
     if not rows or abs(there / hours - 1) > TOLERANCE and not args.allow_incomplete:
-        hint = "; --allow-incomplete goes on with them" if rows else ""
+        hint = "; pass --allow-incomplete to continue with them" if rows else ""
         refuse(f"{args.source}: {there:.2f} hours for --size {args.size}{hint}")
     write_corpus(args.out, {"train": rows}, {"train": root}, LETTERS)
 

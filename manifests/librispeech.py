@@ -32,7 +32,7 @@ def read_split(args: argparse.Namespace, name: str):
     """Utterances of a split, their paths relative to the corpus."""
     rows = librispeech_utterances(os.path.join(args.source, name), args.jobs, name)
     if len(rows) != SPLITS[name] and not (args.allow_incomplete and rows):
-        hint = "; --allow-incomplete goes on with them" if rows else ""
+        hint = "; pass --allow-incomplete to continue with them" if rows else ""
         refuse(f"{name} has {len(rows)} utterances, wanted {SPLITS[name]}{hint}")
     return rows
 

@@ -65,13 +65,13 @@ def test_missing_checkpoint(task):
 def test_no_checkpoint(tmp_path, task, content):
     path = tmp_path / "text.pt"
     path.write_bytes(content)
-    with raises("text.pt is no checkpoint that can be read"):
+    with raises("text.pt is not a checkpoint that can be read"):
         build_model(str(path), task)
 
 
 def test_a_pickle_of_something_else(tmp_path, task):
     torch.save({"weights": 1}, str(tmp_path / "other.pt"))
-    with raises("other.pt is no checkpoint that can be read"):
+    with raises("other.pt is not a checkpoint that can be read"):
         build_model(str(tmp_path / "other.pt"), task)
 
 
@@ -79,7 +79,7 @@ def test_truncated_checkpoint(tmp_path, task, wav2vec2):
     path = tmp_path / "cut.pt"
     with open(wav2vec2, "rb") as file:
         path.write_bytes(file.read()[:20000])
-    with raises("cut.pt is no checkpoint that can be read"):
+    with raises("cut.pt is not a checkpoint that can be read"):
         build_model(str(path), task)
 
 
@@ -333,7 +333,7 @@ def test_infer_on_another_models_checkpoint(corpus, wav2vec2):
         (["task.data=x"], "common_eval.path is not set"),
         (["common_eval.path=x"], "task.data is not set"),
         (["common_eval.path=gone.pt", "task.data=x"], "no checkpoint gone.pt"),
-        (["decode"], "'decode' is no override: wanted key=value"),
+        (["decode"], "'decode' is not an override: wanted key=value"),
         (
             ["task.data=x", "--combine", "mixture", "common_eval.path=gone.pt"],
             "no checkpoint gone.pt",

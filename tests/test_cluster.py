@@ -67,7 +67,7 @@ def read(path):
 
 
 def test_a_sweep_with_a_run_that_is_queued_again(tmp_path):
-    """As Slurm does before it takes a node away: the run goes on from its checkpoint."""
+    """As Slurm does before it takes a node away: the run resumes from its checkpoint."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     write_corpus(tmp_path / "data")
     save_pretrained(tmp_path / "base.pt")

@@ -121,7 +121,7 @@ def largest_difference(encoder, source, states, padding_mask=None, row=0):
 @pytest.mark.parametrize("name", KINDS)
 def test_every_layer_is_transformers_own(saved, name):
     """Alone and in a padded batch, whose other utterance must not matter; what transformers makes
-    of a batch is no reference: there padding changes most kinds."""
+    of a batch is not a reference: there padding changes most kinds."""
     theirs, folder = saved(name)
     if name == "data2vec" and sys.version_info < (3, 11):
         pytest.importorskip("fairseq.examples.data2vec", reason="this fairseq has no data2vec")
@@ -273,7 +273,7 @@ def changed(folder, target, **changes):
 )
 def test_a_config_that_no_encoder_has(saved, tmp_path, changes, words):
     folder = changed(saved("wav2vec2 large")[1], tmp_path / "copy", **changes)
-    with pytest.raises(ValueError, match="is no checkpoint that can be read: ") as caught:
+    with pytest.raises(ValueError, match="is not a checkpoint that can be read: ") as caught:
         read_checkpoint(folder)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 

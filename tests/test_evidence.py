@@ -1,4 +1,4 @@
-"""The kit of examples/evidence: what it runs, that it goes on after kill -9, and its tables."""
+"""The kit of examples/evidence: what it runs, that it continues after kill -9, and its tables."""
 
 import json
 import os
@@ -361,7 +361,7 @@ def test_ctrl_c(tmp_path, monkeypatch, capsys, corpus, wav2vec2):
     with pytest.raises(SystemExit) as stopped:
         kit.main()
     assert stopped.value.code == 130
-    assert "the same command goes on where it was" in capsys.readouterr().err
+    assert "the same command continues where it was" in capsys.readouterr().err
 
 
 class Known:
@@ -485,7 +485,7 @@ def test_results_of_an_earlier_kit_are_refused(tmp_path, monkeypatch):
 
 
 def test_results_of_other_audio_are_refused(tmp_path, monkeypatch):
-    """The same manifests, other files; results of before this was looked at go on."""
+    """The same manifests, other files; results of before this was looked at continue."""
     Known(monkeypatch)
     start(tmp_path, monkeypatch, "hconv").write()
     monkeypatch.setattr(outcome, "audio_digest", lambda setting: "b")

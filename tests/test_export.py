@@ -338,7 +338,7 @@ def test_no_card(run, copy, tmp_path):
     assert "no adapter" in fail("restore", tmp_path / "gone", run[2], tmp_path / "out.pt")
     path = os.path.join(copy, "adapter.json")
     for text, words in (
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[]", "is not the metadata"),
         ("{}", "is not the metadata"),
     ):
@@ -394,7 +394,7 @@ def test_no_safetensors(run, copy, tmp_path):
         file.write(b"pickle")
     digest = hashlib.sha256(b"pickle").hexdigest()
     change_card(copy, sign=True, weights={"file": name, "sha256": digest})
-    assert "is no safetensors file" in fail("restore", copy, run[2], tmp_path / "out.pt")
+    assert "is not a safetensors file" in fail("restore", copy, run[2], tmp_path / "out.pt")
 
 
 @pytest.mark.parametrize(

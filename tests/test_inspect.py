@@ -80,7 +80,7 @@ def test_errors(tmp_path, capsys, wav2vec2):
     (tmp_path / "empty").mkdir()
     for name, words in (
         ("gone.pt", "no checkpoint "),
-        ("text.pt", "is no checkpoint that can be read"),
+        ("text.pt", "is not a checkpoint that can be read"),
         ("hole.pt", "missing mask_emb, surplus none"),
         ("empty", "is a folder with neither adapter.json (of an adapter) nor config.json"),
     ):

@@ -115,7 +115,7 @@ def test_ravdess(tmp_path, sound):
 def test_an_incomplete_ravdess(tmp_path, sound):
     plant(sound, tmp_path / "corpus", itertools.islice(ravdess(), 130))
     line = refusal("ravdess", tmp_path / "corpus", tmp_path / "out")
-    assert "found 130 recordings" in line and "wanted 1440; --allow-incomplete" in line
+    assert "found 130 recordings" in line and "wanted 1440; pass --allow-incomplete" in line
     assert not (tmp_path / "out").exists()
     line = refusal("ravdess", tmp_path / "corpus", tmp_path / "out", "--allow-incomplete")
     assert "19: no such speaker, there are 01, 02, 03" in line
@@ -282,7 +282,7 @@ def test_folder_by_speaker(tmp_path, sound):
     held = speakers(tmp_path / "out")
     assert not set(held["train"]) & set(held["test"])
     for pattern, words in (
-        ("s(\\d+", "no regular expression"),
+        ("s(\\d+", "not a regular expression"),
         ("s", "no group"),
         ("x(y)", "match"),
     ):

@@ -64,7 +64,7 @@ def test_every_hidden_state_and_gradient_equals_transformers(tmp_path, task, siz
 
 def test_buckets_are_t5s():
     """arXiv 1910.10683: one bucket a distance up to 79, then logarithmic up to 800."""
-    found = wavlm._bucket(torch.arange(-2000, 2001), 320, 800)
+    found = wavlm.bucket(torch.arange(-2000, 2001), 320, 800)
     assert found.min() == 0 and found.max() == 319
     for distance, bucket in zip(range(-2000, 2001), found.tolist()):
         size = abs(distance)
@@ -158,7 +158,7 @@ def test_what_the_file_says_beyond_the_network_is_logged(tmp_path, task, caplog)
             lambda s: s["cfg"].update(num_buckets=64),
             r"relative_attention_bias.weight \(32, 4\), wanted \(64, 4\)",
         ),
-        (lambda s: s.update(model=[1]), "is no checkpoint that can be read"),
+        (lambda s: s.update(model=[1]), "is not a checkpoint that can be read"),
     ],
     ids=["config", "gate", "missing", "surplus", "shape", "model"],
 )

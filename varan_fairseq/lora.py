@@ -180,7 +180,7 @@ def lora_parameters(module: nn.Module) -> Dict[str, nn.Parameter]:
 
 def set_trainable(module: nn.Module, names: Iterable[str]) -> None:
     """Exactly the parameters with these names take gradients. Raises ValueError for a name
-    that is no parameter of `module`."""
+    that is not a parameter of `module`."""
     wanted = set(names)
     unknown = wanted - {name for name, _ in module.named_parameters()}
     if unknown:

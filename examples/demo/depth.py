@@ -5,7 +5,7 @@
     python examples/demo/depth.py --seeds 1 2 3
 
 The curve is of the demo's runs (varan-layers --curve), on the test set. The rival reads its last
-layer, and is fine-tuned anew for every number of blocks (model.keep_layers), with the demo's
+layer, and is fine-tuned again for every number of blocks (model.keep_layers), with the demo's
 settings and budget.
 """
 

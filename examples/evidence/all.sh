@@ -1,5 +1,5 @@
 #!/bin/bash
-# The encoder, the corpora and the grids of docs/results.md. `make evidence` calls this; it goes on where
+# The encoder, the corpora and the grids of docs/results.md. `make evidence` calls this; it continues where
 # it was. JOBS: trainings at a time, one a core without it.
 set -euo pipefail
 run() { echo "\$ $*"; "$@"; }

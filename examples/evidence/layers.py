@@ -75,7 +75,7 @@ def describe(losses, posterior, conditions):
 
 
 def _by_layer(title, rows, key):
-    """Markdown: a line a condition, means over the models; the lowest loss in bold."""
+    """Markdown: one line per condition, means over the models; the lowest loss in bold."""
     count = len(rows[0][key][ALL])
     yield f"| {title} | " + " | ".join(f"{layer + 1}" for layer in range(count)) + " |"
     yield "| --- " * (count + 1) + "|"

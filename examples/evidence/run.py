@@ -5,7 +5,7 @@ learning rate and beta chosen on validation data, several seeds, decoded and com
     python examples/evidence/run.py digits --data DATA --encoder HUBERT.pt --out results/digits
 
 PRESET: a name of examples/evidence/presets, or a YAML like them. Writes OUT/results.json and
-OUT/page.md after every run, so both can be looked at meanwhile. The same command again goes on
+OUT/page.md after every run, so both can be looked at meanwhile. The same command again continues
 where it was, also after kill -9. Checkpoints are pickles: your own, or of somebody you trust.
 """
 
@@ -118,7 +118,7 @@ def main():
     try:
         failed = work(found, args.jobs)
     except KeyboardInterrupt:
-        print("run.py: stopped; the same command goes on where it was", file=sys.stderr)
+        print("run.py: stopped; the same command continues where it was", file=sys.stderr)
         sys.exit(130)
     found.write()
     print("\n".join(page.lines(found.rows)))

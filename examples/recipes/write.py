@@ -352,7 +352,7 @@ def _emotion(encoder: str, corpus: str, lora: bool) -> Tuple[str, str]:
         "model.aggregation=last_layer or weighted_sum. Learning rate, schedule, batch (32 "
         "utterances, about 20 epochs), prior and beta: the method's. Meant for 1 GPU."
     )
-    if corpus == "iemocap":  # a folder a fold
+    if corpus == "iemocap":  # one folder per fold
         values["checkpoint.save_dir"] = f"checkpoints/{name}/${{task.data}}"
         head += "\nAll five folds, with mean and standard deviation:"
         head += f"\n  varan-crossval data/iemocap --config-dir examples/ --config-name {name} \\"

@@ -125,7 +125,7 @@ class Campaign:
         self.classifier = self.path("emotion", "out", "checkpoint_last.pt")
 
     def training(self):
-        """Every kill leaves a checkpoint that the next run goes on from."""
+        """Every kill leaves a checkpoint that the next run resumes from."""
         out, seen = self.path("resumed"), [0]
 
         def check():
@@ -197,7 +197,7 @@ class Campaign:
             self.kill_at_random(name, [command(name), *arguments], check, signal.SIGTERM)
 
     def corpora(self):
-        """Killed while it splits anew, no speaker is on both sides; no worker lives on."""
+        """Killed while it splits again, no speaker is on both sides; no worker lives on."""
         rng = np.random.default_rng(0)
         for label in "ab":
             os.makedirs(self.path("source", label))

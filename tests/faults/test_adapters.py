@@ -74,10 +74,10 @@ def raw(content):
 A = "w2v_encoder.w2v_model.encoder.layers.0.fc1.lora_A"
 HEAD = "aggregation.heads.heads.0.1.bias"
 HOSTILE = {
-    "deep": (raw("[" * 200000 + "]" * 200000), "nested too deeply|is no JSON"),
+    "deep": (raw("[" * 200000 + "]" * 200000), "nested too deeply|is not JSON"),
     "long": (raw(" " * 2**24 + "{}"), "16777217 bytes, at most 16777216 are read"),
-    "no UTF-8": (raw(b'{"a": "\xff"}'), "is no JSON"),
-    "NaN": (raw('{"format": NaN}'), "NaN is no number"),
+    "no UTF-8": (raw(b'{"a": "\xff"}'), "is not JSON"),
+    "NaN": (raw('{"format": NaN}'), "NaN is not a number"),
     "no base": (put("base", None), "base is missing"),
     "no checksum": (put("base.sha256", None), "base.sha256 is missing"),
     "a checksum that is none": (put("base.sha256", "0"), "base.sha256 is '0', which it never is"),
@@ -106,7 +106,7 @@ HOSTILE = {
     "a text as rank": (put("config.model.lora_rank", "many"), "another type than the option"),
     "a list as rank": (put("config.model.lora_rank", [2]), "lora_rank is .2., wanted one value"),
     "a wide head": (put("config.model.head_dim", 10**7), r"heads of widths .*, .* mean .*10000000"),
-    "infinite alpha": (put("config.model.lora_alpha", 1e400), "Infinity is no number"),
+    "infinite alpha": (put("config.model.lora_alpha", 1e400), "Infinity is not a number"),
     "large alpha": (put("config.model.lora_alpha", 1e300), "lora_alpha is 1e.300, wanted at most"),
     "many stars": (
         put("config.model.lora_targets", "*a*a*a*a*a*a*b"),

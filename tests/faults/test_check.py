@@ -243,7 +243,7 @@ def test_processes_find_the_same(data, tmp_path):
 
 
 ARGUMENTS = {
-    "no folder": (["{out}/gone"], "gone is no folder"),
+    "no folder": (["{out}/gone"], "gone is not a folder"),
     "no manifest": (["{out}"], "has no manifest (.tsv)"),
     "no labels": (["{empty}"], "--labels is not given, and in .*there is no dict"),
     "json": (["{data}", "--json", "{out}/gone/x.json"], "no folder"),

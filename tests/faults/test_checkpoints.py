@@ -40,16 +40,16 @@ def raw(content):
 
 LEGACY = {"_use_new_zipfile_serialization": False}
 FOREIGN = {
-    "nothing": (raw(b""), "no file of torch.save"),
-    "text": (raw(b"hello, this is no checkpoint\n" * 9), "no file of torch.save"),
-    "noise": (raw(bytes(np.random.default_rng(0).integers(0, 256, 5000).tolist())), "no file of"),
-    "a zip that is none": (raw(b"PK\x03\x04" + b"x" * 500), "no file of torch.save"),
-    "a plain pickle": (raw(b"\x80\x02}q\x01."), "no file of torch.save"),
-    "half a checkpoint": (None, "no file of torch.save"),
+    "nothing": (raw(b""), "not a file of torch.save"),
+    "text": (raw(b"hello, this is not a checkpoint\n" * 9), "not a file of torch.save"),
+    "noise": (raw(bytes(np.random.default_rng(0).integers(0, 256, 5000).tolist())), "not a file of"),
+    "a zip that is none": (raw(b"PK\x03\x04" + b"x" * 500), "not a file of torch.save"),
+    "a plain pickle": (raw(b"\x80\x02}q\x01."), "not a file of torch.save"),
+    "half a checkpoint": (None, "not a file of torch.save"),
     "a list": (pickled([1, 2]), "it holds an object of class list"),
     "a tensor": (pickled(torch.ones(3)), "it holds an object of class Tensor"),
-    "another dictionary": (pickled({"weights": 1}), "is no (fairseq )?checkpoint"),
-    "an odd dictionary": (pickled({101: 1}), "is no (fairseq )?checkpoint"),
+    "another dictionary": (pickled({"weights": 1}), "is not a (fairseq )?checkpoint"),
+    "an odd dictionary": (pickled({101: 1}), "is not a (fairseq )?checkpoint"),
     "a class of its own": (
         pickled({"a": pathlib.PosixPath("/x")}),
         r"object of class pathlib\S*PosixPath, which may run code .*only if you trust the file",

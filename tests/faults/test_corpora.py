@@ -41,7 +41,7 @@ BAD = {
     "a share of nothing": (["--valid", "0"], "wanted shares that leave some to train"),
     "shares of more": (["--valid", "0.6", "--test", "0.6"], "wanted shares that leave some"),
     "shares that are none": (["--valid", "nan"], "argument --valid: 'nan', wanted a share"),
-    "no expression": (["--speaker", "("], r"--speaker '\(' is no regular expression"),
+    "no expression": (["--speaker", "("], r"--speaker '\(' is not a regular expression"),
     "no group": (["--speaker", "x"], "--speaker 'x' has no group"),
     "another name": (["--speaker", r"q(\d)"], "does not match"),
 }

@@ -167,8 +167,8 @@ CTC = {
     "manifest in Latin-1": (file("train.tsv", b"/x\n\xe9.wav\t5\n"), "line 2: byte 0xe9"),
     # audio
     "no audio": (instead_of_audio(lambda path: None), "no audio file .*train2.wav"),
-    "a folder for audio": (instead_of_audio(os.mkdir), "train2.wav is no regular file"),
-    "a pipe for audio": (instead_of_audio(os.mkfifo), "train2.wav is no regular file"),
+    "a folder for audio": (instead_of_audio(os.mkdir), "train2.wav is not a regular file"),
+    "a pipe for audio": (instead_of_audio(os.mkfifo), "train2.wav is not a regular file"),
     "empty audio file": (
         instead_of_audio(lambda path: write(path, b"")),
         "train2.wav cannot be read",
@@ -191,9 +191,9 @@ CTC = {
     "bytes of an archive that is gone": (entry("a.zip:0:400"), "no audio file .*a.zip$"),
     "samples for bytes": (
         entry("wav/train1.wav:100:9000", "."),
-        "bytes 100 .. 9100 of .*wav/train1.wav are no WAV, FLAC or Ogg: wanted archive.zip:",
+        "bytes 100 .. 9100 of .*wav/train1.wav are not WAV, FLAC or Ogg: wanted archive.zip:",
     ),
-    "no bytes of an archive": (entry("wav/train1.wav:0:0", "."), "bytes 0 .. 0 of .* are no WAV"),
+    "no bytes of an archive": (entry("wav/train1.wav:0:0", "."), "bytes 0 .. 0 of .* are not WAV"),
     "0 samples": (audio(0), "train2.wav has no samples"),
     "1 sample": (audio(1), "line 4: train2.wav has 1 samples, the encoder needs 400"),
     "399 samples": (audio(399), "line 4: train2.wav has 399 samples, the encoder needs 400"),
@@ -268,7 +268,7 @@ def test_audio_inside_of_an_archive_is_checked(folder, wav2vec2, caplog):
 
 
 def test_names_with_colons_are_files(folder, wav2vec2):
-    """As fairseq reads them: what ends in .wav is no part of an archive."""
+    """As fairseq reads them: what ends in .wav is not a part of an archive."""
     audio(9000)(folder)
     os.rename(os.path.join(folder, "wav", "train2.wav"), os.path.join(folder, "wav", "12:30.wav"))
     entry("12:30.wav")(folder)

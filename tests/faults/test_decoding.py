@@ -1,5 +1,5 @@
 """The campaign, decoding: kept emissions are those of what is asked, sweeps are measurements, and
-what cannot be transcribed is named while the rest goes on."""
+what cannot be transcribed is named while the rest continues."""
 
 import glob
 import json
@@ -143,7 +143,7 @@ def test_a_lexicon_of_other_labels(ctc, tmp_path):
     write(lexicon, "ONE\tO N E |\nquiz\tq u i z |\n")
     arguments = ["decoding.type=kenlm", f"decoding.lmpath={lm}", f"decoding.lexicon={lexicon}"]
     code, _, error = decode(ctc, *arguments)
-    assert code == 2 and "line 2: 'quiz\\tq u i z |': 'q' is no label of the model" in error
+    assert code == 2 and "line 2: 'quiz\\tq u i z |': 'q' is not a label of the model" in error
     code, _, error = tool(
         transcribe.main, ctc.checkpoint, f"{ctc.data}/wav", "--lm", lm, "--lexicon", lexicon
     )
@@ -185,7 +185,7 @@ LABELS = ["|", *"ONETWSIX"]
 LOWER = [word.lower() for word in WORDS]
 
 # words of the language model, the lexicon (None for none), other options, what is said, whether
-# decoding goes on
+# decoding continues
 LANGUAGE_MODELS = {
     "another case of the LM": (
         LOWER, upper_lexicon(WORDS), [],
@@ -231,7 +231,7 @@ LANGUAGE_MODELS = {
     "no beam": (
         WORDS, upper_lexicon(WORDS), ["decoding.beam=0"], "decoding.beam=0: wanted 1 or more", False,
     ),
-    "a weight that is no number": (
+    "a weight that is not a number": (
         WORDS, upper_lexicon(WORDS), ["decoding.lmweight=nan"],
         "decoding.lmweight=nan: wanted a number", False,
     ),

@@ -1,5 +1,5 @@
-"""The campaign, messages: whatever is given, one line says what it is and what is wanted, and what
-can go on goes on."""
+"""The campaign, messages: whatever is given, one line says what it is and what is expected. What can
+continue does so."""
 
 import io
 import os
@@ -115,7 +115,7 @@ def test_files_that_are_no_checkpoints(ctc, tmp_path, name):
     assert expected in str(raised.value)
 
 
-# Going on
+# Continuing
 
 
 def test_beginning_from_a_model_of_other_labels(ctc, tmp_path):

@@ -59,7 +59,7 @@ def test_a_finished_run_says_so_and_stops(ctc, out, caplog):
         path = ctc.train(out=out)
         assert "has 3 updates, optimization.max_update=3: this run is finished" in caplog.text
         assert states(out) == before and updates(path) == 3
-    assert updates(ctc.train(out=out, updates=4)) == 4  # and goes on when it is asked to
+    assert updates(ctc.train(out=out, updates=4)) == 4  # and continues when it is asked to
 
 
 def test_a_run_that_is_not_finished_goes_on(ctc, tmp_path):
@@ -101,7 +101,7 @@ def test_resuming_weights_that_are_no_numbers(ctc, out):
 
 def test_resuming_what_is_no_checkpoint(ctc, out):
     write(os.path.join(out, "checkpoint_last.pt"), "x" * 1000)
-    with pytest.raises(ValueError, match="_last.pt cannot be gone on from: it is no file"):
+    with pytest.raises(ValueError, match="_last.pt cannot be resumed from: it is not a file"):
         ctc.train(out=out, updates=5)
 
 
@@ -249,7 +249,7 @@ def test_loss_that_is_no_number_names_the_batch(ctc, wav2vec2, caplog):
             super().__init__()
             self.weight = half
 
-    for _ in range(3):  # fairseq lowers its loss scale and goes on
+    for _ in range(3):  # fairseq lowers its loss scale and continues
         layerwise.refuse_no_number(float("nan"), task, sample, Half())
     assert caplog.text.count("half precision: said once") == 1
 

@@ -186,7 +186,7 @@ REFUSED = {
     "a quote over two lines": (
         *table(["path", "text"], ["a.wav", '"yes'], ["b.wav", 'no"']),
         [],
-        "line 2: a field goes on over lines",
+        "line 2: a field continues over lines",
     ),
     "no header": (
         *table(["a.wav", "yes"], ["b.wav", "no"]),
@@ -245,7 +245,7 @@ REFUSED = {
         [],
         "line 2: ends at 0.5 s, and begins at 1 s",
     ),
-    "a time that is no number": (
+    "a time that is not a number": (
         *table(["path", "text", "start"], ["a.wav", "yes", "nan"]),
         [],
         "line 2: start 'nan', wanted seconds",
@@ -273,7 +273,7 @@ REFUSED = {
         [],
         "1 rows have no split, the others have one",
     ),
-    "a line that is no JSON": ("t.jsonl", jsonl(NEMO[0]) + "{\n", [], "line 2: no JSON"),
+    "a line that is not JSON": ("t.jsonl", jsonl(NEMO[0]) + "{\n", [], "line 2: no JSON"),
     "rows without names": ("t.json", "[[1, 2]]", [], "wanted named values"),
     "JSON as deep as can be": ("t.json", "[" * 100000, [], "no JSON"),
     "audio that is an object": (

@@ -49,9 +49,9 @@ INFER = {
     "overrides": (["{both}", "common_eval.model_overrides=oops"], "wanted a Python dictionary"),
     "unknown override": (
         ["{both}", "common_eval.model_overrides={{'combin': 'mixture'}}"],
-        "'combin' is no option of the checkpoint's",
+        "'combin' is not an option of the checkpoint's",
     ),
-    "no override": (["{both}", "decode"], "'decode' is no override"),
+    "no override": (["{both}", "decode"], "'decode' is not an override"),
     "unknown key": (["{both}", "decoding.foo=1"], "bad override"),
     "results in a file": (["{both}", "decoding.results_path={file}"], "is a file, wanted a folder"),
     "no language model": (["{both}", LM[0]], "decoding.lmpath is not set"),
@@ -121,7 +121,7 @@ OTHERS = {
     "export: a full model": (export, ["merge", "{base}", "{out}/x"], "made by model 'wav2vec2'"),
     "export: no adapter": (export, ["restore", "{out}", "{base}", "x"], "no adapter"),
     "inspect: nothing": (inspect_checkpoint, ["gone"], "no checkpoint gone"),
-    "inspect: a text": (inspect_checkpoint, ["{file}"], "is no checkpoint that can be read"),
+    "inspect: a text": (inspect_checkpoint, ["{file}"], "is not a checkpoint that can be read"),
     "crossval: no folds": (crossval, ["{out}", "--config-name", "x"], "has 0 folders fold1"),
 }
 
@@ -140,7 +140,7 @@ def test_others(ctc, tmp_path, monkeypatch, name):
     "make, expected",
     [
         (lambda path: None, "a.wav cannot be read: it does not exist"),
-        (os.mkfifo, "a.wav cannot be read: it is no regular file"),
+        (os.mkfifo, "a.wav cannot be read: it is not a regular file"),
         (lambda path: write(path, ""), "a.wav cannot be read"),
         (lambda path: soundfile.write(path, np.zeros(399), 16000), "399 samples are too short"),
         (lambda path: soundfile.write(path, np.zeros(0), 16000), "0 samples are too short"),

@@ -93,7 +93,7 @@ def test_the_report_shows_the_votes_of_the_worst(ctc, shown, tmp_path):
     assert text.count("<details>") == text.count('<div class="utterance">') > 0
     name = shown[0].split("\n")[0]
     block = text[text.index(f"<strong>{name}</strong>") :].split("</details>")[0]
-    assert block.count("<tr><td>") == 3, "a row a layer"
+    assert block.count("<tr><td>") == 3, "one row per layer"
     assert f"<td>{html.escape(shown[1][-1][2])}</td>" in block
     assert tool(*command, "--combine", "consensus")[0] == 0
     assert "<details>" not in read(page), "no vote, nothing to show"

@@ -84,7 +84,7 @@ def read_adapter(folder: str) -> Adapter:
         with open(path, "rb") as file:
             metadata = parse_metadata(file.read(MOST_BYTES + 1))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): not an adapter's metadata") from None
+        raise ValueError(f"{path} is not JSON ({error}): not an adapter's metadata") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not the metadata of a {FORMAT}")
     if metadata.get("version") != VERSION:
@@ -109,7 +109,7 @@ def read_adapter(folder: str) -> Adapter:
     try:
         tensors = tensors_from_bytes(data)
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from None
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
     try:
         _check_tensors(metadata, tensors)
     except ValueError as error:

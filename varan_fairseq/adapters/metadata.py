@@ -1,4 +1,4 @@
-"""The metadata of an adapter, which is not trusted: of it, known keys with checked values go on.
+"""The metadata of an adapter, which is not trusted: only known keys with validated values are used.
 
 fairseq `eval`s some of its options and opens files that others name. Those are never taken
 from metadata, nor is anything that this version does not know.
@@ -111,7 +111,7 @@ def shape_options(model: str, lora: bool = True, younger: bool = True) -> List[s
 
 def _section(name: str, given: Any, options: Any, keys: Set[str]) -> Dict[str, Any]:
     if not isinstance(given, dict):
-        raise ValueError(f"config.{name} is no object")
+        raise ValueError(f"config.{name} is not an object")
     typed, result = OmegaConf.structured(options), {"_name": given["_name"]}
     for key in sorted(keys & given.keys() & set(options.__dataclass_fields__)):
         value = given[key]
@@ -184,4 +184,4 @@ def _short(value: Any) -> str:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")

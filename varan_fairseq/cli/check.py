@@ -76,7 +76,7 @@ def find_labels(data: str, given: Optional[str]) -> str:
 
 def find_splits(data: str, given: List[str]) -> List[str]:
     if not os.path.isdir(data):
-        raise ValueError(f"{data} is no folder")
+        raise ValueError(f"{data} is not a folder")
     names = given or sorted(
         os.path.splitext(name)[0] for name in os.listdir(data) if name.endswith(".tsv")
     )

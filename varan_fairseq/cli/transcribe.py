@@ -2,7 +2,7 @@
 
 Files, folders of them, or - for the standard input. Long audio is heard in windows that overlap.
 Written as text, JSON lines (words with times and confidence, layers), subtitles (SRT, VTT) or CTM,
-to the standard output or a file a recording. What cannot be read is named and passed over; the
+to the standard output or one file per recording. What cannot be read is named and passed over; the
 exit code is then 1.
 """
 
@@ -30,8 +30,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("audio", nargs="+", help="files, folders, or - for the standard input")
     options.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")
     options.add_argument("--format", choices=FORMATS, default="text")
-    options.add_argument("--out", help="folder: a file a recording; those that are there stay")
-    options.add_argument("--overwrite", action="store_true", help="with --out: make all anew")
+    options.add_argument("--out", help="folder: one file per recording; those that are there stay")
+    options.add_argument("--overwrite", action="store_true", help="with --out: make all again")
     add_reading_options(options, CTC_RULES)
     options.add_argument("--lm", help="KenLM file (ARPA or binary)")
     options.add_argument("--lexicon", help="a line `word<TAB>labels` a word")

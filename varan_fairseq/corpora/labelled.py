@@ -44,7 +44,7 @@ class Recording:
 def check_count(args: argparse.Namespace, what: str, count: int, wanted: int) -> None:
     """Refuses an incomplete corpus, or one that is something else."""
     if count != wanted and (count == 0 or not args.allow_incomplete):
-        hint = "" if count == 0 else "; --allow-incomplete goes on with them"
+        hint = "" if count == 0 else "; pass --allow-incomplete to continue with them"
         refuse(f"{args.source}: found {count} {what}, wanted {wanted}{hint}")
 
 
@@ -93,7 +93,7 @@ def check_split_speakers(
     }
     shared = shared_speaker(speakers)
     if shared and not args.allow_shared_speakers:
-        refuse(f"{shared}: --allow-shared-speakers goes on")
+        refuse(f"{shared}: pass --allow-shared-speakers to continue")
 
 
 def split_speakers(recordings, shares, rng):

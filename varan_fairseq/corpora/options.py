@@ -38,7 +38,7 @@ def parser(description: str, labels: bool = True) -> argparse.ArgumentParser:
         help="share of the files that may be unreadable; those are named and left out",
     )
     options.add_argument(
-        "--allow-incomplete", action="store_true", help="go on with a part of the corpus"
+        "--allow-incomplete", action="store_true", help="continue with a part of the corpus"
     )
     return options
 

@@ -40,12 +40,12 @@ class SpokenUtterance:
 def add_header_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--jobs", type=at_least_1, default=os.cpu_count(), help="processes")
     options.add_argument(
-        "--allow-incomplete", action="store_true", help="go on with a part of the corpus"
+        "--allow-incomplete", action="store_true", help="continue with a part of the corpus"
     )
 
 
 def headers(root: str, paths: Sequence[str], jobs: int, what: str) -> List[int]:
-    """Samples of every file, by its header. Ends the script at a file that is no audio at
+    """Samples of every file, by its header. Ends the script at a file that is not audio at
     16 kHz mono."""
     import soundfile
 

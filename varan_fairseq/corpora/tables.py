@@ -97,7 +97,9 @@ def _delimited_rows(path: str, text: str, named: List[str]) -> List[Tuple[int, R
             if not fields:
                 continue
             if any("\n" in field or "\r" in field for field in fields):
-                refuse(f"{path}, line {number}: a field goes on over lines: is a quote not closed?")
+                refuse(
+                    f"{path}, line {number}: a field continues over lines: is a quote not closed?"
+                )
             if header is None:
                 by_number = all(name.isdecimal() for name in named) and bool(named)
                 header = [str(n) for n in range(1, len(fields) + 1)]

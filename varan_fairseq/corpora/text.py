@@ -21,7 +21,7 @@ class Unusable(ValueError):
 def lower(text: str, language: str) -> str:
     if language.split("-")[0] in _DOTLESS:
         text = text.replace("I" + _DOT_ABOVE, "i").replace("\u0130", "i").replace("I", "\u0131")
-    # elsewhere, too, the dot of an i is no letter of its own
+    # elsewhere, too, the dot of an i is not a letter of its own
     return text.lower().replace("i" + _DOT_ABOVE, "i")
 
 

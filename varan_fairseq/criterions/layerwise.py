@@ -121,8 +121,8 @@ class LayerObjective:
         if model.w2v_encoder.num_updates > 0 and not torch.allclose(before, probs, atol=1e-6):
             logger.warning(
                 "the checkpoint was trained with another prior over layers (%s) than that of "
-                "criterion.prior=%s prior_df=%g prior_nc=%g prior_p=%g, which goes on: set these as "
-                "they were to keep it",
+                "criterion.prior=%s prior_df=%g prior_nc=%g prior_p=%g. The new prior is used. Restore the "
+                "old options to keep the old one",
                 " ".join(f"{value:.3f}" for value in before.tolist()),
                 self.prior_kind,
                 df,
@@ -189,7 +189,7 @@ def log_objective(sums: Dict[str, float]) -> None:
 
 def refuse_no_number(loss: float, task: Any, sample: Dict[str, Any], model: nn.Module) -> None:
     """Raises ValueError, naming the batch's utterances, for a loss that is NaN, or infinite in
-    training. In half precision fairseq lowers the loss scale and goes on: then it is said once."""
+    training. In half precision fairseq lowers the loss scale and continues: then it is said once."""
     if math.isfinite(loss) or (math.isinf(loss) and not model.training):
         return
     rows = sample["id"].tolist()

@@ -29,7 +29,7 @@ class PosteriorWatch:
         self.warm_up = max_update // 10 if max_update > 0 else 1000
         self.middle = max_update // 2 if max_update > 0 else 5000
         self.reference: Optional[float] = None
-        self.updates = 0  # before the validation that goes on
+        self.updates = 0  # before the validation that is running
         self.warned: Set[str] = set()
         self._start_over()
 

@@ -168,7 +168,7 @@ def _file_blocks(path: Any, rate: int, name: str) -> Iterator[np.ndarray]:
                 path = stack.enter_context(_spooled())
             elif not os.path.isfile(path):
                 exists = os.path.exists(path)
-                raise ValueError("it is no regular file" if exists else "it does not exist")
+                raise ValueError("it is not a regular file" if exists else "it does not exist")
             else:
                 path = os.fsencode(path)
             file = stack.enter_context(soundfile.SoundFile(path))

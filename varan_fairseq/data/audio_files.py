@@ -109,7 +109,7 @@ def check_header(row: int, path: str, samples: int, sample_rate: int) -> Any:
     source = audio_source(path)
     file = source.file
     if not os.path.isfile(file):
-        what = "is no regular file" if os.path.exists(file) else None
+        what = "is not a regular file" if os.path.exists(file) else None
         return AudioProblem(row, f"{file} {what}" if what else f"no audio file {file}", True)
     try:
         with soundfile.SoundFile(source.open()) as info:

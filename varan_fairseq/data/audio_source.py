@@ -20,14 +20,14 @@ class AudioSource:
     length: Optional[int] = None
 
     def open(self) -> Any:
-        """What soundfile reads. Raises OSError for a part of an archive that is no audio."""
+        """What soundfile reads. Raises OSError for a part of an archive that is not audio."""
         if self.length is None:
             return self.file
         part = _Part(self.file, self.offset, self.length)
         if self.length < 4 or not is_sf_audio_data(part.read(4)):
             part.close()
             raise OSError(
-                f"bytes {self.offset} .. {self.offset + self.length} of {self.file} are no WAV, FLAC "
+                f"bytes {self.offset} .. {self.offset + self.length} of {self.file} are not WAV, FLAC "
                 "or Ogg: wanted archive.zip:first byte:number of bytes, of a stored entry"
             )
         part.seek(0)

@@ -24,7 +24,7 @@ from .manifest import DataError, manifest_rows, read_lines, write_speakers
 def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> "Dictionary":
     """A dictionary of (label, count) alone, so that its indices are those of the classes.
 
-    fairseq's special symbols are no classes; asked for their indices it gives -100, which
+    fairseq's special symbols are not classes; asked for their indices it gives -100, which
     PyTorch's losses ignore.
     """
     from fairseq.data import Dictionary  # the scripts of manifests/ do without fairseq

@@ -76,7 +76,7 @@ def read_speakers(path: str, count: int) -> Optional[List[str]]:
     speakers = [line.strip() for line in read_lines(path)]
     if len(speakers) != count:
         what = f"has {len(speakers)} lines, its manifest names {count} audio files"
-        raise DataError(path, None, what, "wanted a speaker a file")
+        raise DataError(path, None, what, "wanted one speaker per file")
     return speakers
 
 
@@ -146,7 +146,7 @@ def write_split(
 
 
 def write_speakers(data: str, split: str, speakers: Sequence[Optional[str]]) -> None:
-    """Writes `{split}.spk`, a speaker an utterance, if all are known; else there is none."""
+    """Writes `{split}.spk`, one speaker per utterance, if all are known; else there is none."""
     path = os.path.join(data, f"{split}.spk")
     known = [speaker for speaker in speakers if speaker is not None]
     if len(known) == len(speakers):

@@ -119,7 +119,7 @@ def build(options: Options) -> Decoding:
     overrides. Raises ValueError for what would fail after the decoding, or here."""
     for override in options.overrides:
         if "=" not in override:
-            raise ValueError(f"{override!r} is no override: wanted key=value")
+            raise ValueError(f"{override!r} is not an override: wanted key=value")
     for name in ("jobs", "shards"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} {getattr(options, name)}: wanted 1 or more")
@@ -180,7 +180,7 @@ def build(options: Options) -> Decoding:
 
 
 def _literal(given) -> Dict[str, Any]:
-    """The option common_eval.model_overrides. Raises ValueError if it is no dictionary."""
+    """The option common_eval.model_overrides. Raises ValueError if it is not a dictionary."""
     text = given.get("common_eval", {}).get("model_overrides", "{}")
     try:
         overrides: Any = (
@@ -190,7 +190,7 @@ def _literal(given) -> Dict[str, Any]:
         overrides = None
     if not isinstance(overrides, dict):
         raise ValueError(f"common_eval.model_overrides={text}: wanted a Python dictionary")
-    if "common_eval" in given:  # as typed it is no string: OmegaConf reads dictionaries
+    if "common_eval" in given:  # as typed it is not a string: OmegaConf reads dictionaries
         given.common_eval.model_overrides = repr(overrides)
     return overrides
 
@@ -250,6 +250,6 @@ def _refuse_unknown(overrides: Dict[str, Any], saved: Any) -> None:
     unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(
-            f"common_eval.model_overrides: {', '.join(map(repr, unknown))} is no option of the "
+            f"common_eval.model_overrides: {', '.join(map(repr, unknown))} is not an option of the "
             "checkpoint's model, task or criterion"
         )

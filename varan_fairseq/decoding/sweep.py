@@ -15,7 +15,7 @@ def weight_grid(overrides: Sequence[str]) -> Tuple[List[str], List[Dict[str, flo
     """Splits overrides as `decoding.lmweight=1,2,3` into what a single run has and the settings
     to try: (overrides with the first value of each, combinations of all values).
 
-    Raises ValueError for several values of options that are no weights, or for none at all.
+    Raises ValueError for several values of options that are not weights, or for none at all.
     """
     single, values = [], {}
     for override in overrides:

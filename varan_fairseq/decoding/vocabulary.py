@@ -19,7 +19,7 @@ _EXAMPLES = 5
 
 def read_lexicon(path: str, labels: Dictionary, post_process: str) -> List[str]:
     """The words of a lexicon. post_process: fairseq's, that makes words of labels. Raises
-    ValueError for a line that is no `word<TAB>labels`, for labels that the model lacks, and for
+    ValueError for a line that is not `word<TAB>labels`, for labels that the model lacks, and for
     spellings without the mark after a word that the model writes."""
     refuse_bom(path)
     words, open_ended = [], []
@@ -31,7 +31,9 @@ def read_lexicon(path: str, labels: Dictionary, post_process: str) -> List[str]:
         for label in spelling:
             if labels.indices.get(label, labels.unk()) == labels.unk():
                 known = " ".join(labels.symbols[labels.nspecial :][:12])
-                raise ValueError(f"{where}: {label!r} is no label of the model, it has {known} ..")
+                raise ValueError(
+                    f"{where}: {label!r} is not a label of the model, it has {known} .."
+                )
         words.append(word)
         if spelling[-1] != "|":
             open_ended.append(f"line {number}: {line!r}")

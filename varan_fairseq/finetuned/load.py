@@ -141,7 +141,7 @@ def _read(path: str, overrides: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         if file_state(path) != before:
             raise ValueError("it was written over while it was read: try again")
     except Exception as error:  # whatever a foreign file makes fairseq's conversion raise
-        raise ValueError(f"{path} is no fairseq checkpoint: {reason(error)}") from error
+        raise ValueError(f"{path} is not a fairseq checkpoint: {reason(error)}") from error
     return state
 
 

@@ -55,7 +55,7 @@ class Records:
     ) -> List[Tuple[str, str]]:
         """Those of (recording, target) that have no result of theirs yet.
 
-        Raises ValueError for a file that is no result of ours, and, unless they are to be
+        Raises ValueError for a file that is not a result of ours, and, unless they are to be
         overwritten, for results of other settings or of another recording.
         """
         left, other = [], []

@@ -63,7 +63,7 @@ class Part:
 
 
 def make_grid(window: float, overlap: float, rate: int, hop: int, field: int) -> Grid:
-    """window, overlap: seconds. Raises ValueError if the overlap is no half of the window."""
+    """window, overlap: seconds. Raises ValueError if the overlap is not half of the window."""
     if not 0 < window < math.inf:
         raise ValueError(f"a window of {window:g} s: wanted seconds")
     if not 0 < overlap <= window / 2:
@@ -138,7 +138,7 @@ class Stitcher:
                 yield self._segment()
 
     def _seam(self, before: np.ndarray, after: np.ndarray) -> int:
-        """The frame of the overlap, [T, V] of both, that the later window goes on from."""
+        """The frame of the overlap, [T, V] of both, that the later window resumes from."""
         paths = [before.argmax(1), after.argmax(1)]
         count = len(before)
         first, end = count // 4, max(3 * count // 4, count // 4 + 1)

@@ -52,7 +52,7 @@ class WeightedSum(nn.Module):
 
 
 class AttentiveSum(nn.Module):
-    """Reads sum_l q_l(x) h_l, weighed anew for every utterance by VARAN's posterior network
+    """Reads sum_l q_l(x) h_l, weighed for every utterance by VARAN's posterior network
     (after the attentive merging of arXiv 2406.10283)."""
 
     def __init__(

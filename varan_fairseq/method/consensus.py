@@ -73,7 +73,7 @@ class _Transcripts:
         emits = valid & (paths != blank)
         emits[..., 1:] &= paths[..., 1:] != paths[..., :-1]
         width = max(1, int(emits.sum(-1).max()))
-        # each label to its place; what is no label to a column that is cut off
+        # each label to its place; what is not a label to a column that is cut off
         place = (emits.cumsum(-1) - 1).masked_fill(~emits, width)
         labels = paths.new_full((layers, batch, width + 1), -1).scatter_(-1, place, paths)
         owner = torch.arange(batch, device=paths.device).expand(layers, batch)

@@ -25,7 +25,7 @@ class Reading:
 
 
 def read_paths(paths: np.ndarray, lengths: Sequence[int], blank: int) -> List[List[Reading]]:
-    """paths: [L, T, B], a label a frame. Of each utterance, the reading of each layer."""
+    """paths: [L, T, B], one label per frame. Of each utterance, the reading of each layer."""
     return [
         [read_path(path[:length, b], blank) for path in paths] for b, length in enumerate(lengths)
     ]

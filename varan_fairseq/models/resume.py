@@ -1,4 +1,4 @@
-"""The checkpoint that a training run goes on from: whether it fits what the run asks for."""
+"""The checkpoint that a training run resumes from: whether it fits what the run asks for."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ def check_resumed(whole: Any, cfg: Any, task: Any) -> bool:
 
 
 def say_other_batches(whole: Any, resumed: "Resumed") -> None:
-    """Warns if a run goes on in the middle of an epoch whose batches are others by now: fairseq
+    """Warns if a run continues in the middle of an epoch whose batches are others by now: fairseq
     counts batches, and stops if there are not so many."""
     differ = [
         f"{section}.{key}={whole[section][key]} here, {theirs} there"
@@ -65,7 +65,7 @@ def refuse_other_labels(resumed: "Resumed", ours: Optional[list]) -> None:
         difference = f"{len(theirs)} labels there, {len(ours)} here"
     else:
         difference = f"label {at} is {theirs[at]!r} there, {ours[at]!r} here"
-    remedy = "begin anew in another checkpoint.save_dir"
+    remedy = "start again in another checkpoint.save_dir"
     if not resumed.resumed:
         encoder = f"model.w2v_path={path}"
         if resumed.options.get("lora_rank"):
@@ -89,7 +89,7 @@ def refuse_other_shapes(path: str, theirs: Dict[str, Any], ours: Any) -> None:
     ]
     if differ:
         raise ValueError(
-            f"{path} was trained with other options: {'; '.join(differ)}. Use these, or begin anew "
+            f"{path} was trained with other options: {'; '.join(differ)}. Use these, or start again "
             "in another checkpoint.save_dir"
         )
 
@@ -133,7 +133,7 @@ def _resumed_from(options: Any) -> Optional[Resumed]:
         known = {key: model[key] for key in keys if key in model}
         batches = _batches(state)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
+        raise ValueError(f"{path} cannot be resumed from: {reason(error)}") from None
     check_finite(weights, path)
     symbols = None if labels is None else labels.symbols
     return Resumed(path, resumed, symbols, known, updates, batches)

@@ -27,7 +27,7 @@ class VaranClassificationConfig(LayerwiseConfig, Wav2Vec2AsrConfig):
 
 @register_model("varan_classification", dataclass=VaranClassificationConfig)
 class VaranClassification(LayerwiseModel):
-    """`LayerwiseModel` with a prediction an utterance, read from the mean of its frames
+    """`LayerwiseModel` with one prediction per utterance, read from the mean of its frames
     (docs/method.md, "What training minimises").
 
     cfg: `VaranClassificationConfig`. num_classes: C.

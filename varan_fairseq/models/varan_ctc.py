@@ -65,7 +65,7 @@ class CtcPrediction:
 
 @register_model("varan_ctc", dataclass=VaranCtcConfig)
 class VaranCtc(LayerwiseModel):
-    """`LayerwiseModel` with a prediction a frame.
+    """`LayerwiseModel` with one prediction per frame.
 
     cfg: `VaranCtcConfig`. num_classes: labels of the dictionary, blank included. blank:
     index of the blank.

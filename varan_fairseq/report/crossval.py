@@ -26,7 +26,7 @@ _FREE = (
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Raises ValueError for what is no override, or belongs to the folds."""
+    """Raises ValueError for what is not an override, or belongs to the folds."""
     for override in overrides:
         if "=" not in override or override.startswith(("task.data=", "checkpoint.save_dir=")):
             raise ValueError(
@@ -52,7 +52,7 @@ def find_folds(data: str, subset: str) -> List[str]:
 def training_settings(
     fold: str, config_dir: str, config_name: str, overrides: Sequence[str]
 ) -> Dict[str, Any]:
-    """What a fold's training is of, to be compared before it goes on: data, recipe, overrides.
+    """What a fold's training is of, to be compared before it continues: data, recipe, overrides.
     Options that may change between two calls (how long, how fast, what is logged) are none of
     it. Raises FileNotFoundError if there is no such recipe."""
     recipe: Any = OmegaConf.to_container(_recipe(config_dir, config_name))
@@ -83,7 +83,7 @@ def trained_updates(folder: str, settings: Dict[str, Any]) -> int:
     try:
         return peek(path)["optimizer_history"][-1]["num_updates"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{path} cannot be gone on from: {reason(error)}") from None
+        raise ValueError(f"{path} cannot be resumed from: {reason(error)}") from None
 
 
 def planned_updates(config_dir: str, config_name: str, overrides: Sequence[str]) -> int:

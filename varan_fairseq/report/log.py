@@ -20,8 +20,8 @@ PANELS = (
 
 
 def read_log(path: str) -> List[Tuple[str, Series]]:
-    """Panels with curves of a log file; a resumed run goes on, another run that begins anew in the
-    same file begins anew. Raises ValueError if there are none, OSError if it cannot be read."""
+    """Panels with curves of a log file; a resumed run continues, another run that starts over in the
+    same file starts over. Raises ValueError if there are none, OSError if it cannot be read."""
     series: Dict[str, Series] = {"train_inner": {}, "valid": {}}
     last = -1.0
     with open(path, encoding="utf-8", errors="replace") as lines:

@@ -48,7 +48,7 @@ def sections(
         text = f"Best alone: layer {best + 1} with {summary.rates[best]:.2f}%."
         figure = draw_layers(plt, summary.measure, summary.rates, summary.value, summary.interval)
         add("Each layer alone, and all together", text, figure)
-        text = "Left: how much each layer counts. Right: a row an utterance."
+        text = "Left: how much each layer counts. Right: one row per utterance."
         options = (plt, summary.posterior, prior)
         add("Layers that the utterances used", text, draw_posterior(*options, "", None, []))
         for title, grouped in summary.groups.items():

@@ -123,7 +123,7 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
 
 
 def read_json(path: str) -> Any:
-    """What a JSON file holds; None if there is none, or it is no JSON."""
+    """What a JSON file holds; None if there is none, or it is not JSON."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -193,7 +193,7 @@ def refuse_no_folder(path: str) -> None:
 
 def printable(text: str) -> str:
     """Text that cannot steer a terminal, and can be printed: control characters but tabs and
-    line ends are escaped, as are the bytes of file names that are no UTF-8."""
+    line ends are escaped, as are the bytes of file names that are not UTF-8."""
 
     def harmless(char: str) -> bool:
         return char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs")

@@ -115,7 +115,7 @@ def _load(path: str) -> Any:
     except pickle.UnpicklingError as error:
         match = re.search(r"(?:GLOBAL|class|global) `?([\w.]+\.[\w.]+)", str(error))
         if match is None:
-            raise ValueError("it is no file of torch.save, or cut off") from None
+            raise ValueError("it is not a file of torch.save, or cut off") from None
         raise ValueError(
             f"it holds an object of class {match[1]}, which may run code when it is read: only if "
             f"you trust the file, read it with {_TRUST}=1"
@@ -124,7 +124,7 @@ def _load(path: str) -> Any:
         raise
     except Exception as error:  # whatever foreign bytes mean to zip and pickle
         name = type(error).__name__
-        raise ValueError(f"it is no file of torch.save, or cut off ({name})") from None
+        raise ValueError(f"it is not a file of torch.save, or cut off ({name})") from None
 
 
 def _something_else(path: str) -> Optional[str]:

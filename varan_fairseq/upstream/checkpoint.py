@@ -105,7 +105,7 @@ def read_checkpoint(path: str, heads: int = 0) -> Pretrained:
             weights, config, finetuned, dropped = _content(peek(path), heads)
         weights.keys()
     except Exception as error:
-        raise ValueError(f"{path} is no checkpoint that can be read: {reason(error)}") from error
+        raise ValueError(f"{path} is not a checkpoint that can be read: {reason(error)}") from error
     try:
         spec = spec_of(config.model)
     except ValueError as error:

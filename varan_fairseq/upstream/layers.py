@@ -85,7 +85,7 @@ class Encoder(nn.Module):
 
     def freeze(self) -> None:
         """From now on the model runs without a graph, and as in evaluation, while training
-        too: no dropout, no layerdrop. Masking, if asked for, goes on."""
+        too: no dropout, no layerdrop. Masking, if asked for, continues."""
         self.frozen = True
         self.w2v_model.requires_grad_(False).eval()
 
