@@ -121,7 +121,10 @@ def test_an_incomplete_ravdess(tmp_path, sound):
     assert "19: no such speaker, there are 01, 02, 03" in line
     more = ["--allow-incomplete", "--test", "01", "--valid", "01"]
     line = refusal("ravdess", tmp_path / "corpus", tmp_path / "out", *more)
-    assert "speaker 01 is in valid and in test (1 shared speakers): pass --allow-shared-speakers" in line
+    assert (
+        "speaker 01 is in valid and in test (1 shared speakers): pass --allow-shared-speakers"
+        in line
+    )
     script("ravdess", tmp_path / "corpus", tmp_path / "out", *more, "--allow-shared-speakers")
 
 

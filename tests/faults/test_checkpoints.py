@@ -42,7 +42,10 @@ LEGACY = {"_use_new_zipfile_serialization": False}
 FOREIGN = {
     "nothing": (raw(b""), "not a file of torch.save"),
     "text": (raw(b"hello, this is not a checkpoint\n" * 9), "not a file of torch.save"),
-    "noise": (raw(bytes(np.random.default_rng(0).integers(0, 256, 5000).tolist())), "not a file of"),
+    "noise": (
+        raw(bytes(np.random.default_rng(0).integers(0, 256, 5000).tolist())),
+        "not a file of",
+    ),
     "a zip that is none": (raw(b"PK\x03\x04" + b"x" * 500), "not a file of torch.save"),
     "a plain pickle": (raw(b"\x80\x02}q\x01."), "not a file of torch.save"),
     "half a checkpoint": (None, "not a file of torch.save"),

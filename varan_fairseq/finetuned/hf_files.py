@@ -1,15 +1,31 @@
-"""The files that transformers wants beside an encoder's weights."""
+"""The files that transformers wants beside an encoder's weights, and loading them with it."""
 
+import contextlib
 import json
 import os
 import shutil
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 TOLERANCE = 1e-4  # of log-probabilities, between our model and what was written
 _ORDER = ("<pad>", "<s>", "</s>", "<unk>")
+
+
+@contextlib.contextmanager
+def quiet(transformers: Any) -> Iterator[None]:
+    """While active, transformers prints neither bars nor advice."""
+    log = transformers.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
 
 
 def write_json(folder: str, name: str, content: Dict[str, Any]) -> None:

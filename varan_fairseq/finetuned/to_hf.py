@@ -8,7 +8,14 @@ import torch
 from .. import __version__
 from ..runtime.files import new_folder, read_json
 from ..upstream.hf_write import class_stem, their_config, their_weights
-from .hf_files import TOLERANCE, write_json, write_labels, write_preprocessor, write_weights
+from .hf_files import (
+    TOLERANCE,
+    quiet,
+    write_json,
+    write_labels,
+    write_preprocessor,
+    write_weights,
+)
 from .one_layer import OneLayer, one_layer
 from .to_hf_all import write_all
 
@@ -117,12 +124,8 @@ def _compare(folder: str, cut: OneLayer, name: str) -> str:
         raise ValueError(
             f"transformers {transformers.__version__} has no {name}: install a newer one"
         )
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
+    with quiet(transformers):
         model, report = made.from_pretrained(folder, output_loading_info=True)
-    finally:
-        transformers.logging.set_verbosity(level)
     wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
     if wrong:
         raise ValueError(
@@ -207,10 +210,11 @@ def _card_of_all(title: str, table: Optional[List[str]]) -> List[str]:
         "prediction that they make together. The code in this folder computes it:",
         "",
         "```python",
-        "from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer",
+        "from transformers import AutoModelForCTC, Wav2Vec2FeatureExtractor",
         "",
         f'model = AutoModelForCTC.from_pretrained("{title}", trust_remote_code=True).eval()',
-        f'heard = AutoFeatureExtractor.from_pretrained("{title}")(audio, return_tensors="pt")',
+        f'listen = Wav2Vec2FeatureExtractor.from_pretrained("{title}")',
+        'heard = listen(audio, sampling_rate=16000, return_tensors="pt")',
         "output = model(**heard)",
         "output.logits  # log-probabilities of the prediction [B, T, V]",
         "output.layer_logits  # of each layer [B, L, T, V]",

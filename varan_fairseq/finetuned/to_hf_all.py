@@ -15,7 +15,14 @@ from ..lora import merge_lora
 from ..models.options import layer_norm
 from ..upstream.hf_names import PREFIXES
 from ..upstream.hf_write import kind_of, their_config, their_weights
-from .hf_files import TOLERANCE, write_json, write_labels, write_preprocessor, write_weights
+from .hf_files import (
+    TOLERANCE,
+    quiet,
+    write_json,
+    write_labels,
+    write_preprocessor,
+    write_weights,
+)
 from .load import model_from_state, read_state, training_post_process
 from .one_layer import weigh_blank
 
@@ -169,7 +176,8 @@ def _compare(folder: str, model: Any, name: str, rate: int) -> str:
     sys.modules[package.__name__] = package
     try:
         made = getattr(importlib.import_module("varan_exported.modeling_varan"), name)
-        theirs = made.from_pretrained(folder).eval()
+        with quiet(transformers):
+            theirs = made.from_pretrained(folder).eval()
         source = torch.randn(1, 2 * rate, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             found, ours = theirs(source), model(source)
