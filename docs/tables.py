@@ -21,6 +21,7 @@ import compare
 import depth
 import emotion
 import first_hour
+import joined
 import layers
 import page
 import prior
@@ -81,6 +82,8 @@ TABLES = {
     "flat-prior": lambda experiments: page.summary(experiments, "varan_uniform", FROZEN),
     **{f"evidence-{name}": page.lines for name in EXPERIMENTS},
     **{f"evidence-{name}": layers.lines for name in LAYERS},
+    "evidence-frozen": page.lines,
+    "joined": joined.table,
     "demo": compare.table,
     "demo-emotion": emotion.table,
     "decoding": markdown,

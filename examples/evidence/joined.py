@@ -46,7 +46,9 @@ def rates(run, voter, wavs, references):
         layers, log_q, lengths = log_probs(ours, wav)
         (head,), _, _ = log_probs(other, wav)
         share = 1 / (len(layers) + 1)
-        joined = torch.cat([log_q + math.log(1 - share), log_q.new_full((1, 1), math.log(share))], 1)
+        joined = torch.cat(
+            [log_q + math.log(1 - share), log_q.new_full((1, 1), math.log(share))], 1
+        )
         with torch.no_grad():
             emissions = {
                 "voter": head,
