@@ -41,6 +41,7 @@ EXPERIMENTS = [
     "prompts_full",
     "styles",
 ]
+OF_THE_DEMO = ["frozen"]  # on its encoder, which has six blocks: not in the summary
 # Those with a frozen encoder, also read with a flat prior, and whom that is compared with.
 FLAT = ["digits_second", "digits_heads", "conditions_second", "prompts"]
 FROZEN = ["varan", "weighted_sum", "attentive", "hconv"]
@@ -80,9 +81,8 @@ def _ratios(step, lora, decoding):
 TABLES = {
     "evidence": page.summary,
     "flat-prior": lambda experiments: page.summary(experiments, "varan_uniform", FROZEN),
-    **{f"evidence-{name}": page.lines for name in EXPERIMENTS},
+    **{f"evidence-{name}": page.lines for name in [*EXPERIMENTS, *OF_THE_DEMO]},
     **{f"evidence-{name}": layers.lines for name in LAYERS},
-    "evidence-frozen": page.lines,
     "joined": joined.table,
     "demo": compare.table,
     "demo-emotion": emotion.table,
