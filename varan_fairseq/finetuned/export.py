@@ -14,6 +14,7 @@ from ..adapters.of_model import adapter_parts, adapter_tensors
 from ..lora import merge_lora
 from ..models.finetune import finetune_mode
 from ..runtime.files import refuse_file, refuse_output
+from ..runtime.pickles import state_labels
 from ..upstream.depth import cut_config
 from .load import MARK, model_from_state, read_state, save_state
 
@@ -105,7 +106,7 @@ def _refuse_another_run(
     path: str, state: Dict[str, Any], other_path: str, other: Dict[str, Any]
 ) -> None:
     """Raises ValueError unless two checkpoints have the same labels, prior and weights' shapes."""
-    labels = [(each["task_state"] or {}).get("target_dictionary") for each in (state, other)]
+    labels = [state_labels(each) for each in (state, other)]
     if labels[0] != labels[1]:
         raise ValueError(f"{other_path} has other labels than {path}: they are of different runs")
     shapes = [{name: t.shape for name, t in each["model"].items()} for each in (state, other)]

@@ -34,8 +34,17 @@ def write_json(folder: str, name: str, content: Dict[str, Any]) -> None:
         file.write("\n")
 
 
-def write_labels(folder: str, symbols: List[str]) -> None:
-    """transformers takes the padding symbol for CTC's blank, which fairseq calls <s>."""
+def class_labels(symbols: List[str]) -> Dict[str, Any]:
+    """Keys of config.json for a classifier."""
+    return {
+        "id2label": {str(index): label for index, label in enumerate(symbols)},
+        "label2id": {label: index for index, label in enumerate(symbols)},
+    }
+
+
+def write_labels(folder: str, symbols: List[str]) -> Dict[str, Any]:
+    """Writes what a CTC tokenizer needs; returns keys of config.json. transformers takes the padding
+    symbol for CTC's blank, which fairseq calls <s>."""
     if symbols[:4] != ["<s>", "<pad>", "</s>", "<unk>"]:
         raise ValueError(f"the labels begin with {symbols[:4]}, wanted fairseq's own four")
     named = [*_ORDER, *symbols[4:]]
@@ -55,6 +64,12 @@ def write_labels(folder: str, symbols: List[str]) -> None:
             "clean_up_tokenization_spaces": False,
         },
     )
+    return {
+        "vocab_size": len(symbols),
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
 
 
 def write_preprocessor(folder: str, ctc: bool, sample_rate: int, normalize: bool) -> None:

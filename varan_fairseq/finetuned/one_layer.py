@@ -68,7 +68,7 @@ def one_layer(checkpoint: str, layer: Optional[int] = None) -> OneLayer:
             )
         layer, chosen = count, "the only one with a head"
     elif layer is None:
-        layer, chosen = _choose(state, model, cfg)
+        layer, chosen = _choose(state, model)
     elif not 1 <= layer <= count:
         raise ValueError(f"--layer {layer}: {checkpoint} has layers 1 .. {count}")
     else:
@@ -82,23 +82,33 @@ def one_layer(checkpoint: str, layer: Optional[int] = None) -> OneLayer:
     heads = model.aggregation.heads
     maps = [part for part in heads[layer - 1] if isinstance(part, nn.Linear)]
     ctc = model.cfg._name == "varan_ctc"
-    labels = task.target_dictionary
     if ctc:
         weigh_blank(maps[-1], model.cfg, model.blank)
-    pretraining = OmegaConf.create(model.cfg.w2v_args)
-    OmegaConf.set_struct(pretraining, False)  # versions of fairseq differ in their keys
     return OneLayer(
         encoder=model.w2v_encoder.eval(),
         maps=maps,
         ctc=ctc,
-        symbols=list(labels.symbols if ctc else labels.symbols[labels.nspecial :]),
+        symbols=output_symbols(task.target_dictionary, ctc),
         layer=layer,
         chosen=chosen,
-        options=pretraining.model,
+        options=encoder_options(model),
         normalize=bool(cfg.task.normalize),
         sample_rate=int(cfg.task.get("sample_rate", 16000)),
         spelling=training_post_process(cfg),
     )
+
+
+def encoder_options(model: Any) -> Any:
+    """Of the pre-training of a model's encoder, in fairseq's layout; a key that it
+    lacks reads as None."""
+    pretraining = OmegaConf.create(model.cfg.w2v_args)
+    OmegaConf.set_struct(pretraining, False)  # versions of fairseq differ in their keys
+    return pretraining.model
+
+
+def output_symbols(labels: Any, ctc: bool) -> List[str]:
+    """Of a model's outputs, in order: a classifier has no outputs for fairseq's own symbols."""
+    return list(labels.symbols if ctc else labels.symbols[labels.nspecial :])
 
 
 def _refuse(checkpoint: str, cfg: Any) -> None:
@@ -117,7 +127,7 @@ def _refuse(checkpoint: str, cfg: Any) -> None:
         )
 
 
-def _choose(state: Dict[str, Any], model: Any, cfg: Any) -> Tuple[int, str]:
+def _choose(state: Dict[str, Any], model: Any) -> Tuple[int, str]:
     """(layer, how it was chosen)."""
     losses = _validation(state, model.w2v_encoder.num_layers)
     if losses is not None:

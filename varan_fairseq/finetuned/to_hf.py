@@ -10,6 +10,7 @@ from ..runtime.files import new_folder, read_json
 from ..upstream.hf_write import class_stem, their_config, their_weights
 from .hf_files import (
     TOLERANCE,
+    class_labels,
     quiet,
     write_json,
     write_labels,
@@ -30,8 +31,9 @@ def hf(
     """A folder for transformers' own class of one layer: config.json, model.safetensors, labels,
     preprocessor and a model card.
 
-    layer: see `one_layer`. all_layers: the whole run instead, with the code that reads it. scores: an asr.json of varan-infer, whose table the card gets. The folder
-    appears only once what was written has been loaded and compared, where transformers is installed.
+    layer: see `one_layer`. all_layers: the whole run instead, with the code that reads it. scores: an
+    asr.json of varan-infer, whose table the card gets. The folder appears only once what was written
+    has been loaded and compared, where transformers is installed.
     Raises ValueError for a run that no class of transformers fits, or a folder that is there.
     """
     table = None if scores is None else _scores(scores)
@@ -77,15 +79,8 @@ def _write(folder: str, cut: OneLayer, name: str) -> None:
     weights = their_weights(cut.encoder, cut.options)
     if cut.ctc:
         weights["lm_head.weight"], weights["lm_head.bias"] = cut.single_map()
-        config.update(
-            vocab_size=len(cut.symbols),
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-            ctc_loss_reduction="mean",
-            ctc_zero_infinity=True,
-        )
-        write_labels(folder, cut.symbols)
+        config.update(ctc_loss_reduction="mean", ctc_zero_infinity=True)
+        config.update(write_labels(folder, cut.symbols))
     else:
         config.update(_classifier(cut, weights))
     write_json(folder, "config.json", config)
@@ -107,8 +102,7 @@ def _classifier(cut: OneLayer, weights: Dict[str, torch.Tensor]) -> Dict[str, An
     return {
         "classifier_proj_size": width,
         "use_weighted_layer_sum": False,
-        "id2label": {str(index): label for index, label in enumerate(cut.symbols)},
-        "label2id": {label: index for index, label in enumerate(cut.symbols)},
+        **class_labels(cut.symbols),
     }
 
 

@@ -8,7 +8,6 @@ import types
 from typing import Any, Dict, List, Tuple
 
 import torch
-from omegaconf import OmegaConf
 
 from .. import method
 from ..lora import merge_lora
@@ -17,6 +16,7 @@ from ..upstream.hf_names import PREFIXES
 from ..upstream.hf_write import kind_of, their_config, their_weights
 from .hf_files import (
     TOLERANCE,
+    class_labels,
     quiet,
     write_json,
     write_labels,
@@ -24,7 +24,7 @@ from .hf_files import (
     write_weights,
 )
 from .load import model_from_state, read_state, training_post_process
-from .one_layer import weigh_blank
+from .one_layer import encoder_options, output_symbols, weigh_blank
 
 _METHOD = os.path.dirname(method.__file__)
 _IMPORT = re.compile(r"^from (\.+)([\w.]*) import (.*)$", re.MULTILINE)
@@ -43,10 +43,8 @@ def write_all(folder: str, checkpoint: str) -> List[str]:
         for head in model.aggregation.heads.heads:
             weigh_blank(head[-1], model.cfg, model.blank)
         model.cfg.blank_weight = 0.0
-    labels = task.target_dictionary
-    symbols = list(labels.symbols if ctc else labels.symbols[labels.nspecial :])
-    options = OmegaConf.create(model.cfg.w2v_args).model
-    OmegaConf.set_struct(options, False)
+    symbols = output_symbols(task.target_dictionary, ctc)
+    options = encoder_options(model)
     encoder = their_config(model.w2v_encoder, options)
     config = {
         "model_type": "varan",
@@ -63,12 +61,7 @@ def write_all(folder: str, checkpoint: str) -> List[str]:
         "decode_layer": model.cfg.decode_layer,
         "layers": model.num_predictions,
     }
-    if ctc:
-        config.update(vocab_size=len(symbols), pad_token_id=0, bos_token_id=1, eos_token_id=2)
-        write_labels(folder, symbols)
-    else:
-        config["id2label"] = {str(index): label for index, label in enumerate(symbols)}
-        config["label2id"] = {label: index for index, label in enumerate(symbols)}
+    config.update(write_labels(folder, symbols) if ctc else class_labels(symbols))
     write_json(folder, "config.json", config)
     rate = int(cfg.task.get("sample_rate", 16000))
     write_preprocessor(folder, ctc, rate, bool(cfg.task.normalize))

@@ -83,10 +83,8 @@ def _trace(graph: _Graph, path: str, sample_rate: int) -> None:
             _NAMES[1]: {0: "N"} if graph.pooled else {0: "N", 1: "T"},
         },
     }
-    if (
-        "dynamo" in torch.onnx.export.__code__.co_varnames
-    ):  # the tracer, also where it is not the default
-        options["dynamo"] = False
+    if "dynamo" in torch.onnx.export.__code__.co_varnames:
+        options["dynamo"] = False  # the tracer, also where it is not the default
     with _quiet(), torch.no_grad():
         torch.onnx.export(graph, (torch.randn(2, sample_rate),), path, **options)
 

@@ -9,6 +9,7 @@ removed when something is next written into the same folder.
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -137,6 +138,15 @@ def file_state(path: Optional[str]) -> Optional[List[Any]]:
         return None
     state = os.stat(path)
     return [os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+
+
+def sha256(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(2**22), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def refuse_same(out: str, *inputs: Optional[str]) -> None:

@@ -1,6 +1,5 @@
 """A checkpoint file -> weights of an encoder and the configuration of its pre-training."""
 
-import hashlib
 import logging
 import os
 from argparse import Namespace
@@ -14,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..lora import is_lora
+from ..runtime.files import sha256
 from ..runtime.pickles import as_fairseq_state, peek, reason
 from ..runtime.processes import on_first_rank
 from . import fairseq2, hf, wavlm
@@ -247,12 +247,3 @@ def check_finite(weights: Dict[str, Tensor], path: str) -> None:
             f"{path}: {len(bad)} of {len(weights)} weights hold NaN or infinite numbers, the first "
             f"is {bad[0]}: use an earlier checkpoint"
         )
-
-
-def sha256(path: str) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(2**22), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,10 +7,9 @@ from typing import Any, Dict, List, Tuple
 from torch import Tensor
 
 from .foreign import complete_config, draw_mask_embedding
-from .names import Names
+from .names import Names, weight_normed
 
 _FEATURES = "encoder_frontend.feature_extractor.layers."
-_POSITIONS = "encoder_frontend.pos_encoder.conv."
 _BLOCK = "encoder.layers.{}."
 _NAMES = Names(
     [
@@ -19,11 +18,7 @@ _NAMES = Names(
         (_FEATURES + "{}.group_norm.{}", "feature_extractor.conv_layers.{}.2.{}"),
         ("encoder_frontend.post_extract_layer_norm.{}", "layer_norm.{}"),
         ("encoder_frontend.model_dim_proj.{}", "post_extract_proj.{}"),
-        (_POSITIONS + "bias", "encoder.pos_conv.0.bias"),
-        (_POSITIONS + "weight_g", "encoder.pos_conv.0.weight_g"),
-        (_POSITIONS + "weight_v", "encoder.pos_conv.0.weight_v"),
-        (_POSITIONS + "parametrizations.weight.original0", "encoder.pos_conv.0.weight_g"),
-        (_POSITIONS + "parametrizations.weight.original1", "encoder.pos_conv.0.weight_v"),
+        *weight_normed("encoder_frontend.pos_encoder.conv", "encoder.pos_conv.0"),
         ("encoder_frontend.layer_norm.{}", "encoder.layer_norm.{}"),  # of a post-norm encoder
         ("encoder.layer_norm.{}", "encoder.layer_norm.{}"),
         (_BLOCK + "self_attn.output_proj.{}", _BLOCK + "self_attn.out_proj.{}"),

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..runtime.files import sha256
 from ..runtime.pickles import weights_alone
 from .foreign import complete_config, draw_mask_embedding
 from .hf_config import CONFIG, Config, model_config, read_json
@@ -65,11 +66,7 @@ def digest(path: str) -> str:
     config.json and the files of weights."""
     whole = hashlib.sha256()
     for name in sorted([CONFIG, *_files(path)]):
-        part = hashlib.sha256()
-        with open(os.path.join(path, name), "rb") as file:
-            for block in iter(lambda: file.read(2**22), b""):
-                part.update(block)
-        whole.update(f"{name} {part.hexdigest()}\n".encode())
+        whole.update(f"{name} {sha256(os.path.join(path, name))}\n".encode())
     return whole.hexdigest()
 
 

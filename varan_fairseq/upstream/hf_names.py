@@ -2,7 +2,7 @@
 
 from typing import List, Tuple
 
-from .names import Names
+from .names import Names, weight_normed
 
 # model_type of config.json -> what the names begin with in a model with a head
 PREFIXES = {
@@ -70,18 +70,11 @@ _CONFORMER: _Table = [
         )
     ),
 ]
-_POSITIONS = "encoder.pos_conv_embed.conv."
-_ONE_CONVOLUTION: _Table = [
-    (_POSITIONS + "bias", "encoder.pos_conv.0.bias"),
-    # transformers writes the second form since torch has parametrizations
-    (_POSITIONS + "weight_g", "encoder.pos_conv.0.weight_g"),
-    (_POSITIONS + "weight_v", "encoder.pos_conv.0.weight_v"),
-    (_POSITIONS + "parametrizations.weight.original0", "encoder.pos_conv.0.weight_g"),
-    (_POSITIONS + "parametrizations.weight.original1", "encoder.pos_conv.0.weight_v"),
-]
+_POSITIONS = "encoder.pos_conv_embed.conv"
+_ONE_CONVOLUTION = weight_normed(_POSITIONS, "encoder.pos_conv.0")
 _BEHIND_BATCH_NORM: _Table = [
     ("encoder.pos_conv_embed.batch_norm.{}", "encoder.pos_conv.0.{}"),
-    (_POSITIONS + "{}", "encoder.pos_conv.1.{}"),
+    (_POSITIONS + ".{}", "encoder.pos_conv.1.{}"),
 ]
 _SEVERAL_CONVOLUTIONS: _Table = [
     ("encoder.pos_conv_embed.layers.{}.conv.{}", "encoder.pos_conv.{}.0.{}"),

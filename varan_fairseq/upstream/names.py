@@ -36,6 +36,18 @@ def _first(rules: List[Tuple[Pattern, str]], name: str) -> Optional[str]:
     return None
 
 
+def weight_normed(theirs: str, ours: str) -> List[Tuple[str, str]]:
+    """Rows of a table for a layer with weight norm, whose weights have other names since torch has
+    parametrizations; fairseq keeps the older ones."""
+    return [
+        (f"{theirs}.bias", f"{ours}.bias"),
+        (f"{theirs}.weight_g", f"{ours}.weight_g"),
+        (f"{theirs}.weight_v", f"{ours}.weight_v"),
+        (f"{theirs}.parametrizations.weight.original0", f"{ours}.weight_g"),
+        (f"{theirs}.parametrizations.weight.original1", f"{ours}.weight_v"),
+    ]
+
+
 def without_prefix(names: Iterable[str], prefix: str) -> Dict[str, str]:
     """name -> the name without the prefix of the encoder, if any of them has it. A name outside of
     the prefix stays as it is."""
