@@ -12,6 +12,7 @@ import torch
 from .. import method
 from ..lora import merge_lora
 from ..models.options import layer_norm
+from ..runtime.fairseq_compat import option_or
 from ..upstream.hf_names import PREFIXES
 from ..upstream.hf_write import kind_of, their_config, their_weights
 from .hf_files import (
@@ -86,7 +87,7 @@ def _reading(model: Any, num_classes: int, pooled: bool) -> Dict[str, Any]:
         "num_classes": num_classes,
         "layer_norm": layer_norm(cfg.layer_norm, encoder),
         "layer_embedding": cfg.layer_embedding,
-        "head_context": getattr(cfg, "head_context", 0),
+        "head_context": option_or(cfg, "head_context", 0),
         "pooled": pooled,
         **{key: cfg[key] for key in same},
     }

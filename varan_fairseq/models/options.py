@@ -7,6 +7,7 @@ from omegaconf import II
 
 from ..method.choices import ACTIVATIONS, AGGREGATIONS, POSTERIORS, RULES, check_rule
 from ..method.heads import check_head
+from ..runtime.fairseq_compat import option_or
 from ..upstream import Encoder
 from .fields import check_choices, option
 from .finetune import FinetuneConfig, finetune_mode
@@ -80,7 +81,7 @@ def check_options(cfg: Any, rules: Sequence[str]) -> None:
     check_rule(cfg.combine, rules)
     check_choices(cfg, LayerwiseConfig)
     finetune_mode(cfg)
-    check_head(cfg.head_dim, cfg.head_activation, getattr(cfg, "head_context", 0))
+    check_head(cfg.head_dim, cfg.head_activation, option_or(cfg, "head_context", 0))
     if cfg.posterior != "input" and cfg.aggregation != "varan":
         raise ValueError(
             f"model.posterior={cfg.posterior} is for model.aggregation=varan, here it is "

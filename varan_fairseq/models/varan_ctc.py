@@ -25,7 +25,7 @@ from ..method.choices import CTC_RULES
 from ..method.combine import likeliest_layer, pick_layer
 from ..method.consensus import consensus_layer
 from ..method.vote import vote
-from ..runtime.fairseq_compat import whole_config
+from ..runtime.fairseq_compat import option_or, whole_config
 from ..runtime.processes import on_first_rank
 from ..upstream import Encoder
 from .fields import option
@@ -99,7 +99,7 @@ class VaranCtc(LayerwiseModel):
             return []
         enforce(task_findings(task.cfg))
         plain = {"binarized_dataset": False, "multi_corpus_keys": None}
-        if any(getattr(task.cfg, key, neutral) != neutral for key, neutral in plain.items()):
+        if any(option_or(task.cfg, key, neutral) != neutral for key, neutral in plain.items()):
             logger.warning("binarized and multi-corpus data are not checked before training")
             return []
         splits = [Split(name, split_files(task.cfg, name)) for name in names]

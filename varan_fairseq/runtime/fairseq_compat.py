@@ -17,6 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def option_or(cfg: Any, key: str, default: Any) -> Any:
+    """`cfg.key`, or the default where a run of an older version has no such key (for which
+    omegaconf 2.0 answers None)."""
+    value = getattr(cfg, key, None)
+    return default if value is None else value
+
+
 def import_infer():
     """The module of fairseq's own decoder, examples/speech_recognition/new/infer.py.
     Raises ModuleNotFoundError if this fairseq came without its examples."""

@@ -23,6 +23,7 @@ from ..data.checks import file_findings, speaker_findings, task_findings
 from ..data.findings import ERROR, WARNING, Split, enforce, split_files
 from ..data.labelled_audio import LabelledAudio
 from ..data.labels import read_class_dictionary, read_labels
+from ..runtime.fairseq_compat import option_or
 from ..runtime.processes import on_first_rank
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class UtteranceClassificationTask(AudioPretrainingTask):
             raise ValueError(f"task.max_unreadable={cfg.max_unreadable}: wanted a share, 0 .. 1")
         plain = {"binarized_dataset": False, "multi_corpus_keys": None, "subsample": 1}
         for key, neutral in plain.items():
-            if getattr(cfg, key, neutral) != neutral:
+            if option_or(cfg, key, neutral) != neutral:
                 raise ValueError(
                     f"task.{key}={getattr(cfg, key)} is not supported by utterance_classification: "
                     f"leave it at {neutral}"

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
 from ..lora import is_lora
+from ..runtime.fairseq_compat import option_or
 from ..runtime.files import sha256
 from ..runtime.pickles import as_fairseq_state, peek, reason
 from ..runtime.processes import on_first_rank
@@ -177,7 +178,7 @@ def read_pretrained(cfg: Any) -> Tuple[Dict[str, Tensor], Any]:
         raise FileNotFoundError(
             f"model.w2v_path={path}: no such file (working directory {os.getcwd()})"
         )
-    heads = getattr(cfg, "encoder_heads", 0)
+    heads = option_or(cfg, "encoder_heads", 0)
     try:
         read = read_checkpoint(path, heads)
     except ValueError as error:

@@ -8,7 +8,7 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from omegaconf import OmegaConf, open_dict
 from torch import Tensor
 
-from ..runtime.fairseq_compat import fit_task_config
+from ..runtime.fairseq_compat import fit_task_config, option_or
 from .checkpoint import check_finite, read_pretrained
 from .layers import Encoder
 from .specs import spec_of
@@ -32,7 +32,7 @@ def load_encoder(cfg: Any) -> Encoder:
     what was found and what is wanted.
     """
     for key, neutral in _UNSUPPORTED.items():
-        if getattr(cfg, key, neutral) != neutral:
+        if option_or(cfg, key, neutral) != neutral:
             raise ValueError(
                 f"model.{key}={getattr(cfg, key)} is not supported by varan_fairseq: leave it at {neutral}"
             )
@@ -54,7 +54,7 @@ def load_encoder(cfg: Any) -> Encoder:
         cfg.data,
         apply_mask=cfg.apply_mask,
         freeze_finetune_updates=cfg.freeze_finetune_updates,
-        mask_group_norm=getattr(cfg, "mask_group_norm", True),
+        mask_group_norm=option_or(cfg, "mask_group_norm", True),
     )
     if cfg.checkpoint_activations:
         for block in encoder.spec.blocks(encoder.w2v_model):
@@ -102,7 +102,7 @@ def load_weights(
 
 def _check_layer_type(cfg: Any, model: Any) -> None:
     """fairseq's key may repeat what the checkpoint says (its default says nothing)."""
-    wanted, stored = getattr(cfg, "layer_type", "transformer"), model.get("layer_type")
+    wanted, stored = option_or(cfg, "layer_type", "transformer"), model.get("layer_type")
     if wanted not in ("transformer", stored):
         raise ValueError(
             f"model.layer_type={wanted}, but the checkpoint has layer_type={stored}: leave it out"
