@@ -39,7 +39,7 @@ def help_of(module: str) -> str:
 def page() -> str:
     parts = ["# Commands", "", "Made by `python docs/commands.py` from the tools themselves."]
     for name, module in TOOLS.items():
-        parts += ["", f"## {name}", "", "```", help_of(module), "```"]
+        parts += ["", f"## {name}", "", "```text", help_of(module), "```"]
     return "\n".join(line.rstrip() for part in parts for line in part.split("\n"))
 
 

@@ -31,7 +31,7 @@ SMALL = [
 
 # The files that take longest, first: no process is then left alone with one at the end.
 LONGEST = [
-    "test_export", "test_every_encoder", "test_evidence", "test_recipes", "test_classify",
+    "test_pages", "test_export", "test_every_encoder", "test_evidence", "test_recipes", "test_classify",
     "test_finetune", "test_upstream", "test_decoding", "test_digits", "test_cluster", "test_runs",
     "test_groups", "test_labelled_manifests", "test_prune", "test_tools", "test_model",
     "test_end_to_end", "test_data_parallel",

@@ -367,6 +367,18 @@ def test_without_the_packages(runs, tmp_path, capsys, monkeypatch):
     assert "transformers is not installed: what was written was not" in capsys.readouterr().out
 
 
+def test_what_float32_rounds_is_allowed(runs):
+    cut = one_layer(runs("wavlm"))
+    before = {name: value.clone() for name, value in cut.encoder.state_dict().items()}
+    source = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    assert cut.allowed(source) == 1e-4
+    cut.maps[0].weight.data *= 1e4  # log-probabilities in the thousands: their last digits are off
+    assert 1e-4 < cut.allowed(source) < 1.0
+    after = cut.encoder.state_dict()
+    assert all(value.dtype == after[name].dtype for name, value in before.items())
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
 @pytest.mark.parametrize("command", ["hf", "onnx"])
 def test_a_wrong_graph_is_never_left(command, runs, tmp_path, capsys, monkeypatch):
     """Whatever makes the numbers differ, and a disk that fills."""

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from build import setup_classification
 from conftest import REPO
+from planted import iemocap, plant, ravdess, save_tone
 from test_manifests import run
 
 from varan_fairseq.data.manifest import read_manifest
@@ -21,18 +22,7 @@ from varan_fairseq.data.manifest import read_manifest
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     """A short stereo recording at 48 kHz, as RAVDESS has some; its tone is 1 kHz."""
-    path = tmp_path_factory.mktemp("sound") / "sound.wav"
-    tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(4800) / 48000)
-    soundfile.write(str(path), np.stack([tone, tone], 1), 48000, subtype="PCM_16")
-    return str(path)
-
-
-def plant(sound, root, names):
-    """The recording under many names."""
-    for name in names:
-        path = os.path.join(str(root), name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.link(sound, path)
+    return save_tone(tmp_path_factory.mktemp("sound") / "sound.wav")
 
 
 def script(name, *arguments):
@@ -71,14 +61,6 @@ def loads(out):
 
 def speakers(out):
     return {split: sorted(set(read(out, split, "spk"))) for split in ("train", "valid", "test")}
-
-
-def ravdess():
-    for actor, emotion in itertools.product(range(1, 25), range(1, 9)):
-        for intensity in ("01",) if emotion == 1 else ("01", "02"):
-            for statement, take in itertools.product(("01", "02"), repeat=2):
-                code = f"03-01-{emotion:02d}-{intensity}-{statement}-{take}-{actor:02d}"
-                yield f"Actor_{actor:02d}/{code}.wav"
 
 
 def test_ravdess(tmp_path, sound):
@@ -204,38 +186,6 @@ def test_emodb(tmp_path, sound):
     letters = dict(zip(classes, "WLEAFTN"))
     for (name, _), label in zip(entries, read(tmp_path / "out", "test")):
         assert name[5] == letters[label] and name[:2] in ("15", "16")
-
-
-# A tenth of what IEMOCAP holds of each label; others are left out.
-IEMOCAP = {"ang": 110, "hap": 60, "exc": 104, "sad": 108, "neu": 171, "fru": 40, "xxx": 20}
-
-
-def iemocap(root, sound):
-    """The tree of IEMOCAP_full_release: turns dealt to dialogues of both speakers."""
-    labels = [label for label, count in IEMOCAP.items() for _ in range(count)]
-    np.random.default_rng(0).shuffle(labels)
-    dialogues = [
-        f"Ses0{session}{side}_{kind}"
-        for session in range(1, 6)
-        for side in "FM"
-        for kind in ("impro01", "impro05a", "script01_1", "script02_2")
-    ]
-    turns = collections.defaultdict(list)
-    for index, label in enumerate(labels):
-        name = dialogues[index % len(dialogues)]
-        number = "XX0" if index < len(dialogues) else f"{index:04d}"
-        turns[name].append((f"{name}_{'FM'[index // len(dialogues) % 2]}{number}", label))
-    for name, rows in turns.items():
-        session = f"Session{name[4]}"
-        plant(sound, root, (f"{session}/sentences/wav/{name}/{turn}.wav" for turn, _ in rows))
-        folder = root / session / "dialog" / "EmoEvaluation"
-        folder.mkdir(parents=True, exist_ok=True)
-        text = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
-        for turn, label in rows:
-            text += f"[6.2901 - 8.2357]\t{turn}\t{label}\t[2.5000, 2.5000, 2.5000]\n"
-            text += "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\n\n"
-        (folder / f"{name}.txt").write_text(text)
-        (folder / f"._{name}.txt").write_bytes(b"\x00\x05\x16\x07")  # what macOS leaves
 
 
 def test_iemocap(tmp_path, sound):

@@ -1,10 +1,10 @@
 """Manifests and the scripts that make them."""
 
-import gzip
 import importlib.util
 import os
 
 import numpy as np
+import planted
 import preloaded
 import pytest
 import soundfile
@@ -111,18 +111,8 @@ def test_asterisk_drops(asterisk, text, reason):
 
 @pytest.mark.parametrize("code", ["en", "es"])
 def test_asterisk_corpus(asterisk, tmp_path, code):
-    """A tree of the packages' layout: 8 kHz prompts, some unusable, all counted."""
-    lines = ["; comment", "beep: beep", "silence/1: one second", "x: [sound]", "lost: Not there."]
-    language = asterisk.LANGUAGES[code]
-    sounds = tmp_path / "unpacked" / language.sounds
-    sounds.mkdir(parents=True)
-    for index in range(20):
-        lines.append(f"vm-{index}: Message number {index}.")
-        soundfile.write(str(sounds / f"vm-{index}.wav"), np.zeros(4000), 8000, subtype="PCM_16")
-    text = tmp_path / "unpacked" / language.transcripts
-    text.parent.mkdir(parents=True)
-    with gzip.open(str(text), "wt") as file:
-        file.write("\n".join(lines))
+    """Some prompts are unusable, and all are counted."""
+    planted.asterisk(tmp_path / "unpacked", asterisk.LANGUAGES[code])
     where = [tmp_path / "out", "--unpacked", tmp_path / "unpacked"]
     done = run("asterisk", *where, "--language", code)
     assert "20 prompts" in done.stdout and "(2 valid, 4 test, 14 train)" in done.stdout, done.stderr

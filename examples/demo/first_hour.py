@@ -138,6 +138,11 @@ def table(rows):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="only make what the page's commands start from: an encoder, one long recording",
+    )
     args = parser.parse_args()
     start = time.time()
     for language in LANGUAGES:
@@ -154,6 +159,10 @@ def main() -> None:
         ["optimization.max_update=2000"],
         args.jobs,
     )
+    if args.prepare:
+        for language in LANGUAGES:
+            concatenate(f"{WORK}/{language}", f"{WORK}/{language}/long.flac")
+        return
     rows = run_all(args.jobs, first_hour, [(language, pretrained) for language in LANGUAGES])
     write_results(WORK, rows, list(table(rows)), time.time() - start)
 

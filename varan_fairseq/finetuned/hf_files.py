@@ -9,7 +9,6 @@ from typing import Any, Dict, Iterator, List
 from safetensors.torch import save_file
 from torch import Tensor
 
-TOLERANCE = 1e-4  # of log-probabilities, between our model and what was written
 _ORDER = ("<pad>", "<s>", "</s>", "<unk>")
 
 

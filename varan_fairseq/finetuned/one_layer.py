@@ -11,6 +11,8 @@ from ..lora import merge_lora
 from ..upstream import Encoder
 from .load import model_from_state, read_state, training_post_process
 
+TOLERANCE = 1e-4  # of log-probabilities, between our model and what was written
+
 
 @dataclass(frozen=True)
 class OneLayer:
@@ -40,6 +42,22 @@ class OneLayer:
         for each in self.maps:
             read = each(read)
         return read.log_softmax(-1)
+
+    def allowed(self, source: Tensor) -> float:
+        """The largest difference of log-probabilities by which another program's float32 may be
+        off from ours: `TOLERANCE`, or four times what ours is off from float64 where that is more, as
+        in deep encoders."""
+        parts = [self.encoder, *self.maps]
+        with torch.no_grad():
+            single = self.log_probs(source)
+            try:
+                for part in parts:
+                    part.double()
+                rounding = float((single - self.log_probs(source.double())).abs().max())
+            finally:
+                for part in parts:
+                    part.float()
+        return max(TOLERANCE, 4 * rounding)
 
     def single_map(self) -> Tuple[Tensor, Tensor]:
         """(weight [V, D], bias [V]) of the maps in a row, in float32."""

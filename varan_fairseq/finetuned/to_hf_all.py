@@ -16,7 +16,6 @@ from ..runtime.fairseq_compat import option_or
 from ..upstream.hf_names import PREFIXES
 from ..upstream.hf_write import kind_of, their_config, their_weights
 from .hf_files import (
-    TOLERANCE,
     class_labels,
     quiet,
     write_json,
@@ -25,7 +24,7 @@ from .hf_files import (
     write_weights,
 )
 from .load import model_from_state, read_state, training_post_process
-from .one_layer import encoder_options, output_symbols, weigh_blank
+from .one_layer import TOLERANCE, encoder_options, output_symbols, weigh_blank
 
 _METHOD = os.path.dirname(method.__file__)
 _IMPORT = re.compile(r"^from (\.+)([\w.]*) import (.*)$", re.MULTILINE)
@@ -191,7 +190,7 @@ def _compare(folder: str, model: Any, name: str, rate: int) -> str:
     if not largest <= TOLERANCE:
         raise ValueError(
             f"transformers {transformers.__version__} computes something that differs by "
-            f"{largest:.1e} (at most {TOLERANCE:.0e} is wanted): please report it"
+            f"{largest:.1e} (expected at most {TOLERANCE:.0e}): please report it"
         )
     return (
         f"loaded by transformers {transformers.__version__}: layers, their weights and the prediction "

@@ -124,8 +124,9 @@ def _instance_defaults_allowed():
 
 
 def forget_last_run() -> None:
-    """fairseq keeps a run's best score on functions of its own, where a second run in the same
-    process, as in hydra's multirun, would find it and save no best checkpoint."""
+    """Clears what fairseq keeps of a run in its modules, where a second run in the same process, as
+    in hydra's multirun, finds it: the best score, after which no best checkpoint is saved, and
+    TensorBoard's writers, whose folders are relative to the first run's."""
     for module, name in (
         ("fairseq.checkpoint_utils", "save_checkpoint"),
         ("fairseq_cli.train", "should_stop_early"),
@@ -133,6 +134,11 @@ def forget_last_run() -> None:
         function = getattr(sys.modules.get(module), name, None)
         if function is not None:
             function.__dict__.pop("best", None)
+    bars = sys.modules.get("fairseq.logging.progress_bar")
+    writers = getattr(bars, "_tensorboard_writers", {})
+    for writer in writers.values():
+        writer.close()
+    writers.clear()
 
 
 def fit_task_config(task_cfg) -> None:
