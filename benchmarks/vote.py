@@ -49,9 +49,8 @@ def in_a_row(found, number):
     ]
 
 
-def read(found, rule, blank, labels, post_process):
-    """Hypotheses by a rule."""
-    hypotheses = []
+def predictions(found, rule, blank):
+    """The emission [T, V] of every utterance by a rule."""
     for at in range(0, len(found), BATCH):
         part = found[at : at + BATCH]
         lengths = torch.tensor([layers.shape[1] for layers, _ in part])
@@ -67,8 +66,16 @@ def read(found, rule, blank, labels, post_process):
             if rule == "consensus":
                 layer = consensus_layer(padded, log_q, lengths, blank)
             emission = pick_layer(padded, layer)
-        hypotheses += best_paths(emission, lengths.tolist(), blank, labels, post_process)
-    return hypotheses
+        for place, frames in enumerate(lengths):
+            yield emission[:frames, place]
+
+
+def read(found, rule, blank, labels, post_process):
+    """Hypotheses by a rule."""
+    return [
+        best_paths(emission.unsqueeze(1), [len(emission)], blank, labels, post_process)[0]
+        for emission in predictions(found, rule, blank)
+    ]
 
 
 def main() -> None:

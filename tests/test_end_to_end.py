@@ -13,6 +13,8 @@ import torch
 from build import build_model, setup_task
 from conftest import REPO, SMALL, command, shell, write_corpus
 from lm import write_lm
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 import varan_fairseq
 from varan_fairseq.cli import infer, layers
@@ -98,11 +100,22 @@ def test_what_training_logs(run):
         assert f'"{key}"' in log or f'"train_{key}"' in log, key
     for key in ("valid_wer", "valid_uer", "valid_best_wer", "valid_posterior_01"):
         assert f'"{key}"' in log, key
-    folder = os.path.dirname(os.path.dirname(run[1]))
-    events = [
-        file for _, _, files in os.walk(os.path.join(folder, "tensorboard")) for file in files
-    ]
-    assert any("tfevents" in file for file in events)
+
+
+def test_what_tensorboard_shows(run):
+    folder = os.path.join(os.path.dirname(os.path.dirname(run[1])), "tensorboard")
+    valid = EventAccumulator(os.path.join(folder, "valid")).Reload()
+    scalars = valid.Tags()["scalars"]
+    shown = EventAccumulator(os.path.join(folder, "layers")).Reload()
+    layout = shown.Tensors("custom_scalars__config__")[0]
+    charts = layout_pb2.Layout.FromString(layout.tensor_proto.string_val[0]).category[0].chart
+    for chart, prefix in zip(charts, ("posterior", "nll")):
+        (pattern,) = chart.multiline.tag
+        matched = [tag for tag in scalars if re.fullmatch(pattern, tag)]
+        assert sorted(matched) == [f"{prefix}_{layer:02d}" for layer in (1, 2, 3)]
+    texts = shown.Tensors("validation/text_summary")
+    assert [text.step for text in texts] == [each.step for each in valid.Scalars("wer")]
+    assert texts[0].tensor_proto.string_val[0].decode().count("\n| ") == 1 + 5
 
 
 def test_the_tables_hubert(run, tmp_path):

@@ -17,6 +17,7 @@ from ..method.choices import DIRECTIONS, PRIORS
 from ..method.objective import check_objective, variational_objective
 from ..method.prior import layer_prior
 from ..runtime.fairseq_compat import whole_config
+from .board import Board
 from .watch import PosteriorWatch
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class LayerObjective:
         self.prior_kind = cfg.prior
         self.prior: Any = None  # the model's
         self.watch, self.watched = PosteriorWatch(cfg.max_update), False
+        self.board = Board(cfg)
         check_objective(cfg.beta, cfg.divergence)
         layer_prior(cfg.prior, 1, df=self._df("full"), **self.prior_options)
 
@@ -110,6 +112,12 @@ class LayerObjective:
         if self.watched:
             self.watch.step(inner)
         return model(**sample["net_input"])
+
+    def show(self, model: nn.Module, pairs: List[Tuple[str, str]]) -> None:
+        """Some (reference, hypothesis) of a validation, for TensorBoard."""
+        updates = unwrapped(model).w2v_encoder.num_updates + 1  # fairseq told it before the last one
+        if self.board.wants(updates):
+            self.board.show(updates, pairs)
 
     def _df(self, finetune: str) -> float:
         return AUTO_DF[finetune] if self.prior_df is None else self.prior_df

@@ -77,9 +77,15 @@ class VaranClassificationCriterion(FairseqCriterion):
         logging_output["ntokens"] = len(target)  # fairseq's speed, wps, counts utterances
         with torch.no_grad():
             log_probs = unwrapped(model).combined(net_output)
+            guess = log_probs.argmax(-1)
             logging_output["_confusion"] = confusion_matrix(
-                target, log_probs.argmax(-1), log_probs.shape[-1]
+                target, guess, log_probs.shape[-1]
             ).cpu()
+        if not model.training:
+            labels = self.task.target_dictionary
+            names = labels.symbols[labels.nspecial :]
+            pairs = zip(target.tolist(), guess.tolist())
+            self.objective.show(model, [(names[a], names[b]) for a, b in pairs])
         return objective, len(target), logging_output
 
     @staticmethod

@@ -108,6 +108,7 @@ class VaranCtcCriterion(CtcCriterion):
         targets = sample["target_label"] if "target_label" in sample else sample["target"]
         labels = self.task.target_dictionary
         counts: Dict[str, int] = Counter()
+        pairs = []
         for emission, frames, target in zip(log_probs, lengths, targets.cpu()):
             emission = emission[:frames]
             spoken = target[(target != self.pad_idx) & (target != self.eos_idx)]
@@ -124,6 +125,8 @@ class VaranCtcCriterion(CtcCriterion):
             counts["w_total"] += len(words)
             counts["c_errors"] += editdistance.eval(best.tolist(), spoken.tolist())
             counts["c_total"] += len(spoken)
+            pairs.append((" ".join(words), " ".join(read)))
+        self.objective.show(model, pairs)
         return dict(counts)
 
     def _words_by_language_model(self, emission: Tensor) -> Optional[List[str]]:
