@@ -34,7 +34,7 @@ setup(
     ],
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["varan_fairseq", "varan_fairseq.*"]),
-    package_data={"varan_fairseq": ["py.typed"], "varan_fairseq.report": ["page.html"]},
+    package_data={"varan_fairseq": ["py.typed"], "varan_fairseq.report": ["*.html"]},
     install_requires=[
         "torch<2.14",  # the newest that was tested
         "omegaconf",

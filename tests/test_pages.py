@@ -108,6 +108,7 @@ def world(tmp_path_factory):
         torch.save(state, path)
         for number in (1, 2):
             shutil.copy(path, path.parent / f"checkpoint_{number}_100.pt")
+    shutil.copytree(world / "checkpoints" / "run", world / "checkpoints" / "other")
     (world / "hydra_train.log").write_text(LOG)
 
     shutil.copy(libri / "lm.arpa", world / "4-gram.arpa")

@@ -12,7 +12,7 @@ import pytest
 from faulty import copy, decode, edit, read, tool, write
 
 import varan_fairseq
-from varan_fairseq.cli import classify, report
+from varan_fairseq.cli import classify, infer, report
 from varan_fairseq.report import write as write_module
 from varan_fairseq.report.log import read_log
 from varan_fairseq.report.summary import groups_of_length, groups_of_names
@@ -90,41 +90,124 @@ def test_nothing_is_loaded_and_nothing_runs_that_is_not_ours(page):
     assert text.count("<script") == 1 and "<i>a" not in text and "test<b>" not in text
     for title in (
         "Each layer alone",
-        "By length",
-        "By speaker",
+        "WER by length",
+        "WER by speaker",
+        "What was heard for what",
+        "All utterances",
         "Training",
         "The worst utterances",
     ):
         assert title in text
 
 
-def test_a_real_browser_opens_it(page, tmp_path):
+FRAME = """<body><iframe id="frame" src="{page}" style="width:{width}px;height:800px"></iframe>
+<script>
+frame.onload = () => {{
+  const page = frame.contentDocument, data = document.body.dataset, shown = page.documentElement;
+  data.fits = shown.scrollWidth <= shown.clientWidth;
+  const rows = page.querySelector("#utterances tbody").rows;
+  const column = name => [...page.querySelectorAll("th button")].findIndex(b => b.textContent === name);
+  const values = name => [...rows].map(row => row.cells[column(name)].textContent).join(" ");
+  page.querySelectorAll("th button")[column("seconds")].click();
+  data.longest = values("seconds");
+  const search = page.querySelector("input");
+  search.value = "TEST1.wav";
+  search.dispatchEvent(new Event("input"));
+  data.found = page.getElementById("found").textContent;
+}};
+</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A page's document as Chromium has it."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next((shutil.which(name) for name in names if shutil.which(name)), None)
-    if browser is None:
+    program = next((shutil.which(name) for name in names if shutil.which(name)), None)
+    if program is None:
         assert not os.environ.get("CI"), "CI has a browser: see .ci/run"
         pytest.skip("no Chromium here")
-    common = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
-    done = subprocess.run(
-        [*common, "--virtual-time-budget=20000", "--dump-dom", f"file://{page[2]}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        timeout=120,
-    )
+    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
+
+    def browse(path, *options):
+        headless = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+        return subprocess.run(
+            [program, *headless, profile, *options, f"file://{path}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=120,
+        ).stdout
+
+    return browse
+
+
+def test_a_real_browser_opens_it(page, browser, tmp_path):
+    document = browser(page[2], "--virtual-time-budget=20000", "--dump-dom")
     count = page[1].count("<audio ")
-    assert count and f'data-playable="{count} of {count}"' in done.stdout
-    assert done.stdout.count("<svg") == 5
+    assert count and f'data-playable="{count} of {count}"' in document
+    assert document.count('<svg role="img" aria-label=') == document.count("<svg") >= 7
     picture = str(tmp_path / "page.png")
-    subprocess.run(
-        [*common, "--window-size=1100,2000", f"--screenshot={picture}", f"file://{page[2]}"],
-        stderr=subprocess.DEVNULL,
-        timeout=120,
-    )
+    browser(page[2], "--window-size=1400,2000", f"--screenshot={picture}")
     from matplotlib import pyplot as plt
 
     pixels = plt.imread(picture)
-    assert pixels.shape[:2] == (2000, 1100) and pixels.std() > 0.05
+    assert pixels.shape[:2] == (2000, 1400) and pixels.std() > 0.05
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_at_the_width_of_a_telephone_and_of_a_desk(page, browser, tmp_path, width):
+    """Nothing hangs out; the table is sorted and searched."""
+    write(tmp_path / "frame.html", FRAME.format(page=page[2], width=width))
+    document = browser(tmp_path / "frame.html", "--virtual-time-budget=20000", "--dump-dom")
+    assert 'data-fits="true"' in document
+    seconds = re.search('data-longest="(.*?)"', document)[1].split()
+    assert len(seconds) == 6 and seconds == sorted(seconds, key=float, reverse=True)
+    assert 'data-found="1 of 6"' in document
+
+
+def test_facts_and_the_table_of_all_utterances(ctc, page):
+    text = page[1]
+    for fact in ("encoder", "what trained", "objective", "learning rate", "updates", "made"):
+        assert f"<tr><th>{fact}</th><td>" in text, fact
+    assert f"by varan_fairseq {varan_fairseq.__version__}, fairseq " in text
+    body = text[text.index("<tbody>") : text.index("</tbody>")]
+    rows = [re.findall("<td>(.*?)</td>", row) for row in body.split("<tr>")[1:]]
+    assert [row[0] for row in rows[1:]] == [f"test{index}.wav" for index in range(1, 6)]
+    summed = sum(int(row[2]) for row in rows) / sum(int(row[3]) for row in rows)
+    assert f"WER {100 * summed:.2f}%" in text
+    model = varan_fairseq.load(ctc.checkpoint)
+    for row in rows[1:]:
+        heard = model.transcribe(os.path.join(ctc.data, "wav", row[0]))
+        assert html.unescape(row[-1]) == heard and 0 < float(row[5]) <= 1
+    assert {row[-3] for row in rows} == {"&lt;i&gt;a", "b", "c"}
+
+
+def test_two_runs(ctc, page, tmp_path):
+    other = ctc.train(out=str(tmp_path / "run"), model={"aggregation": "weighted_sum"})
+    out = tmp_path / "page.html"
+    code, text, error = tool(report.main, ctc.checkpoint, other, page[0], "test", "--out", out)
+    assert code == 0 and "B - A is" in text, error
+    found = read(out)
+    values = []
+    for path in (ctc.checkpoint, other):
+        folder = tmp_path / f"alone{len(values)}"
+        alone = (f"common_eval.path={path}", f"task.data={page[0]}", "dataset.gen_subset=test")
+        alone += ("dataset.num_workers=0",)
+        assert tool(infer.main, *alone, f"decoding.results_path={folder}")[0] == 0
+        values.append(json.loads(read(folder / "asr.json"))["wer"])
+        assert f"<td>{values[-1]:.2f}% (" in found
+    assert f"B - A is {values[1] - values[0]:+.2f} points" in text
+    assert "Where they differ most" in found and '<button type="button">B - A</button>' in found
+
+
+def test_two_runs_that_cannot_be_compared(ctc, emotion, tmp_path):
+    two = [ctc.checkpoint, ctc.checkpoint]
+    for arguments, expected in (
+        ([*two, ctc.checkpoint], "3 checkpoints: expected one, or two to compare"),
+        ([*two], None),
+    ):
+        code, _, error = tool(report.main, *arguments, ctc.data, "test", "--log", "x")
+        assert code == 2 and (expected or "--log x: expected with one checkpoint") in error
 
 
 def test_a_baseline_has_no_layers_to_show(ctc, tmp_path, page):
@@ -134,7 +217,8 @@ def test_a_baseline_has_no_layers_to_show(ctc, tmp_path, page):
     )
     assert code == 0, error
     text = read(tmp_path / "page.html")
-    assert "<svg" not in text and "<audio" not in text and "WER" in text
+    assert "Each layer alone" not in text and "Layers that" not in text
+    assert "<audio" not in text and "WER by length" in text
 
 
 def test_a_classifiers_page_says_what_varan_classify_says(emotion, tmp_path):
@@ -159,7 +243,7 @@ def test_a_classifiers_page_says_what_varan_classify_says(emotion, tmp_path):
     assert low <= scores["accuracy"] <= high
     assert f"accuracy {scores['accuracy']:.2f}%" in text and text.split()[1] in page
     assert f"{low:.2f} - {high:.2f}" in page and "over the 2 speakers" in page
-    for title in ("What was taken for what", "By class", "By length", "By speaker"):
+    for title in ("What was taken for what", "accuracy by class", "accuracy by length"):
         assert f"<h2>{title}</h2>" in page
     rows = [line.split("\t") for line in table.splitlines()[1:]]
     wrong = {row[0] for row in rows if row[1] != row[2]}
@@ -217,7 +301,7 @@ def test_a_log_of_fairseqs(ctc, tmp_path, caplog):
 ARGUMENTS = {
     "log": (["--log", "{file}"], "file has no lines of a fairseq training"),
     "no log": (["--log", "gone"], "gone"),
-    "worst": (["--worst", "-1"], "--worst -1: wanted 0 or more"),
+    "worst": (["--worst", "-1"], "--worst -1: expected 0 or more"),
     "folder": (["--out", "gone/page.html"], "no folder gone to write"),
     "layer": (["--layer", "9"], "aggregation varan over 3"),
 }

@@ -115,7 +115,9 @@ class LayerObjective:
 
     def show(self, model: nn.Module, pairs: List[Tuple[str, str]]) -> None:
         """Some (reference, hypothesis) of a validation, for TensorBoard."""
-        updates = unwrapped(model).w2v_encoder.num_updates + 1  # fairseq told it before the last one
+        updates = (
+            unwrapped(model).w2v_encoder.num_updates + 1
+        )  # fairseq told it before the last one
         if self.board.wants(updates):
             self.board.show(updates, pairs)
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 from ..adapters.file import METADATA, read_adapter
 from ..adapters.metadata import TASKS
 from ..models.finetune import finetune_mode
+from ..models.layerwise import LayerwiseModel
 from ..runtime.pickles import peek
 from ..upstream import Encoder, build_encoder, load_weights, normalizes, read_checkpoint
 from ..upstream.hf import is_folder
@@ -71,6 +72,21 @@ def _ours(path: str) -> Lines:
     yield from _labels(cfg.task.labels, labels.symbols[labels.nspecial :])
 
 
+def of_run(state: Any, model: LayerwiseModel, cfg: Any) -> Lines:
+    """What trained a loaded run and how: what `varan-report` shows. state: of `read_state`."""
+    encoder, source = model.w2v_encoder, model.cfg.w2v_args.get("source")
+    size = f"{encoder.num_layers} layers, width {encoder.dim}"
+    made_of = f", of {source['file']}" if source else ""
+    yield "encoder", f"{encoder.spec.title}, {size}{made_of}"
+    yield "what trained", _what_trained(model.cfg)
+    if model.cfg.aggregation == "varan":
+        yield "objective", _objective(cfg.get("criterion"))
+    rates = (cfg.get("optimization") or {}).get("lr")
+    if rates:
+        yield "learning rate", ", ".join(f"{rate:g}" for rate in rates)
+    yield "updates", f"{state['optimizer_history'][-1]['num_updates']:,}"
+
+
 def _adapter(folder: str) -> Lines:
     adapter = read_adapter(folder)
     config = adapter.metadata["config"]
@@ -108,17 +124,25 @@ def _reading(model: Any, criterion: Any, prior: Sequence[float]) -> Lines:
     """From the configurations of model and criterion."""
     options = (f"{key} {model[key]}" for key in ("aggregation", "combine", "layer_norm"))
     yield "model", ", ".join([model["_name"], *options])
-    mode = finetune_mode(SimpleNamespace(**model))
-    if mode == "lora":
-        kind = "DoRA" if model["lora_magnitude"] else "LoRA"
-        mode = f"{kind}, rank {model['lora_rank']}, on {model['lora_targets']}"
-    yield "what trained", mode
+    yield "what trained", _what_trained(model)
     if model["aggregation"] == "varan":
         yield "posterior", model.get("posterior", "input")  # files from before it had a name
-        keys = ("prior", "prior_df", "prior_nc", "prior_p", "beta")
-        known = [f"{key} {criterion[key]}" for key in keys if key in (criterion or {})]
-        yield "objective", ", ".join(known) or "another criterion's"
+        yield "objective", _objective(criterion)
         yield "prior", " ".join(f"{value:.3f}" for value in prior)
+
+
+def _what_trained(model: Any) -> str:
+    mode = finetune_mode(SimpleNamespace(**model))
+    if mode != "lora":
+        return mode
+    kind = "DoRA" if model["lora_magnitude"] else "LoRA"
+    return f"{kind}, rank {model['lora_rank']}, on {model['lora_targets']}"
+
+
+def _objective(criterion: Any) -> str:
+    keys = ("prior", "prior_df", "prior_nc", "prior_p", "beta")
+    known = [f"{key} {criterion[key]}" for key in keys if key in (criterion or {})]
+    return ", ".join(known) or "another criterion's"
 
 
 def _labels(extension: str, symbols: Sequence[str]) -> Lines:

@@ -32,14 +32,15 @@ def read_state(
     overrides: Optional[Dict[str, Any]] = None,
     base: Optional[str] = None,
     models: Sequence[str] = tuple(TASKS),
+    data: Optional[str] = None,
 ) -> Dict[str, Any]:
     """fairseq's checkpoint dictionary, on the CPU.
 
     path: a checkpoint of ours, or the folder of an adapter. base: the pre-trained checkpoint
     that an adapter was trained on, or a checkpoint without the configuration of its encoder
     (as those of task `hubert_pretraining`, formerly) started from. overrides: as
-    `model_overrides`. models: names of the models wanted. Raises FileNotFoundError, or
-    ValueError if a file is not what it should be.
+    `model_overrides`. models: names of the models wanted. data: folder to use as `task.data`.
+    Raises FileNotFoundError, or ValueError if a file is not what it should be.
     """
     adapted = os.path.isdir(path) or (base is not None and not os.path.exists(path))
     if adapted:
@@ -55,6 +56,9 @@ def read_state(
     fairseq_compat.fit_task_config(state["cfg"].task)
     if not adapted:
         _complete(state["cfg"].model, path, base)
+    if data is not None:
+        with open_dict(state["cfg"]):
+            state["cfg"].task.data = data
     return state
 
 
@@ -82,13 +86,8 @@ def load_model(
     base: Optional[str] = None,
     models: Sequence[str] = tuple(TASKS),
 ) -> Tuple[LayerwiseModel, Any, Any]:
-    """(model in evaluation mode, cfg, task). data: folder to use as `task.data`; path,
-    overrides, base, models: see `read_state`."""
-    state = read_state(path, overrides, base, models)
-    if data is not None:
-        with open_dict(state["cfg"]):
-            state["cfg"].task.data = data
-    return model_from_state(state, path)
+    """(model in evaluation mode, cfg, task); see `read_state`."""
+    return model_from_state(read_state(path, overrides, base, models, data), path)
 
 
 def model_from_state(

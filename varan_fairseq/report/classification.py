@@ -10,7 +10,7 @@ from ..finetuned.outputs import check_complete, shown_outputs
 from ..models.varan_classification import VaranClassification
 from ..scoring.classification import confusion_matrix, summary
 from ..scoring.rates import interval
-from .summary import Mistake, SplitSummary, common_groups, groups_of_names
+from .summary import Heard, Mistake, SplitSummary, aggregated, common_groups, groups_of_names
 
 
 def classify(
@@ -53,12 +53,21 @@ def classify(
         seconds=seconds,
         groups={"By class": groups_of_names(names), **common_groups(seconds, speakers)},
         facts=[
-            ("aggregation", f"{model.cfg.aggregation}, {model.cfg.combine}"),
+            ("aggregation", ", ".join(aggregated(model.cfg))),
             ("utterances", f"{count:,}, {int((~right).sum()):,} wrong"),
             ("unweighted accuracy", f"{scores['unweighted_accuracy']:.2f}%"),
             ("macro F1", f"{scores['macro_f1']:.2f}%"),
         ],
         mistakes=_mistakes(probs, labels, classes),
+        heard=Heard(
+            errors=1 - right.astype(np.int64),
+            lengths=np.ones(count, np.int64),
+            confidence=probs.max(1),
+            layers=np.zeros(count, np.int64),
+            said=names,
+            heard=[classes[index] for index in predicted],
+            speakers=speakers,
+        ),
         confusion=confusion.long().numpy(),
         classes=classes,
     )

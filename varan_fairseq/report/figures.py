@@ -5,6 +5,7 @@ import re
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+from markupsafe import escape
 
 from ..scoring.rates import Interval
 from .votes import SHOWN, LayerVotes
@@ -12,6 +13,8 @@ from .votes import SHOWN, LayerVotes
 Series = Dict[str, List[Tuple[int, float]]]  # of a log: (updates, value) of each number
 
 
+BLUE, ORANGE = "#0072b2", "#d55e00"  # of Okabe and Ito, whom all eyes can follow
+COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MOST_LETTERS = 100  # of a transcript in a picture
 MOST_CLASSES = 40  # in a picture of confusions
 
@@ -143,7 +146,7 @@ def draw_layers(
     in percent. measure: what it is of."""
     figure, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)
     layers = np.arange(1, len(rates) + 1)
-    axis.plot(layers, rates, "o-", color="#4878a8", label="one layer alone")
+    axis.plot(layers, rates, "o-", color=BLUE, label="one layer alone")
     axis.axhline(combined, color="black", label="as the model reads them")
     if interval is not None:
         axis.axhspan(*interval, color="black", alpha=0.12, linewidth=0, label="its 95% interval")
@@ -179,26 +182,65 @@ def draw_confusion(plt: Any, confusion: np.ndarray, classes: Sequence[str], titl
     return figure
 
 
-def draw_training(plt: Any, panels: Sequence[Tuple[str, Series]]) -> Any:
-    """Panels of curves over updates; title and series of each."""
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.6 * len(panels), 3.6), constrained_layout=True, squeeze=False
-    )
-    for axis, (title, series) in zip(axes[0], panels):
-        for name, points in series.items():
-            updates, values = zip(*points)
-            axis.plot(updates, values, "o-" if len(points) < 30 else "-", markersize=3, label=name)
-        axis.set(title=title, xlabel="updates")
-        axis.legend(frameon=False, fontsize="small")
+def draw_rates(
+    plt: Any, measure: str, rates: Sequence[Tuple[str, float, Interval]], whole: float
+) -> Any:
+    """The rate in percent of each group, with its 95% interval, beside that of all."""
+    height = 1.1 + 0.32 * len(rates)
+    figure, axis = plt.subplots(figsize=(6, height), constrained_layout=True)
+    for place, (_, value, found) in enumerate(rates):
+        axis.barh(place, value, color=BLUE, height=0.7)
+        if found is not None:
+            axis.plot(found, (place, place), color="black", linewidth=1.5)
+    axis.axvline(whole, color=ORANGE, linestyle="--", label="all utterances")
+    axis.set_yticks(range(len(rates)))
+    axis.set_yticklabels([name for name, _, _ in rates])
+    axis.set(xlabel=f"{measure} %, with its 95% interval", ylim=(len(rates) - 0.5, -0.5))
+    axis.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 
-def as_svg(plt: Any, figure: Any) -> str:
-    """An `<svg>` element for a page; the figure is closed."""
-    text = io.StringIO()
+def draw_two(
+    plt: Any, measure: str, names: Sequence[str], values: Sequence[Sequence[float]]
+) -> Any:
+    """Rates in percent of two runs, A above B, of the same groups."""
+    figure, axis = plt.subplots(figsize=(6, 1.1 + 0.45 * len(names)), constrained_layout=True)
+    for run, (label, colour, found) in enumerate(zip("AB", (BLUE, ORANGE), values)):
+        places = np.arange(len(found)) + 0.2 * (2 * run - 1)
+        axis.barh(places, found, color=colour, height=0.38, label=label)
+    axis.set_yticks(range(len(names)))
+    axis.set_yticklabels(names)
+    axis.set(xlabel=f"{measure} %", ylim=(len(names) - 0.5, -0.5))
+    axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncol=2)
+    return figure
+
+
+def draw_panel(plt: Any, title: str, series: Series) -> Any:
+    """Curves over updates. Those of layers have colours from dark (the lowest) to light."""
+    figure, axis = plt.subplots(figsize=(4.6, 3.4), constrained_layout=True)
+    of_layers = all(re.search(r"_\d+$", name) for name in series)
+    for place, (name, points) in enumerate(series.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        if of_layers:
+            colour = plt.get_cmap("viridis")(0.95 * place / max(len(series) - 1, 1))
+            name = f"layer {int(name[-2:])}"
+        updates, values = zip(*points)
+        marks = "o-" if len(points) < 30 else "-"
+        axis.plot(updates, values, marks, markersize=3, color=colour, label=name)
+    axis.set(title=title, xlabel="updates")
+    columns = 3 if len(series) > 6 else 1
+    axis.legend(frameon=False, fontsize="x-small" if columns > 1 else "small", ncol=columns)
+    return figure
+
+
+def as_svg(plt: Any, figure: Any, text: str) -> str:
+    """An `<svg>` element for a page; the figure is closed. text: what it shows, for those who do not
+    see it."""
+    file = io.StringIO()
     # links, and a date that makes every page another, are of no use there
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") + len("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    return f'<svg role="img" aria-label="{escape(text)}"{svg}'

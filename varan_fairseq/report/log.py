@@ -15,6 +15,7 @@ PANELS = (
     ("loss of training (bits)", "train_inner", ("loss", "expected_nll")),
     ("posterior (bits)", "train_inner", ("posterior_entropy", "divergence")),
     ("mean weight of each layer", "train_inner", (r"posterior_\d+",)),
+    ("loss of each layer (bits)", "train_inner", (r"nll_\d+",)),
     ("validation (%)", "valid", ("wer", "uer", "accuracy", "unweighted_accuracy")),
 )
 

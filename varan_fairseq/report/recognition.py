@@ -1,6 +1,7 @@
 """A recognizer on a split: one pass over it, each layer and all together read in it."""
 
-from typing import Any, List
+from collections import Counter
+from typing import Any, List, Tuple
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from ..finetuned.labelled import Transcribed
 from ..finetuned.outputs import shown_outputs
 from ..models.varan_ctc import VaranCtc
 from ..scoring.transcripts import edits
-from .summary import Mistake, SplitSummary, common_groups
+from .summary import Heard, Mistake, SplitSummary, aggregated, common_groups
+
+CONFUSED = 20  # pairs of words that are listed
 
 
 def recognize(
@@ -28,11 +31,13 @@ def recognize(
     best: List[Any] = [None] * count
     of_layers: List[List[Any]] = [[None] * count for _ in range(model.num_predictions)]
     posterior = np.zeros((count, model.num_predictions), np.float32)
-    layers = np.zeros(count, np.int64)
+    layers, confidence = np.zeros(count, np.int64), np.ones(count)
     for rows, net_output in shown_outputs(model, task, subset, max_tokens):
         for row, emission in zip(rows, batch_emissions(model, net_output)):
             best[row] = search(emission.log_probs)[0]
             posterior[row], layers[row] = np.exp(emission.log_q), emission.layer
+            if len(emission.log_probs):
+                confidence[row] = np.exp(emission.log_probs.max(1).mean())
         lengths = net_output["lengths"].tolist()
         for index, logits in enumerate(net_output["layer_logits"]):
             hypotheses = best_paths(
@@ -56,7 +61,7 @@ def recognize(
         seconds=seconds,
         groups=common_groups(seconds, references.speakers),
         facts=[
-            ("aggregation", f"{model.cfg.aggregation}, {model.cfg.combine}, best path"),
+            ("aggregation", ", ".join([*aggregated(model.cfg), "best path"])),
             ("utterances", f"{scores['utterances']:,}, {scores['wrong_utterances']:,} with errors"),
             ("words", f"{scores['words']:,}"),
             (
@@ -67,7 +72,22 @@ def recognize(
             ("UER", f"{scores['uer']:.2f}%"),
         ],
         mistakes=_mistakes(scored, layers),
+        heard=Heard(
+            errors=np.array([edits(pairs).errors for pairs in scored.aligned]),
+            lengths=np.array([edits(pairs).length for pairs in scored.aligned]),
+            confidence=confidence,
+            layers=layers,
+            said=references.text,
+            heard=[hypothesis.text for hypothesis in scored.best],
+            speakers=references.speakers,
+        ),
+        confused=_confused(scored),
     )
+
+
+def _confused(scored: Scored) -> List[Tuple[str, str, int]]:
+    wrong = Counter(pair for pairs in scored.aligned for pair in pairs if pair[0] != pair[1])
+    return [(said, heard, times) for (said, heard), times in wrong.most_common(CONFUSED)]
 
 
 def _mistakes(scored: Scored, layers: np.ndarray) -> List[Mistake]:

@@ -4,21 +4,13 @@ import os
 from typing import Optional, Tuple
 
 from ..data.manifest import split_paths
-from ..finetuned.labelled import load_classified, load_transcribed
-from ..finetuned.load import load_model
-from ..finetuned.outputs import STRICT
-from ..finetuned.results import beside, reading_overrides
-from ..method.choices import CTC_RULES
+from ..finetuned.results import beside
 from ..runtime.files import refuse_output, write_lines
-from .classification import classify
 from .log import read_log
-from .page import render, sections, utterances
+from .on_split import made, on_split
+from .page import render, sections, table, title_of, utterances
 from .pictures import pyplot
-from .recognition import recognize
 from .summary import SplitSummary
-from .votes import LayerVotes, layer_votes
-
-_MODELS = ("varan_ctc", "varan_classification")
 
 
 def write_report(
@@ -52,42 +44,20 @@ def write_report(
     Raises:
         ValueError, FileNotFoundError: before anything is written.
     """
-    if worst < 0:
-        raise ValueError(f"--worst {worst}: wanted 0 or more")
     plt = pyplot()
     ours = b"varan_fairseq" if out else b""
     out = out or os.path.join(beside(checkpoint), f"report-{subset}.html")
     refuse_output(out, ours, checkpoint, base, log, *split_paths(data, subset))
     training = read_log(log) if log else []
-    overrides = {**reading_overrides(combine, layer, CTC_RULES), **STRICT}
-    model, cfg, task = load_model(checkpoint, overrides, data, base, _MODELS)
-    if cfg.model._name == "varan_ctc":
-        transcribed = load_transcribed(model, cfg, task, subset)
-        manifest = transcribed.manifest
-        summary = recognize(model, task, subset, transcribed, max_tokens)
-
-        def votes(row: int) -> Optional[LayerVotes]:
-            return layer_votes(model, task, subset, row, transcribed.post_process)
-
-    else:
-        classified = load_classified(model, cfg, task, subset)
-        manifest = classified.manifest
-        summary = classify(model, task, subset, classified, max_tokens)
-
-        def votes(row: int) -> Optional[LayerVotes]:
-            return None
-
-    facts = [
-        ("checkpoint", checkpoint),
-        *summary.facts,
-        ("audio", f"{summary.seconds.sum() / 3600:.2f} hours"),
-    ]
+    read = on_split(checkpoint, data, subset, base, combine, layer, max_tokens)
     page = render(
-        f"{subset}: {os.path.basename(data.rstrip('/'))}",
-        summary,
-        facts,
-        sections=sections(plt, summary, model.prior.probs.cpu().numpy(), training),
-        utterances=utterances(summary, manifest, worst, cfg.task.sample_rate, votes),
+        "page.html",
+        title_of(data, subset),
+        summary=read.summary,
+        facts=[*read.facts, made()],
+        sections=sections(plt, read.summary, read.prior, training),
+        utterances=utterances(read.summary, read.manifest, worst, read.sample_rate, read.votes),
+        table=table(read.summary, read.manifest),
     )
     write_lines(out, page.split("\n"))
-    return summary, out
+    return read.summary, out

@@ -57,6 +57,7 @@ _LEVELS = {"": logging.WARNING, "fairseq": logging.WARNING, "varan_fairseq": log
 
 def quieten() -> None:
     """No lines of other libraries below a warning."""
+    logging.basicConfig()  # before fairseq does, when it is imported, with all libraries' DEBUG lines
     for name, level in _LEVELS.items():
         logging.getLogger(name).setLevel(level)
 
