@@ -22,7 +22,7 @@ from collections import defaultdict
 import editdistance
 import numpy as np
 import torch
-from measure import write_figures
+from measure import report
 from torch.nn import functional as F
 from tqdm import tqdm
 from vote import RULES, emissions, predictions
@@ -154,14 +154,17 @@ def main() -> None:
     rows = []
     for way, counted in errors.items():
         total, settings = chosen_apart(counted, halves)
-        row = {"way": way, "wer": 100 * total / spoken, "settings": settings}
-        if way in without:
-            row["wer_without"] = 100 * without[way] / spoken
-        rows.append(row)
-        print(row)
-    if args.json:
-        figures = {"words": spoken, "unknown": unknown, "vocabulary": len(words), "rows": rows}
-        write_figures(args.json, figures)
+        rows.append(
+            {
+                "way": way,
+                "WER %": round(100 * total / spoken, 2),
+                "best path": round(100 * without[way] / spoken, 2) if way in without else "",
+                "lmweight, wordscore": "; ".join(f"{w:g}, {s:g}" for w, s in settings),
+                "words": spoken,
+                "unknown %": round(100 * unknown, 1),
+            }
+        )
+    report(rows, args.json)
 
 
 if __name__ == "__main__":

@@ -99,6 +99,7 @@ TABLES = {
     "vocabulary": markdown,
     "vote": markdown,
     "vote-search": markdown,
+    "open-vocabulary": markdown,
     "prune": markdown,
     "lora-cost": markdown,
     "encoders-cost": markdown,
