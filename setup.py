@@ -1,7 +1,9 @@
+import glob
 import os
 import re
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -11,7 +13,24 @@ def read(*path):
         return file.read()
 
 
+class WithRecipes(build_py):
+    """Also copies recipes and corpus scripts, which lie beside the package, into it
+    (`python -m varan_fairseq recipes`)."""
+
+    def run(self):
+        super().run()
+        if getattr(self, "editable_mode", False):
+            return
+        for pattern in ("examples/*.yaml", "examples/cluster/*", "manifests/*.py"):
+            for path in glob.glob(os.path.join(HERE, pattern)):
+                target = os.path.join(self.build_lib, "varan_fairseq", os.path.relpath(path, HERE))
+                if os.path.isfile(path):
+                    self.mkpath(os.path.dirname(target))
+                    self.copy_file(path, target)
+
+
 setup(
+    cmdclass={"build_py": WithRecipes},
     name="varan-fairseq",
     version=re.search(r'__version__ = "(.*)"', read("varan_fairseq", "__init__.py"))[1],
     description="VARAN for fairseq: layers of a speech encoder weighed per utterance",

@@ -79,3 +79,28 @@ def asterisk(root, language, count=20, seconds=0.5):
     text.parent.mkdir(parents=True)
     with gzip.open(str(text), "wt") as file:
         file.write("\n".join(lines))
+
+
+WORDS = ["THE", "QUICK", "BROWN", "FOX", "ISN'T", "LAZY", "DOG", "JUMPS", "OVER", "VEX", "MP", "G"]
+
+
+def librispeech(root, splits, speakers=(19, 103, 26)):
+    """LibriSpeech's folders of some splits."""
+    for split in splits:
+        for speaker in speakers:
+            chapter(root / split, speaker, speaker * 10)
+            chapter(root / split, speaker, speaker * 10 + 7)
+    (root / "SPEAKERS.TXT").write_text("19 | F | ..")
+
+
+def chapter(folder, speaker, number, count=5):
+    """A chapter of LibriSpeech: flac files of noise, and their transcripts."""
+    rng = np.random.default_rng(number)
+    path = os.path.join(str(folder), str(speaker), str(number))
+    os.makedirs(path)
+    with open(os.path.join(path, f"{speaker}-{number}.trans.txt"), "w") as lines:
+        for index in range(count):
+            name = f"{speaker}-{number}-{index:04d}"
+            wave = rng.normal(0, 0.1, int(rng.integers(8000, 12000)))
+            soundfile.write(os.path.join(path, f"{name}.flac"), wave, 16000)
+            lines.write(f"{name} {' '.join(rng.choice(WORDS, rng.integers(1, 9)))}\n")

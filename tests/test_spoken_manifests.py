@@ -14,10 +14,12 @@ from unittest import mock
 
 import fairseq
 import numpy as np
+import planted
 import pytest
 import soundfile
 from conftest import REPO
 from fairseq.data import Dictionary
+from planted import WORDS, chapter
 from test_labelled_manifests import read, refusal
 
 from varan_fairseq.corpora import text as rules
@@ -27,7 +29,6 @@ from varan_fairseq.data.manifest import read_manifest
 from varan_fairseq.finetuned.labelled import check_transcribed
 
 EXAMPLES = os.path.join(os.path.dirname(fairseq.__file__), "examples", "wav2vec")
-WORDS = ["THE", "QUICK", "BROWN", "FOX", "ISN'T", "LAZY", "DOG", "JUMPS", "OVER", "VEX", "MP", "G"]
 rng = np.random.default_rng(0)
 
 
@@ -40,26 +41,10 @@ def script(name, *arguments):
     return out.getvalue()
 
 
-def chapter(folder, speaker, number, count=5):
-    """A chapter of LibriSpeech: flac files and their transcripts."""
-    path = os.path.join(str(folder), str(speaker), str(number))
-    os.makedirs(path)
-    with open(os.path.join(path, f"{speaker}-{number}.trans.txt"), "w") as lines:
-        for index in range(count):
-            name = f"{speaker}-{number}-{index:04d}"
-            wave = rng.normal(0, 0.1, int(rng.integers(8000, 12000)))
-            soundfile.write(os.path.join(path, f"{name}.flac"), wave, 16000)
-            lines.write(f"{name} {' '.join(rng.choice(WORDS, rng.integers(1, 9)))}\n")
-
-
 @pytest.fixture(scope="module")
 def librispeech(tmp_path_factory):
     root = tmp_path_factory.mktemp("libri") / "LibriSpeech"
-    for split in ("dev-clean", "test-other", "train-clean-100", "train-clean-360"):
-        for speaker in (19, 103, 26):
-            chapter(root / split, speaker, speaker * 10)
-            chapter(root / split, speaker, speaker * 10 + 7)
-    (root / "SPEAKERS.TXT").write_text("19 | F | ..")
+    planted.librispeech(root, ("dev-clean", "test-other", "train-clean-100", "train-clean-360"))
     return root
 
 
