@@ -84,9 +84,9 @@ def first_hour(language, pretrained):
     transcribe = ["varan-transcribe", checkpoint, f"{data}/long.flac", "--overwrite"]
     transcribe += ["--lm", lm, "--lexicon", lexicon, "--out", f"{data}/long"]
     transcribe += [
-        "--lm-weight",
+        "--lmweight",
         str(weights["lmweight"]),
-        "--word-score",
+        "--wordscore",
         str(weights["wordscore"]),
     ]
     for kind in ("srt", "jsonl"):

@@ -15,7 +15,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        shown = action.option_strings and action.default not in (None, False, argparse.SUPPRESS)
+        shown = action.option_strings and not (
+            action.default in (None, argparse.SUPPRESS) or action.default is False
+        )
         return f"{text} (default: %(default)s)" if shown and "default" not in text else text
 
 
@@ -29,10 +31,11 @@ class _Quiet(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """Of a tool: with --version, -q, and defaults in its help."""
+    """Of a tool: with --version, -q, and defaults and an example in its help."""
 
-    def __init__(self, **options: Any):
-        super().__init__(formatter_class=_Help, **options)
+    def __init__(self, *, example: str = "", **options: Any):
+        epilog = f"example: {example}" if example else None
+        super().__init__(formatter_class=_Help, epilog=epilog, **options)
         version = f"%(prog)s {__version__}"
         self.add_argument("--version", action="version", version=version, help="print it and exit")
         self.add_argument("-q", "--quiet", action=_Quiet, help="print results and warnings alone")

@@ -27,7 +27,11 @@ _BAR = 40  # characters
 
 
 def parser() -> argparse.ArgumentParser:
-    options = Parser(prog="varan-check", description=__doc__)
+    options = Parser(
+        prog="varan-check",
+        description=__doc__,
+        example="varan-check data/libri train dev_other --encoder wav2vec_small.pt",
+    )
     options.add_argument("data", help="folder with the manifests")
     options.add_argument("splits", nargs="*", help="names of manifests; default: all")
     options.add_argument("--labels", help="ending of the label files; default: by the dictionary")

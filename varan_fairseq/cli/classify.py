@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
         usage="varan-classify CHECKPOINT DATA SUBSET [options]\n"
         "   or: varan-classify CHECKPOINT AUDIO [AUDIO ..] [options]",
         description=(__doc__ or "").split("\n\n")[0],
+        example="varan-classify checkpoint_best.pt data/ravdess test",
     )
     options.add_argument("checkpoint", help="of varan_classification (a pickle), or an adapter")
     options.add_argument(

@@ -14,7 +14,11 @@ from .classify import lines
 
 
 def parser() -> argparse.ArgumentParser:
-    options = Parser(prog="varan-crossval", description=(__doc__ or "").split("\n\n")[0])
+    options = Parser(
+        prog="varan-crossval",
+        description=(__doc__ or "").split("\n\n")[0],
+        example="varan-crossval data/iemocap --config-name hubert_base_iemocap model.w2v_path=hubert.pt",
+    )
     options.add_argument("data", help="folder with fold1, fold2, .., each with its manifests")
     options.add_argument("overrides", nargs="*", metavar="key=value", help="fairseq's overrides")
     options.add_argument("--config-dir", default="examples/", help="folder of the recipe")

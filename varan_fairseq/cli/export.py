@@ -26,7 +26,11 @@ COMMANDS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    options = Parser(prog="varan-export", description=(__doc__ or "").split("\n\n")[0])
+    options = Parser(
+        prog="varan-export",
+        description=(__doc__ or "").split("\n\n")[0],
+        example="varan-export adapter checkpoint_best.pt my_adapter",
+    )
     added = options.add_subparsers(dest="command", metavar=" | ".join(COMMANDS))
     added.required = True
     prune, merge, average, ema, adapter, restore, hf, onnx = (

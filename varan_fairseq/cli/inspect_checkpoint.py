@@ -16,7 +16,11 @@ from . import Parser, run
 
 
 def parser() -> argparse.ArgumentParser:
-    options = Parser(prog="varan-inspect", description=(__doc__ or "").split("\n\n")[0])
+    options = Parser(
+        prog="varan-inspect",
+        description=(__doc__ or "").split("\n\n")[0],
+        example="varan-inspect wav2vec_small.pt",
+    )
     options.add_argument(
         "checkpoint",
         help="a checkpoint (a pickle: only read files you trust), the folder of an adapter, or that of "

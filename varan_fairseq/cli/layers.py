@@ -20,7 +20,11 @@ from . import Parser, add_split_options, run
 
 
 def parser() -> argparse.ArgumentParser:
-    options = Parser(prog="varan-layers", description=(__doc__ or "").split("\n\n")[0])
+    options = Parser(
+        prog="varan-layers",
+        description=(__doc__ or "").split("\n\n")[0],
+        example="varan-layers checkpoint_best.pt data/libri dev_other --curve",
+    )
     options.add_argument("checkpoint", help="a fine-tuned checkpoint (a pickle), or an adapter")
     options.add_argument("data", help="folder with the manifests")
     options.add_argument("subset", help="name of the manifest, as test")

@@ -15,7 +15,11 @@ from . import Parser, add_reading_options, add_split_options, run
 
 
 def parser() -> argparse.ArgumentParser:
-    options = Parser(prog="varan-report", description=__doc__)
+    options = Parser(
+        prog="varan-report",
+        description=__doc__,
+        example="varan-report checkpoint_best.pt data/libri test_other --log hydra_train.log",
+    )
     options.add_argument(
         "checkpoint",
         nargs="+",

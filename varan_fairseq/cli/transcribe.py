@@ -21,11 +21,16 @@ from . import Parser, add_reading_options, run
 if TYPE_CHECKING:
     from ..inference.transcript import Transcript, Utterance
 
+# What an option is called in the settings of results, and by fairseq's decoding.* and in Python.
 _LM = {"lm_weight": "lmweight", "word_score": "wordscore", "sil_score": "silweight", "beam": "beam"}
 
 
 def parser() -> argparse.ArgumentParser:
-    options = Parser(prog="varan-transcribe", description=__doc__)
+    options = Parser(
+        prog="varan-transcribe",
+        description=__doc__,
+        example="varan-transcribe checkpoint_best.pt talks/ --out texts --format srt",
+    )
     options.add_argument("checkpoint", help="of varan_ctc (a pickle), or the folder of an adapter")
     options.add_argument("audio", nargs="+", help="files, folders, or - for the standard input")
     options.add_argument("--base", help="the pre-trained checkpoint that an adapter is for")
@@ -33,16 +38,22 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--out", help="folder: one file per recording; those that are there stay")
     options.add_argument("--overwrite", action="store_true", help="with --out: make all again")
     add_reading_options(options, CTC_RULES)
-    options.add_argument("--lm", help="KenLM file (ARPA or binary)")
-    options.add_argument("--lexicon", help="a line `word<TAB>labels` a word")
-    options.add_argument("--lm-weight", type=float, default=2.0)
-    options.add_argument("--word-score", type=float, default=-1.0)
-    options.add_argument("--sil-score", type=float, default=0.0)
-    options.add_argument("--beam", type=int, default=50)
-    options.add_argument("--window", type=float, default=WINDOW, help="seconds heard at a time")
-    options.add_argument("--overlap", type=float, default=OVERLAP, help="seconds heard twice")
-    options.add_argument("--batch-size", type=int, default=BATCH, help="windows run together")
-    options.add_argument("--device", help="as torch names it; default: the GPU, if there is one")
+    lm = options.add_argument_group("language model")
+    lm.add_argument("--lm", help="KenLM file (ARPA or binary)")
+    lm.add_argument("--lexicon", help="one line per word: `word<TAB>labels`")
+    for (name, spelled), default, text in zip(
+        _LM.items(), (2.0, -1.0, 0.0), ("of its log10 p", "added per word", "added per boundary")
+    ):
+        before = f"--{name.replace('_', '-')}"  # the spelling of earlier versions
+        lm.add_argument(
+            f"--{spelled}", before, dest=name, metavar="W", type=float, default=default, help=text
+        )
+    lm.add_argument("--beam", type=int, default=50, help="hypotheses that are kept")
+    windows = options.add_argument_group("windows")
+    windows.add_argument("--window", type=float, default=WINDOW, help="seconds heard at a time")
+    windows.add_argument("--overlap", type=float, default=OVERLAP, help="seconds heard twice")
+    windows.add_argument("--batch-size", type=int, default=BATCH, help="windows run together")
+    windows.add_argument("--device", help="as torch names it; default: the GPU, if there is one")
     return options
 
 
