@@ -34,7 +34,7 @@ def read(source: str, table: str, clips: str):
         refuse(f"{path} has no column {min(missing)}, it has {', '.join(rows.fieldnames or [])}")
     for row in rows:
         if None in row or None in row.values():
-            refuse(f"{path}, line {rows.line_num}: wanted {len(rows.fieldnames)} fields")
+            refuse(f"{path}, line {rows.line_num}: expected {len(rows.fieldnames)} fields")
         name, ending = os.path.splitext(row["path"])
         audio = os.path.join(clips, name + (ending or ".mp3"))
         yield Recording(audio, name + ".wav", row["sentence"], row["client_id"])

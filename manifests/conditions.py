@@ -31,7 +31,7 @@ def main() -> None:
     for split in args.splits:
         for path in (f"{args.data}/{split}.tsv", f"{args.data}/{split}.ltr"):
             if not os.path.isfile(path):
-                parser.error(f"no {path}: wanted a corpus with manifests and .ltr")
+                parser.error(f"no {path}: expected a corpus with manifests and .ltr")
         rows = len(read_lines(f"{args.data}/{split}.ltr"))
         files = len(read_manifest(f"{args.data}/{split}.tsv").entries)
         if rows != files:

@@ -87,14 +87,14 @@ def main() -> None:
     args = options.parse_args()
     shares = {"valid": args.valid, "test": args.test}
     if min(shares.values()) <= 0 or sum(shares.values()) >= 1:
-        refuse(f"--valid {args.valid} --test {args.test}: wanted shares that leave some to train")
+        refuse(f"--valid {args.valid} --test {args.test}: expected shares that leave some to train")
     if os.path.realpath(args.out).startswith(os.path.join(os.path.realpath(args.source), "")):
         refuse(f"{args.out} lies in {args.source}: its copies would be taken for recordings")
     recordings = list(find(args.source, args.speaker))
     classes = sorted({row.label for row in recordings})
     if len(classes) < 2:
         refuse(
-            f"{args.source} has {len(classes)} sub-folders with {', '.join(ENDINGS)} files, wanted "
+            f"{args.source} has {len(classes)} sub-folders with {', '.join(ENDINGS)} files, expected "
             "one a class"
         )
     split = split_speakers if args.speaker else split_files

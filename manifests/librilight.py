@@ -34,7 +34,7 @@ def main() -> None:
     rows = []
     for folder in folders:
         if not os.path.isdir(os.path.join(root, folder)):
-            refuse(f"{args.source} has no folder {folder}, wanted {folder}/clean/..")
+            refuse(f"{args.source} has no folder {folder}, expected {folder}/clean/..")
         found = librispeech_utterances(os.path.join(root, folder), args.jobs, folder)
         rows += [replace(row, path=os.path.join(folder, row.path)) for row in found]
     there = sum(row.samples for row in rows) / 16000 / 3600

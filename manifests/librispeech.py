@@ -33,7 +33,7 @@ def read_split(args: argparse.Namespace, name: str):
     rows = librispeech_utterances(os.path.join(args.source, name), args.jobs, name)
     if len(rows) != SPLITS[name] and not (args.allow_incomplete and rows):
         hint = "; pass --allow-incomplete to continue with them" if rows else ""
-        refuse(f"{name} has {len(rows)} utterances, wanted {SPLITS[name]}{hint}")
+        refuse(f"{name} has {len(rows)} utterances, expected {SPLITS[name]}{hint}")
     return rows
 
 

@@ -97,7 +97,7 @@ def test_unsupported_model(tmp_path, task, wav2vec2):
         ({"_name": "data2vec_text"}, "kind 'data2vec_text'; supported are data2vec_audio, "),
         (
             {"_name": "data2vec_multi", "supported_modality": "IMAGE"},
-            "kind 'data2vec_multi' for IMAGE, wanted AUDIO",
+            "kind 'data2vec_multi' for IMAGE, expected AUDIO",
         ),
         ({"layer_type": "trf_adp"}, "kind 'wav2vec2' with layer_type=trf_adp"),
     ],
@@ -249,7 +249,7 @@ def test_broken_line(folder):
     path = os.path.join(folder, "train.tsv")
     with open(path, "a") as file:
         file.write("a.wav\tlong\n")
-    with raises("train.tsv, line 8: 'a.wav.*long', wanted path<TAB>number of samples"):
+    with raises("train.tsv, line 8: 'a.wav.*long', expected path<TAB>number of samples"):
         read_manifest(path)
 
 
@@ -263,7 +263,7 @@ def test_missing_audio(folder):
 
 def test_sample_rate(tmp_path):
     folder = write_corpus(tmp_path / "slow", rate=8000)
-    with raises("train0.wav has a sample rate of 8000 Hz, wanted 16000 Hz"):
+    with raises("train0.wav has a sample rate of 8000 Hz, expected 16000 Hz"):
         check(folder)
 
 
@@ -323,7 +323,7 @@ def tool(main, *arguments):
 
 def test_infer_on_another_models_checkpoint(corpus, wav2vec2):
     code, error = tool(infer.main, f"common_eval.path={wav2vec2}", f"task.data={corpus}")
-    assert code == 2 and "made by model 'wav2vec2', wanted a checkpoint of varan_ctc" in error
+    assert code == 2 and "made by model 'wav2vec2', expected a checkpoint of varan_ctc" in error
     assert error.startswith("varan-infer: error: ") and error.count("\n") == 1
 
 
@@ -333,7 +333,7 @@ def test_infer_on_another_models_checkpoint(corpus, wav2vec2):
         (["task.data=x"], "common_eval.path is not set"),
         (["common_eval.path=x"], "task.data is not set"),
         (["common_eval.path=gone.pt", "task.data=x"], "no checkpoint gone.pt"),
-        (["decode"], "'decode' is not an override: wanted key=value"),
+        (["decode"], "'decode' is not an override: expected key=value"),
         (
             ["task.data=x", "--combine", "mixture", "common_eval.path=gone.pt"],
             "no checkpoint gone.pt",
@@ -341,7 +341,7 @@ def test_infer_on_another_models_checkpoint(corpus, wav2vec2):
         (["--combine", "poll", "a=b"], "choose one of mixture, log_linear, best_layer"),
         (
             ["common_eval.path=x", "task.data=x", "common_eval.model_overrides=oops"],
-            "wanted a Python dictionary",
+            "expected a Python dictionary",
         ),
     ],
 )

@@ -297,7 +297,9 @@ def test_a_label_file_of_another_length(folder, wav2vec2):
 def test_an_unknown_label(folder, wav2vec2):
     with open(os.path.join(folder, "valid.emo"), "w") as file:
         file.write("sad\nsad\nbored\nsad\nsad\nsad\n")
-    with pytest.raises(ValueError, match="valid.emo, line 3: unknown label 'bored', wanted one of"):
+    with pytest.raises(
+        ValueError, match="valid.emo, line 3: unknown label 'bored', expected one of"
+    ):
         ready(wav2vec2, setup_classification(folder))
 
 
@@ -324,9 +326,9 @@ def test_a_speaker_in_two_splits(folder, wav2vec2):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ("ang 3\nhap\n", "line 2: 'hap', wanted label count"),
+        ("ang 3\nhap\n", "line 2: 'hap', expected label count"),
         ("ang 3\nang 2\n", "line 2: label 'ang' is there already"),
-        ("ang 3\n", "has 1 labels, wanted 2"),
+        ("ang 3\n", "has 1 labels, expected 2"),
     ],
 )
 def test_dictionaries(folder, content, words):
@@ -354,10 +356,10 @@ def test_task_options(folder, options, words):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"label_smoothing": 1.0}, "criterion.label_smoothing=1.0: wanted 0 or more, below 1"),
-        ({"class_weights": "1,2"}, "wanted none, balanced, or 3 numbers, for ang, hap, sad"),
-        ({"class_weights": "even"}, "class_weights=even: wanted none"),
-        ({"class_weights": "1,-2,3"}, "wanted none"),
+        ({"label_smoothing": 1.0}, "criterion.label_smoothing=1.0: expected 0 or more, below 1"),
+        ({"class_weights": "1,2"}, "expected none, balanced, or 3 numbers, for ang, hap, sad"),
+        ({"class_weights": "even"}, "class_weights=even: expected none"),
+        ({"class_weights": "1,-2,3"}, "expected none"),
         ({"beta": -1.0}, "beta must be"),
     ],
 )

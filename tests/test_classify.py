@@ -229,7 +229,7 @@ def test_bad_input_of_the_tool(small, corpus, wav2vec2, tmp_path):
         return error
 
     assert "no checkpoint gone.pt" in fail("gone.pt", data, "test")
-    assert "made by model 'wav2vec2', wanted a checkpoint of varan_classification" in fail(
+    assert "made by model 'wav2vec2', expected a checkpoint of varan_classification" in fail(
         wav2vec2, data, "test"
     )
     assert "is a folder: give a manifest's name" in fail(checkpoint, data)
@@ -255,7 +255,7 @@ def test_bad_input_of_the_tool(small, corpus, wav2vec2, tmp_path):
     from varan_fairseq.cli import infer
 
     code, error = tool(infer.main, f"common_eval.path={checkpoint}", f"task.data={data}")
-    assert code == 2 and "'varan_classification', wanted a checkpoint of varan_ctc" in error
+    assert code == 2 and "'varan_classification', expected a checkpoint of varan_ctc" in error
 
 
 def test_cross_validation(tmp_path, capsys, monkeypatch):

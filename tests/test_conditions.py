@@ -87,7 +87,7 @@ def test_bad_input(tmp_path):
     done = run("conditions", data, data)
     assert done.returncode == 2 and "is the corpus itself" in done.stderr
     done = run("conditions", data, tmp_path / "out", "--splits", "dev")
-    assert done.returncode == 2 and "dev.tsv: wanted a corpus" in done.stderr
+    assert done.returncode == 2 and "dev.tsv: expected a corpus" in done.stderr
     with open(f"{data}/train.ltr", "a") as file:
         file.write("A |\n")
     done = run("conditions", data, tmp_path / "out")

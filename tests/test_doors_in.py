@@ -259,16 +259,16 @@ def changed(folder, target, **changes):
     [
         ({"model_type": "wav2vec2-bert"}, "model_type 'wav2vec2-bert'; supported are data2vec-"),
         ({"hidden_size": None}, "config.json lacks hidden_size"),
-        ({"hidden_size": "32"}, "hidden_size='32', wanted int"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers=0, wanted a number from 1"),
-        ({"conv_dim": ["__import__('os')"] * 7}, "wanted a list of numbers from 1"),
+        ({"hidden_size": "32"}, "hidden_size='32', expected int"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers=0, expected a number from 1"),
+        ({"conv_dim": ["__import__('os')"] * 7}, "expected a list of numbers from 1"),
         ({"conv_stride": [5]}, "of different lengths"),
         ({"hidden_act": "swish"}, "hidden_act='swish'; supported are 'gelu'"),
         ({"feat_extract_norm": "batch"}, "feat_extract_norm='batch'; supported are"),
         ({"layer_norm_eps": 1e-12}, "layer_norm_eps=1e-12: fairseq's LayerNorms have 1e-05"),
         ({"adapter_attn_dim": 16}, "as MMS has: use mms-1b or mms-300m"),
         ({"add_adapter": True}, "layers that pool frames"),
-        ({"hidden_dropout": 1.5}, "hidden_dropout=1.5, wanted 0 .. 1"),
+        ({"hidden_dropout": 1.5}, "hidden_dropout=1.5, expected 0 .. 1"),
     ],
 )
 def test_a_config_that_no_encoder_has(saved, tmp_path, changes, words):
@@ -287,7 +287,7 @@ def test_weights_that_are_not_there_or_not_whole(saved, tmp_path):
         assert words in str(caught.value) and "\n" not in str(caught.value)
 
     (tmp_path / "empty").mkdir()
-    fails(str(tmp_path / "empty"), "the folder has no config.json: wanted one that transformers")
+    fails(str(tmp_path / "empty"), "the folder has no config.json: expected one that transformers")
     bare = changed(folder, tmp_path / "bare")
     path = os.path.join(bare, "model.safetensors")
     os.remove(path)

@@ -354,7 +354,7 @@ def test_python_users(run):
     assert model.layer_posterior(path).sum() == pytest.approx(1, abs=1e-5)
     import numpy as np
 
-    with pytest.raises(ValueError, match="wanted mono"):
+    with pytest.raises(ValueError, match="expected mono"):
         model.transcribe(np.zeros((2, 16000)))
     with pytest.raises(ValueError, match="NaN"):
         model.transcribe(np.full(16000, np.nan))

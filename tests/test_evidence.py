@@ -89,7 +89,7 @@ def test_nothing_is_chosen_before_every_trial_has_a_score(preset):
 @pytest.mark.parametrize(
     "old, new, said",
     [
-        ("more_lr: []", "more_lr: [0.1]", "1 lr and 1 more_lr, wanted 1 or more and 0"),
+        ("more_lr: []", "more_lr: [0.1]", "1 lr and 1 more_lr, expected 1 or more and 0"),
         ("kind: recognition", "kind: asr", "kind is 'asr'"),
         ("folds: 0\n", "", "has ["),
         ("seeds: [1]", "seeds: []", "need one value or more"),
@@ -599,7 +599,7 @@ def test_lists_of_a_preset(tmp_path, key, value):
     preset = OmegaConf.load(os.path.join(plan.PRESETS, "digits.yaml"))
     preset[key] = value + list(preset[key])[1:]
     OmegaConf.save(preset, str(tmp_path / "a.yaml"))
-    with pytest.raises(ValueError, match=f"a.yaml: {key} has {value[0]!r}, wanted"):
+    with pytest.raises(ValueError, match=f"a.yaml: {key} has {value[0]!r}, expected"):
         plan.load(str(tmp_path / "a.yaml"))
 
 
@@ -612,7 +612,7 @@ def test_no_jobs(monkeypatch, capsys, jobs):
     )
     with pytest.raises(SystemExit):
         kit.arguments()
-    assert f"argument --jobs: '{jobs}', wanted 1 or more" in capsys.readouterr().err
+    assert f"argument --jobs: '{jobs}', expected 1 or more" in capsys.readouterr().err
 
 
 def test_digests(tmp_path, corpus, wav2vec2):

@@ -365,7 +365,7 @@ def test_malformed_cards(run, copy, tmp_path):
     good = shutil.copytree(copy, str(tmp_path / "good"))
     for changes, words in (
         ({"base": {"file": "x"}}, "malformed: base.sha256 is missing"),
-        ({"labels": [["A", "many"]]}, "malformed: a label is .'A', 'many'., wanted"),
+        ({"labels": [["A", "many"]]}, "malformed: a label is .'A', 'many'., expected"),
         ({"config": {}}, "malformed: config.model is missing"),
         (
             {"config": config_with(good, "task", labels="${env:HOME}")},
@@ -377,7 +377,7 @@ def test_malformed_cards(run, copy, tmp_path):
         ),
         (
             {"config": config_with(good, "task", _name="translation")},
-            "and task 'translation', wanted model varan_ctc and task audio_finetuning or",
+            "and task 'translation', expected model varan_ctc and task audio_finetuning or",
         ),
     ):
         shutil.rmtree(copy)
@@ -448,7 +448,7 @@ def test_what_has_no_adapter(run, tmp_path):
         "adapter", tmp_path / "old.pt", tmp_path / "out"
     )
     (tmp_path / "file").write_text("")
-    assert "is a file, wanted a folder" in fail("adapter", checkpoint, tmp_path / "file")
+    assert "is a file, expected a folder" in fail("adapter", checkpoint, tmp_path / "file")
     assert sorted(os.listdir(str(tmp_path))) == ["file", "full.pt", "old.pt"]
 
 
@@ -562,7 +562,7 @@ def test_averages_of_different_runs(corpus, wav2vec2, tmp_path, capsys):
     torch.save(labels, str(tmp_path / "labels.pt"))
     out = str(tmp_path / "out.pt")
     for paths, words in (
-        ([first], "wanted two checkpoints or more"),
+        ([first], "expected two checkpoints or more"),
         ([first, other], "has other weights than"),
         ([first, str(tmp_path / "prior.pt")], "has another prior than"),
         ([first, str(tmp_path / "labels.pt")], "has other labels than"),

@@ -97,7 +97,7 @@ def test_ravdess(tmp_path, sound):
 def test_an_incomplete_ravdess(tmp_path, sound):
     plant(sound, tmp_path / "corpus", itertools.islice(ravdess(), 130))
     line = refusal("ravdess", tmp_path / "corpus", tmp_path / "out")
-    assert "found 130 recordings" in line and "wanted 1440; pass --allow-incomplete" in line
+    assert "found 130 recordings" in line and "expected 1440; pass --allow-incomplete" in line
     assert not (tmp_path / "out").exists()
     line = refusal("ravdess", tmp_path / "corpus", tmp_path / "out", "--allow-incomplete")
     assert "19: no such speaker, there are 01, 02, 03" in line
@@ -156,7 +156,7 @@ def test_cremad(tmp_path, sound):
     os.remove(str(lost))
     lost.write_bytes(b"")
     line = refusal("cremad", tmp_path / "corpus", tmp_path / "out")
-    assert f"found {len(names)} recordings of CREMA-D (AudioWAV/*.wav), wanted 7442" in line
+    assert f"found {len(names)} recordings of CREMA-D (AudioWAV/*.wav), expected 7442" in line
     text = script("cremad", tmp_path / "corpus", tmp_path / "out", "--allow-incomplete")
     assert f"cannot be read: {lost}" in text
     out = tmp_path / "out"
@@ -192,7 +192,7 @@ def test_iemocap(tmp_path, sound):
     root, out = tmp_path / "IEMOCAP_full_release", tmp_path / "out"
     iemocap(root, sound)
     line = refusal("iemocap", root, out)
-    assert "found 553 utterances of the four classes of IEMOCAP, wanted 5531" in line
+    assert "found 553 utterances of the four classes of IEMOCAP, expected 5531" in line
     script("iemocap", root, out, "--allow-incomplete")
     tested = []
     for session in range(1, 6):
@@ -261,7 +261,7 @@ def test_folder_without_speakers(tmp_path, sound):
     line = refusal("folder", tmp_path / "corpus", tmp_path / "out")
     assert "class folder 'very loud'" in line
     line = refusal("folder", tmp_path / "corpus", tmp_path / "out", "--test", "0.95")
-    assert "wanted shares that leave some to train" in line
+    assert "expected shares that leave some to train" in line
 
 
 def test_a_rare_class_without_training_examples(tmp_path, sound):

@@ -248,7 +248,7 @@ def test_state_travels():
     before = lora_state(other)
     with pytest.raises(ValueError, match="missing .*lora_magnitude.*surplus none"):
         load_lora_state(other, lora_state(adapted(Caller, False)))
-    with pytest.raises(ValueError, match=r"proj.lora_A \(2, 5\), wanted \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"proj.lora_A \(2, 5\), expected \(3, 5\)"):
         load_lora_state(other, lora_state(adapted(Caller, True, rank=2)))
     assert all(torch.equal(before[key], value) for key, value in lora_state(other).items())
 

@@ -15,6 +15,7 @@ PATTERNS = {
     r"\banew\b": "again",
     r"\b(goes|going|gone) on\b": "continues",
     r"\bsees to it\b": "makes sure",
+    r", wanted (?!in\b|if\b|=)[a-z0-9{]": "expected",
 }
 
 

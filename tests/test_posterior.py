@@ -149,7 +149,9 @@ def test_buffers_are_not_rounded():
 
 @pytest.mark.parametrize("multiplier", [0.0, -0.1, float("nan"), float("inf")])
 def test_bad_multiplier(multiplier):
-    with pytest.raises(ValueError, match="posterior_lr_multiplier=.*: wanted a finite number > 0"):
+    with pytest.raises(
+        ValueError, match="posterior_lr_multiplier=.*: expected a finite number > 0"
+    ):
         LayerPosterior(12, 3, lr_multiplier=multiplier)
 
 

@@ -142,14 +142,14 @@ def test_training_the_lower_blocks(pre_norm, corpus, tmp_path):
 @pytest.mark.parametrize("layers", [-1, 5])
 def test_no_such_depth(pre_norm, corpus, tmp_path, layers):
     expected = (
-        f"model.keep_layers={layers}: the encoder has 4 blocks: wanted 1 .. 4 \\(0 for all\\)"
+        f"model.keep_layers={layers}: the encoder has 4 blocks: expected 1 .. 4 \\(0 for all\\)"
     )
     with pytest.raises(ValueError, match=expected):
         train(RECIPE, corpus, tmp_path, pre_norm[1], model={"keep_layers": layers}, dataset=VALID)
     code, error = tool(
         export.main, "prune", pre_norm[2], str(tmp_path / "x.pt"), "--layers", str(layers)
     )
-    assert code == 2 and "wanted 1 .. 4" in error and not os.path.exists(tmp_path / "x.pt")
+    assert code == 2 and "expected 1 .. 4" in error and not os.path.exists(tmp_path / "x.pt")
 
 
 CANNOT = {

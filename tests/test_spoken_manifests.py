@@ -127,7 +127,7 @@ def test_several_training_splits(librispeech, tmp_path):
 
 def test_librispeech_that_is_not_whole(librispeech, tmp_path):
     line = refusal("librispeech", librispeech, tmp_path / "out")
-    assert "train-clean-100 has 30 utterances, wanted 28539; pass --allow-incomplete" in line
+    assert "train-clean-100 has 30 utterances, expected 28539; pass --allow-incomplete" in line
     line = refusal("librispeech", tmp_path, tmp_path / "out")
     assert "has no folder train-clean-100" in line
     folder = tmp_path / "copy" / "train-clean-100"
@@ -144,7 +144,7 @@ def test_librispeech_that_is_not_whole(librispeech, tmp_path):
     )
     soundfile.write(str(folder / "1" / "2" / "1-2-0003.flac"), np.zeros(100), 8000)
     line = refusal("librispeech", tmp_path / "copy", tmp_path / "out", "--allow-incomplete")
-    assert "1-2-0003.flac has 8000 Hz and 1 channels, wanted 16000 Hz and 1" in line
+    assert "1-2-0003.flac has 8000 Hz and 1 channels, expected 16000 Hz and 1" in line
     (folder / "1" / "2" / "1-2-0003.flac").write_bytes(b"fLaC cut off")
     line = refusal("librispeech", tmp_path / "copy", tmp_path / "out", "--allow-incomplete")
     assert "1-2-0003.flac cannot be read" in line
@@ -168,7 +168,7 @@ def test_librilight_is_fairseqs(librispeech, tmp_path):
     line = refusal("librilight", root, tmp_path / "out2", "--size", "10h")
     assert "hours for --size 10h; pass --allow-incomplete" in line
     line = refusal("librilight", tmp_path, tmp_path / "out2", "--size", "1h")
-    assert "has no folder 1h, wanted 1h/clean" in line
+    assert "has no folder 1h, expected 1h/clean" in line
 
 
 SENTENCES = [
@@ -302,13 +302,16 @@ def test_a_kaldi_folder(takes):
 
 TABLES = {
     "no text": (lambda rows: [{"path": row["path"]} for row in rows], "has no column text or"),
-    "a split": (lambda rows: [dict(rows[0], split="tain")], "line 2: split 'tain', wanted one of"),
+    "a split": (
+        lambda rows: [dict(rows[0], split="tain")],
+        "line 2: split 'tain', expected one of",
+    ),
     "half the splits": (
         lambda rows: [dict(rows[0], split="train"), dict(rows[1], split="")],
         "1 rows have no split",
     ),
     "twice": (lambda rows: [rows[0], rows[0]], "would both become takes/0.wav"),
-    "seconds": (lambda rows: [dict(rows[0], start="x")], "line 2: start 'x', wanted seconds"),
+    "seconds": (lambda rows: [dict(rows[0], start="x")], "line 2: start 'x', expected seconds"),
     "a speaker twice": (
         lambda rows: [dict(row, split=s, speaker="a") for row, s in zip(rows, ["train", "test"])],
         "speaker a is in train and in test",

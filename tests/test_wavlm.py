@@ -156,7 +156,7 @@ def test_what_the_file_says_beyond_the_network_is_logged(tmp_path, task, caplog)
         ),
         (
             lambda s: s["cfg"].update(num_buckets=64),
-            r"relative_attention_bias.weight \(32, 4\), wanted \(64, 4\)",
+            r"relative_attention_bias.weight \(32, 4\), expected \(64, 4\)",
         ),
         (lambda s: s.update(model=[1]), "is not a checkpoint that can be read"),
     ],

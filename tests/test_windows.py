@@ -44,11 +44,11 @@ def test_a_grid_in_seconds():
     assert make_grid(20.0, 4.0, 16000, 320, 400) == Grid(1000, 200, 320, 400)
     for window, overlap in ((20, 0), (20, 11), (0, 0), (-1, -2)):
         with pytest.raises(
-            ValueError, match="wanted more than 0, and half a window|wanted seconds"
+            ValueError, match="expected more than 0, and half a window|expected seconds"
         ):
             make_grid(window, overlap, 16000, 320, 400)
     for window in (float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="a window of .* s: wanted seconds"):
+        with pytest.raises(ValueError, match="a window of .* s: expected seconds"):
             make_grid(window, 1.0, 16000, 320, 400)
 
 

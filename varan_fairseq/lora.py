@@ -204,7 +204,7 @@ def load_lora_state(module: nn.Module, state: Dict[str, Tensor]) -> None:
     own = lora_state(module)
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [
-        f"{key} {tuple(state[key].shape)}, wanted {tuple(own[key].shape)}"
+        f"{key} {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
         for key in sorted(own.keys() & state.keys())
         if own[key].shape != state[key].shape
     ]

@@ -100,7 +100,7 @@ def load(name: str) -> Dict[str, Any]:
         text = file.read(_MOST_CHARACTERS + 1)
     try:
         if len(text) > _MOST_CHARACTERS or any(map(_is_alias, yaml.parse(text))):
-            raise ValueError(f"{path}: a long file or aliases (*name), wanted a short plain YAML")
+            raise ValueError(f"{path}: a long file or aliases (*name), expected a short plain YAML")
         preset = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
@@ -111,13 +111,13 @@ def load(name: str) -> Dict[str, Any]:
         if len(options["more_lr"]) != wanted or not options["lr"]:
             raise ValueError(
                 f"{path}: way {way} has {len(options['lr'])} lr and {len(options['more_lr'])} "
-                f"more_lr, wanted 1 or more and {wanted}: as many trials as there are further beta"
+                f"more_lr, expected 1 or more and {wanted}: as many trials as there are further beta"
             )
     for key, kinds in _OF_LISTS.items():
         lists = [preset[key]] if key in preset else [way[key] for way in preset["ways"].values()]
         for value in [value for each in lists for value in each]:
             if not isinstance(value, kinds) or isinstance(value, bool):
-                raise ValueError(f"{path}: {key} has {value!r}, wanted {kinds[0].__name__}")
+                raise ValueError(f"{path}: {key} has {value!r}, expected {kinds[0].__name__}")
     if not preset["seeds"] or not preset["splits"] or not preset["beta"]:
         raise ValueError(f"{path}: seeds, splits and beta need one value or more")
     return {**preset, "least_seeds": preset["seeds"]}
@@ -130,11 +130,11 @@ def _is_alias(event: Any) -> bool:
 
 def _check(where: str, found: Any, keys: Dict[str, Any]) -> None:
     if not isinstance(found, dict) or set(found) != set(keys):
-        raise ValueError(f"{where}: has {sorted(found or [])}, wanted {sorted(keys)}")
+        raise ValueError(f"{where}: has {sorted(found or [])}, expected {sorted(keys)}")
     for key, kind in keys.items():
         good = found[key] in kind if isinstance(kind, tuple) else isinstance(found[key], kind)
         if not good:
-            raise ValueError(f"{where}: {key} is {found[key]!r}, wanted {kind}")
+            raise ValueError(f"{where}: {key} is {found[key]!r}, expected {kind}")
 
 
 def rate(preset: Dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def setting_of(args):
         preset["seeds"] = args.seeds
     unknown = set(args.ways or []) - set(preset["ways"])
     if unknown:
-        raise ValueError(f"--ways {' '.join(unknown)}: wanted some of {' '.join(preset['ways'])}")
+        raise ValueError(f"--ways {' '.join(unknown)}: expected some of {' '.join(preset['ways'])}")
     recipes = [experiment.recipe_of(preset, way) for way in preset["ways"]]
     for path in [*(f"{recipe}.yaml" for recipe in recipes), args.encoder]:
         if not os.path.isfile(path):

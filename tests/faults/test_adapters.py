@@ -100,14 +100,20 @@ HOSTILE = {
     ),
     "no rank": (put("config.model.lora_rank", None), "config.model.lora_rank is missing"),
     "a huge rank": (put("config.model.lora_rank", 10**8), "rank 2, its metadata says .*100000000"),
-    "a larger rank": (put("config.model.lora_rank", 10**12), "lora_rank is 1000000000000, wanted"),
+    "a larger rank": (
+        put("config.model.lora_rank", 10**12),
+        "lora_rank is 1000000000000, expected",
+    ),
     "rank 0": (put("config.model.lora_rank", 0), "rank 2, its metadata says model.lora_rank=0"),
     "a negative rank": (put("config.model.lora_rank", -2), "rank 2, its metadata says .*=-2"),
     "a text as rank": (put("config.model.lora_rank", "many"), "another type than the option"),
-    "a list as rank": (put("config.model.lora_rank", [2]), "lora_rank is .2., wanted one value"),
+    "a list as rank": (put("config.model.lora_rank", [2]), "lora_rank is .2., expected one value"),
     "a wide head": (put("config.model.head_dim", 10**7), r"heads of widths .*, .* mean .*10000000"),
     "infinite alpha": (put("config.model.lora_alpha", 1e400), "Infinity is not a number"),
-    "large alpha": (put("config.model.lora_alpha", 1e300), "lora_alpha is 1e.300, wanted at most"),
+    "large alpha": (
+        put("config.model.lora_alpha", 1e300),
+        "lora_alpha is 1e.300, expected at most",
+    ),
     "many stars": (
         put("config.model.lora_targets", "*a*a*a*a*a*a*b"),
         "at most 64 patterns of at most 4 stars",
@@ -125,11 +131,11 @@ HOSTILE = {
         "post_process is .*, which is none of its values",
     ),
     "no labels": (put("labels", None), "labels is missing"),
-    "no label": (put("labels", []), r"labels is \[\], wanted a list"),
+    "no label": (put("labels", []), r"labels is \[\], expected a list"),
     "a label twice": (put("labels", [["A", 1], ["A", 1]]), "a label is there twice"),
-    "half a label": (put("labels", [["A"]]), r"a label is \['A'\], wanted"),
-    "a number as label": (put("labels", [[1, 1]]), r"a label is \[1, 1\], wanted"),
-    "an empty label": (put("labels", [["", 1]]), r"a label is \['', 1\], wanted"),
+    "half a label": (put("labels", [["A"]]), r"a label is \['A'\], expected"),
+    "a number as label": (put("labels", [[1, 1]]), r"a label is \[1, 1\], expected"),
+    "an empty label": (put("labels", [["", 1]]), r"a label is \['', 1\], expected"),
     "a million labels": (
         put("labels", [[f"s{index}", 1] for index in range(10**6)]),
         "heads of widths|at most 16777216 are read",
@@ -261,9 +267,9 @@ def test_targets_that_cannot_be(ctc, adapter, tmp_path):
     write(tmp_path / "file", "x")
     for arguments, expected in (
         (["merge", ctc.checkpoint, tmp_path / "gone" / "m.pt"], "no folder .*gone to write"),
-        (["merge", ctc.checkpoint, tmp_path], "is a folder, wanted the name of a file"),
+        (["merge", ctc.checkpoint, tmp_path], "is a folder, expected the name of a file"),
         (["restore", adapter, ctc.base, tmp_path / "gone" / "m.pt"], "no folder .*gone to write"),
-        (["adapter", ctc.checkpoint, tmp_path / "file"], "file is a file, wanted a folder"),
+        (["adapter", ctc.checkpoint, tmp_path / "file"], "file is a file, expected a folder"),
     ):
         code, _, error = tool(export.main, *arguments)
         assert code == 2 and re.search(expected, error), error

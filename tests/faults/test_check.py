@@ -65,7 +65,7 @@ FAULTS = {
     ),
     "rate": (
         lambda data: wave(data, "train0.wav", NOISE, 8000),
-        ("error", "train", "audio", 1, "8000 Hz, wanted 16000 Hz"),
+        ("error", "train", "audio", 1, "8000 Hz, expected 16000 Hz"),
     ),
     "nan": (
         lambda data: wave(data, "train0.wav", np.full(9000, np.nan), subtype="FLOAT"),
@@ -247,7 +247,7 @@ ARGUMENTS = {
     "no manifest": (["{out}"], "has no manifest (.tsv)"),
     "no labels": (["{empty}"], "--labels is not given, and in .*there is no dict"),
     "json": (["{data}", "--json", "{out}/gone/x.json"], "no folder"),
-    "jobs": (["{data}", "--jobs", "0"], "wanted 1 or more"),
+    "jobs": (["{data}", "--jobs", "0"], "expected 1 or more"),
     "encoder": (["{data}", "--encoder", "{data}/train.tsv"], "train.tsv"),
 }
 

@@ -31,16 +31,19 @@ def splits(out, labels="emo"):
 
 
 BAD = {
-    "no number of jobs": (["--jobs", "0"], "argument --jobs: '0', wanted 1 or more"),
-    "a text as jobs": (["--jobs", "many"], "argument --jobs: 'many', wanted 1 or more"),
-    "labels in the manifest": (["--labels", "tsv"], "argument --labels: 'tsv', wanted letters"),
-    "labels among speakers": (["--labels", "spk"], "argument --labels: 'spk', wanted letters"),
-    "labels elsewhere": (["--labels", "../emo"], "argument --labels: '../emo', wanted letters"),
-    "no limit": (["--max-unreadable", "nan"], "argument --max-unreadable: 'nan', wanted a share"),
-    "a large limit": (["--max-unreadable", "5"], "argument --max-unreadable: '5', wanted a share"),
-    "a share of nothing": (["--valid", "0"], "wanted shares that leave some to train"),
-    "shares of more": (["--valid", "0.6", "--test", "0.6"], "wanted shares that leave some"),
-    "shares that are none": (["--valid", "nan"], "argument --valid: 'nan', wanted a share"),
+    "no number of jobs": (["--jobs", "0"], "argument --jobs: '0', expected 1 or more"),
+    "a text as jobs": (["--jobs", "many"], "argument --jobs: 'many', expected 1 or more"),
+    "labels in the manifest": (["--labels", "tsv"], "argument --labels: 'tsv', expected letters"),
+    "labels among speakers": (["--labels", "spk"], "argument --labels: 'spk', expected letters"),
+    "labels elsewhere": (["--labels", "../emo"], "argument --labels: '../emo', expected letters"),
+    "no limit": (["--max-unreadable", "nan"], "argument --max-unreadable: 'nan', expected a share"),
+    "a large limit": (
+        ["--max-unreadable", "5"],
+        "argument --max-unreadable: '5', expected a share",
+    ),
+    "a share of nothing": (["--valid", "0"], "expected shares that leave some to train"),
+    "shares of more": (["--valid", "0.6", "--test", "0.6"], "expected shares that leave some"),
+    "shares that are none": (["--valid", "nan"], "argument --valid: 'nan', expected a share"),
     "no expression": (["--speaker", "("], r"--speaker '\(' is not a regular expression"),
     "no group": (["--speaker", "x"], "--speaker 'x' has no group"),
     "another name": (["--speaker", r"q(\d)"], "does not match"),
@@ -165,5 +168,5 @@ def test_killed_while_splitting_anew(script, source, tmp_path, monkeypatch):
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_corpora_of_nothing(script, tmp_path, name, split):
     refusal, text = script(name, tmp_path / "out", f"--{split}", "0")
-    assert refusal == "2" and f"argument --{split}: '0', wanted 1 or more" in text
+    assert refusal == "2" and f"argument --{split}: '0', expected 1 or more" in text
     assert not os.path.exists(str(tmp_path / "out"))

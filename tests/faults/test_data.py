@@ -115,8 +115,8 @@ CTC = {
         file("dict.ltr.txt", lambda text: text + "<s> 3\n"),
         r"'<s> 3': symbol '<s>' is fairseq's own",
     ),
-    "symbol without a count": (file("dict.ltr.txt", "A\n"), "line 1: 'A', wanted symbol count"),
-    "count that is none": (file("dict.ltr.txt", "A b\n"), "line 1: 'A b', wanted symbol count"),
+    "symbol without a count": (file("dict.ltr.txt", "A\n"), "line 1: 'A', expected symbol count"),
+    "count that is none": (file("dict.ltr.txt", "A b\n"), "line 1: 'A b', expected symbol count"),
     "dictionary in Latin-1": (
         file("dict.ltr.txt", b"A 1\n\xc4 2\n"),
         "dict.ltr.txt, line 2: byte 0xc4 is not UTF-8",
@@ -150,12 +150,12 @@ CTC = {
     "manifest with a BOM": (head("train.tsv", BOM), "train.tsv begins with a byte order mark"),
     "three fields": (
         file("train.tsv", "/x\na.wav\t1\t2\n"),
-        "line 2: 'a.wav.t1.t2', wanted path<TAB>number of samples",
+        "line 2: 'a.wav.t1.t2', expected path<TAB>number of samples",
     ),
-    "no number": (file("train.tsv", "/x\na.wav\tlong\n"), "line 2: 'a.wav.tlong', wanted path"),
-    "negative number": (file("train.tsv", "/x\na.wav\t-5\n"), "line 2: 'a.wav.t-5', wanted"),
-    "superscript number": (file("train.tsv", "/x\na.wav\t²\n"), "line 2: 'a.wav.t²', wanted"),
-    "no name": (file("train.tsv", "/x\n\t5\n"), "line 2: '.t5', wanted path"),
+    "no number": (file("train.tsv", "/x\na.wav\tlong\n"), "line 2: 'a.wav.tlong', expected path"),
+    "negative number": (file("train.tsv", "/x\na.wav\t-5\n"), "line 2: 'a.wav.t-5', expected"),
+    "superscript number": (file("train.tsv", "/x\na.wav\t²\n"), "line 2: 'a.wav.t²', expected"),
+    "no name": (file("train.tsv", "/x\n\t5\n"), "line 2: '.t5', expected path"),
     "more samples than there are": (
         file("train.tsv", f"/x\na.wav\t{10**12}\n"),
         "line 2: 'a.wav.t1000000000000': no recording has so many samples",
@@ -177,7 +177,7 @@ CTC = {
         instead_of_audio(lambda path: write(path, "no audio" * 99)),
         "train2.wav cannot be read",
     ),
-    "other sample rate": (audio(9000, rate=8000), "sample rate of 8000 Hz, wanted 16000 Hz"),
+    "other sample rate": (audio(9000, rate=8000), "sample rate of 8000 Hz, expected 16000 Hz"),
     "other length": (
         lambda folder: (audio(9000)(folder), file("train.tsv", second_is_longer)(folder)),
         "train2.wav has 9000 samples, the manifest says 9001",
@@ -191,7 +191,7 @@ CTC = {
     "bytes of an archive that is gone": (entry("a.zip:0:400"), "no audio file .*a.zip$"),
     "samples for bytes": (
         entry("wav/train1.wav:100:9000", "."),
-        "bytes 100 .. 9100 of .*wav/train1.wav are not WAV, FLAC or Ogg: wanted archive.zip:",
+        "bytes 100 .. 9100 of .*wav/train1.wav are not WAV, FLAC or Ogg: expected archive.zip:",
     ),
     "no bytes of an archive": (entry("wav/train1.wav:0:0", "."), "bytes 0 .. 0 of .* are not WAV"),
     "0 samples": (audio(0), "train2.wav has no samples"),
@@ -217,8 +217,8 @@ def test_ctc(folder, wav2vec2, name):
 @pytest.mark.parametrize(
     "options, expected",
     [
-        ({"max_unknown_labels": 2.0}, "model.max_unknown_labels=2.0: wanted a share"),
-        ({"max_unknown_labels": float("nan")}, "model.max_unknown_labels=nan: wanted a share"),
+        ({"max_unknown_labels": 2.0}, "model.max_unknown_labels=2.0: expected a share"),
+        ({"max_unknown_labels": float("nan")}, "model.max_unknown_labels=nan: expected a share"),
         ({"blank_mode": "sub"}, "model.blank_mode=sub: choose add or set"),
     ],
 )
@@ -279,7 +279,7 @@ def test_names_with_colons_are_files(folder, wav2vec2):
 
 
 def test_a_sample_rate_of_none(folder):
-    with pytest.raises(ValueError, match="task.sample_rate=0: wanted that of the encoder"):
+    with pytest.raises(ValueError, match="task.sample_rate=0: expected that of the encoder"):
         build_model("gone.pt", setup_task(folder, sample_rate=0))
 
 
@@ -352,14 +352,14 @@ def test_of_many_float_files_some_are_read(tmp_path, monkeypatch, caplog):
 
 
 EMOTION = {
-    "one class": (file("dict.emo.txt", "ang 3\n"), "dict.emo.txt has 1 labels, wanted 2 or more"),
+    "one class": (file("dict.emo.txt", "ang 3\n"), "dict.emo.txt has 1 labels, expected 2 or more"),
     "class twice": (file("dict.emo.txt", "a 1\na 2\n"), "line 2: label 'a' is there already"),
     "a formula as a class": (file("dict.emo.txt", "=1+1 2\nb 1\n"), "'=1.1' begins with ="),
-    "class without a count": (file("dict.emo.txt", "ang\n"), "line 1: 'ang', wanted label count"),
+    "class without a count": (file("dict.emo.txt", "ang\n"), "line 1: 'ang', expected label count"),
     "no class file": (gone("dict.emo.txt"), "no dictionary .*dict.emo.txt"),
     "unknown class": (
         file("train.emo", lambda text: text.replace("hap", "joy")),
-        "train.emo, line 2: unknown label 'joy', wanted one of ang, hap, sad",
+        "train.emo, line 2: unknown label 'joy', expected one of ang, hap, sad",
     ),
     "classes in Latin-1": (file("train.emo", b"ang\n" * 5 + b"\xe9\n"), "line 6: byte 0xe9"),
     "speakers too few": (
@@ -388,7 +388,7 @@ def test_emotion(tmp_path, name):
 
 def test_emotion_options(tmp_path):
     for value in (2.0, -0.1, float("nan")):
-        with pytest.raises(ValueError, match="task.max_unreadable=.*: wanted a share, 0 .. 1"):
+        with pytest.raises(ValueError, match="task.max_unreadable=.*: expected a share, 0 .. 1"):
             setup_classification(str(tmp_path), max_unreadable=value)
 
 

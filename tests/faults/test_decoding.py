@@ -112,7 +112,7 @@ def test_speakers_give_an_interval(ctc, data, tmp_path):
 SWEEPS = {
     "one value": (["--sweep", "valid", "decoding.lmweight=1"], "nothing to choose from"),
     "none": (["--sweep", "valid"], "nothing to choose from"),
-    "words": (["--sweep", "valid", "decoding.lmweight=1,x"], "wanted numbers between commas"),
+    "words": (["--sweep", "valid", "decoding.lmweight=1,x"], "expected numbers between commas"),
     "beam": (["--sweep", "valid", "decoding.beam=5,9"], "several values are for lmweight"),
     "no sweep": (["decoding.lmweight=1,2"], "give --sweep SUBSET to choose"),
     "on test": (
@@ -123,7 +123,7 @@ SWEEPS = {
         ["--sweep", "valid", "decoding.lmweight=1,2"],
         "--sweep is for decoding.type=kenlm",
     ),
-    "jobs": (["--jobs", "0"], "--jobs 0: wanted 1 or more"),
+    "jobs": (["--jobs", "0"], "--jobs 0: expected 1 or more"),
 }
 
 
@@ -229,23 +229,23 @@ LANGUAGE_MODELS = {
         ["|", "O"], None, ["decoding.unitlm=true"], "lm.arpa knows 2 of ", True,
     ),
     "no beam": (
-        WORDS, upper_lexicon(WORDS), ["decoding.beam=0"], "decoding.beam=0: wanted 1 or more", False,
+        WORDS, upper_lexicon(WORDS), ["decoding.beam=0"], "decoding.beam=0: expected 1 or more", False,
     ),
     "a weight that is not a number": (
         WORDS, upper_lexicon(WORDS), ["decoding.lmweight=nan"],
-        "decoding.lmweight=nan: wanted a number", False,
+        "decoding.lmweight=nan: expected a number", False,
     ),
     "an infinite score": (
         WORDS, upper_lexicon(WORDS), ["decoding.wordscore=inf"],
-        "decoding.wordscore=inf: wanted a number", False,
+        "decoding.wordscore=inf: expected a number", False,
     ),
     "no threshold": (
         WORDS, upper_lexicon(WORDS), ["decoding.beamthreshold=0"],
-        "decoding.beamthreshold=0.0: wanted more than 0", False,
+        "decoding.beamthreshold=0.0: expected more than 0", False,
     ),
     "a sweep over no number": (
         WORDS, upper_lexicon(WORDS), ["--sweep", "valid", "decoding.lmweight=1,nan"],
-        "decoding.lmweight=1,nan: wanted numbers, not nan or inf", False,
+        "decoding.lmweight=1,nan: expected numbers, not nan or inf", False,
     ),
 }  # fmt: skip
 
@@ -355,11 +355,11 @@ ARGUMENTS = {
     "no audio": (["{model}", "{empty}"], "has no audio (.wav"),
     "m4a": (["{model}", "{m4a}"], "a.m4a and others like it cannot be read: convert them"),
     "subtitles": (["{model}", "{wav}", "--format", "srt"], "give --out FOLDER"),
-    "a file": (["{model}", "{wav}", "--out", "{file}"], "is a file, wanted a folder"),
+    "a file": (["{model}", "{wav}", "--out", "{file}"], "is a file, expected a folder"),
     "lexicon": (["{model}", "{wav}", "--lexicon", "x"], "give --lm too"),
     "no lexicon": (["{model}", "{wav}", "--lm", "gone"], "lmpath=gone: no such file"),
     "overlap": (["{model}", "{wav}", "--window", "1", "--overlap", "2"], "half a window at most"),
-    "batch": (["{model}", "{wav}", "--batch-size", "0"], "wanted 1 or more"),
+    "batch": (["{model}", "{wav}", "--batch-size", "0"], "expected 1 or more"),
     "layer": (["{model}", "{wav}", "--layer", "9"], "aggregation varan over 3"),
     "device": (["{model}", "{wav}", "--device", "nonsense"], "device=nonsense: "),
     "twice": (["{model}", "{wav}", "{wav}", "--out", "{out}"], "two recordings would be written"),
@@ -520,7 +520,7 @@ def test_shards(ctc, tmp_path, monkeypatch):
         tmp_path / "one" / "test" / "hypo.word"
     )
     code, _, error = decode(ctc, "--shards", "0")
-    assert code == 2 and "--shards 0: wanted 1 or more" in error
+    assert code == 2 and "--shards 0: expected 1 or more" in error
 
 
 def test_a_language_model_of_fairseqs(ctc, tmp_path):

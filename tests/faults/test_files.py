@@ -27,10 +27,10 @@ def test_a_failure_leaves_the_old_file(tmp_path):
 
 def test_a_folder_in_the_way(tmp_path):
     os.makedirs(str(tmp_path / "a"))
-    with pytest.raises(ValueError, match="a is a folder, wanted the name of a file"):
+    with pytest.raises(ValueError, match="a is a folder, expected the name of a file"):
         write_lines(str(tmp_path / "a"), [])
     write(tmp_path / "b", "x")
-    with pytest.raises(ValueError, match="b is a file, wanted a folder"):
+    with pytest.raises(ValueError, match="b is a file, expected a folder"):
         with written_whole(str(tmp_path / "b"), ()):
             pass
     assert sorted(os.listdir(str(tmp_path))) == ["a", "b"]

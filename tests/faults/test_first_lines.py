@@ -59,7 +59,7 @@ OVERRIDES = {
         "common_eval.model_overrides={'head_dim': 7}",
         "does not fit its options",
     ),
-    "no dictionary": ("common_eval.model_overrides=7", "wanted a Python dictionary"),
+    "no dictionary": ("common_eval.model_overrides=7", "expected a Python dictionary"),
 }
 
 
@@ -199,18 +199,18 @@ def test_an_open_file_stays_its_owners(tmp_path):
 
 
 NO_AUDIO = {
-    "text": (lambda: io.StringIO("x"), "it is open for reading text, wanted bytes"),
+    "text": (lambda: io.StringIO("x"), "it is open for reading text, expected bytes"),
     "other bytes": (lambda: b"no audio", "the bytes cannot be read"),
-    "an empty dictionary": (dict, "wanted array"),
-    "a dictionary of something": (lambda: {"text": "x"}, "wanted array"),
+    "an empty dictionary": (dict, "expected array"),
+    "a dictionary of something": (lambda: {"text": "x"}, "expected array"),
     "16 bits in 32": (
         lambda: (TONE * 2**15).astype(np.int32),
         "int32 samples of at most .*, as those of 16 bits are: give them as int16",
     ),
     "a rate of none": (lambda: (TONE, 0), "a sample rate of 0"),
-    "a rate of a clock": (lambda: (TONE, 1), "a sample rate of 1 Hz, wanted 1000 Hz or more"),
-    "a header of 1 Hz": (lambda: as_bytes(rate=1), "a sample rate of 1 Hz, wanted 1000 Hz"),
-    "two channels": (lambda: np.zeros((2, 9000)), "wanted mono samples .*2, 9000"),
+    "a rate of a clock": (lambda: (TONE, 1), "a sample rate of 1 Hz, expected 1000 Hz or more"),
+    "a header of 1 Hz": (lambda: as_bytes(rate=1), "a sample rate of 1 Hz, expected 1000 Hz"),
+    "two channels": (lambda: np.zeros((2, 9000)), "expected mono samples .*2, 9000"),
     "complex numbers": (lambda: TONE.astype(complex), "got complex128"),
 }
 
@@ -327,10 +327,10 @@ def test_audio_that_was_cut_off(ctc, emotion, cut_off, tmp_path, kind):
 
 
 DEVICES = {
-    "meta": (["--device", "meta"], "device=meta: it computes nothing, wanted cpu or cuda"),
+    "meta": (["--device", "meta"], "device=meta: it computes nothing, expected cpu or cuda"),
     "unknown": (["--device", "gpu"], "device=gpu"),
-    "an endless window": (["--window", "inf"], "a window of inf s: wanted seconds"),
-    "no window": (["--window", "nan"], "a window of nan s: wanted seconds"),
+    "an endless window": (["--window", "inf"], "a window of inf s: expected seconds"),
+    "no window": (["--window", "nan"], "a window of nan s: expected seconds"),
 }
 
 
@@ -468,4 +468,4 @@ def test_a_corpus_of_a_clock(script, tmp_path):
         tone(tmp_path / "in" / "ab"[index % 2] / f"{index}.wav", rate=1)
     refusal, text = script("folder.py", tmp_path / "in", tmp_path / "out")
     assert "9 of 9 recordings cannot be read" in refusal
-    assert "a sample rate of 1 Hz, wanted 1000 Hz or more" in text
+    assert "a sample rate of 1 Hz, expected 1000 Hz or more" in text

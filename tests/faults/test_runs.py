@@ -139,12 +139,12 @@ def test_degrees_of_freedom_by_default_fit_what_trains(ctc, wav2vec2):
             {"checkpoint": {"best_checkpoint_metric": "wrr"}},
             "best_checkpoint_metric=wrr is nothing that criterion varan_ctc logs",
         ),
-        ({"task": {"labels": None}}, "task.labels=None: wanted the ending of the label files"),
+        ({"task": {"labels": None}}, "task.labels=None: expected the ending of the label files"),
         ({"task": {"data": 5}}, "no dictionary 5/dict.ltr.txt|no manifest 5/"),
         ({"dataset": {"train_subset": "gone"}}, "no manifest .*gone.tsv"),
         ({"dataset": {"valid_subset": "valid,gone"}}, "no manifest .*gone.tsv"),
-        ({"criterion": {"prior_df": "many"}}, "criterion.prior_df=many: wanted a number > 0"),
-        ({"model": {"max_unknown_labels": -1.0}}, "max_unknown_labels=-1.0: wanted a share"),
+        ({"criterion": {"prior_df": "many"}}, "criterion.prior_df=many: expected a number > 0"),
+        ({"model": {"max_unknown_labels": -1.0}}, "max_unknown_labels=-1.0: expected a share"),
     ],
 )
 def test_options(ctc, tmp_path, changes, expected):
@@ -388,7 +388,7 @@ SPOILT = {
     ),
     "shares of more": (
         {"lr_scheduler": {"phase_ratio": [0.1, 0.4, 0.6]}},
-        r"phase_ratio=.0.1, 0.4, 0.6. adds up to 1.1, wanted 1 exactly",
+        r"phase_ratio=.0.1, 0.4, 0.6. adds up to 1.1, expected 1 exactly",
     ),
     "no update for a phase": (
         {"updates": 1, "model": {"freeze_finetune_updates": 0}},

@@ -162,7 +162,7 @@ REFUSED = {
     "an unquoted comma": (
         *table(["path", "text"], ["a.wav", "yes, please"], ["b.wav", "no"]),
         [],
-        "line 2: 3 fields, wanted 2 (path, text)",
+        "line 2: 3 fields, expected 2 (path, text)",
     ),
     "a tab in a sentence": (
         *table(
@@ -171,12 +171,12 @@ REFUSED = {
             delimiter="\t",
         ),
         [],
-        "line 2: 4 fields, wanted 3",
+        "line 2: 4 fields, expected 3",
     ),
     "a row that is cut": (
         *table(["path", "text", "speaker"], ["a.wav", "yes", "s"], ["b.wav", "no"]),
         [],
-        "line 3: 2 fields, wanted 3",
+        "line 3: 2 fields, expected 3",
     ),
     "a quote that is not closed": (
         *table(["path", "text"], ["a.wav", '"yes'], ["b.wav", "no"], ["c.wav", "so"]),
@@ -191,7 +191,7 @@ REFUSED = {
     "no header": (
         *table(["a.wav", "yes"], ["b.wav", "no"]),
         [],
-        "line 1: 'a.wav' is a file, wanted names of columns: add a line with them, or number them, "
+        "line 1: 'a.wav' is a file, expected names of columns: add a line with them, or number them, "
         "as --columns audio=1 text=2",
     ),
     "a channel that nobody can tell": (
@@ -202,7 +202,7 @@ REFUSED = {
     "a channel that is none": (
         *table(["path", "text", "channel"], ["a.wav", "yes", "mono"]),
         [],
-        "line 2: channel 'mono', wanted a number, or A and B",
+        "line 2: channel 'mono', expected a number, or A and B",
     ),
     "a channel that the file lacks": (
         *table(["path", "text", "channel"], *[[n, "yes", str(i)] for i, n in enumerate(NAMES)]),
@@ -248,12 +248,12 @@ REFUSED = {
     "a time that is not a number": (
         *table(["path", "text", "start"], ["a.wav", "yes", "nan"]),
         [],
-        "line 2: start 'nan', wanted seconds",
+        "line 2: start 'nan', expected seconds",
     ),
     "an infinite end": (
         *table(["path", "text", "end"], ["a.wav", "yes", "inf"]),
         [],
-        "line 2: end 'inf', wanted seconds",
+        "line 2: end 'inf', expected seconds",
     ),
     "a speaker of some rows": (
         *table(["path", "text", "speaker"], *[[n, "yes", "s1" if n > "c" else ""] for n in NAMES]),
@@ -274,12 +274,12 @@ REFUSED = {
         "1 rows have no split, the others have one",
     ),
     "a line that is not JSON": ("t.jsonl", jsonl(NEMO[0]) + "{\n", [], "line 2: no JSON"),
-    "rows without names": ("t.json", "[[1, 2]]", [], "wanted named values"),
+    "rows without names": ("t.json", "[[1, 2]]", [], "expected named values"),
     "JSON as deep as can be": ("t.json", "[" * 100000, [], "no JSON"),
     "audio that is an object": (
         *("t.jsonl", jsonl({"audio": {"bytes": 1}, "text": "a"})),
         [],
-        "wanted a path and a text",
+        "expected a path and a text",
     ),
     "an empty table": ("t.csv", "", [], "has no rows with named columns"),
     "Latin-1": ("t.csv", "path,text\na.wav,ñ\n".encode("latin-1"), [], "is not UTF-8"),
@@ -353,10 +353,10 @@ NOT_KALDI = {
         {"segments": "".join(f"utt.{n[0]} rec.{n[0]} 0.5 2.6\n" for n in NAMES)},
         "a.wav (utt.a.wav): ends at 2.000 s, before 2.6 s",
     ),
-    "times that are none": ({"segments": "utt.a rec.a nan 1\n"}, "utt.a 'rec.a nan 1', wanted"),
+    "times that are none": ({"segments": "utt.a rec.a nan 1\n"}, "utt.a 'rec.a nan 1', expected"),
     "an utterance without a segment": ({"segments": "utt.b rec.b 0 1\n"}, "segments has no utt.a"),
     "an utterance without a speaker": ({"utt2spk": "utt.b s1\n"}, "utt2spk has no utt.a"),
-    "an id twice": ({"text": "utt.a x\nutt.a y\n"}, "line 2: 'utt.a y', wanted an id of its own"),
+    "an id twice": ({"text": "utt.a x\nutt.a y\n"}, "line 2: 'utt.a y', expected an id of its own"),
     "Latin-1": ({"text": b"utt.a \xf1\n"}, "is not UTF-8"),
 }
 
@@ -476,7 +476,7 @@ def test_a_row_of_common_voice_with_a_tab(script, tmp_path):
     source = common_voice(tmp_path / "cv", {"train": "ab", "dev": "c", "test": "d"})
     write(source / "train.tsv", read(source / "train.tsv").replace("yes", "yes\tplease", 1))
     refusal, _ = script("commonvoice.py", source, tmp_path / "out")
-    assert "train.tsv, line 2: wanted 3 fields" in refusal
+    assert "train.tsv, line 2: expected 3 fields" in refusal
 
 
 def libri(folder, *splits):

@@ -35,25 +35,28 @@ INFER = {
     "nothing": ([], "common_eval.path is not set"),
     "no data": (["common_eval.path={model}"], "task.data is not set"),
     "a number as data": (["common_eval.path={model}", "task.data=5"], "no manifest 5/test.tsv"),
-    "no labels": (["{both}", "task.labels=null"], "task.labels=None: wanted the ending"),
+    "no labels": (["{both}", "task.labels=null"], "task.labels=None: expected the ending"),
     "no split": (["{both}", "dataset.gen_subset=nosplit"], "no manifest .*nosplit.tsv"),
     "post_process": (
         ["{both}", "common_eval.post_process=foo"],
-        "common_eval.post_process=foo: wanted letter, sentencepiece,",
+        "common_eval.post_process=foo: expected letter, sentencepiece,",
     ),
     "fp16": (["{both}", "common.fp16=true"], "common.fp16=true needs a GPU"),
     "layer and rule": (["{both}", "--layer", "1", "--combine", "mixture"], "give one of the two"),
     "layer 0": (["{both}", "--layer", "0"], "--layer 0: layers are 1"),
     "layer 9": (["{both}", "--layer", "9"], "model.decode_layer=9: aggregation varan over 3"),
     "rule": (["{both}", "--combine", "poll"], "'poll': choose one of"),
-    "overrides": (["{both}", "common_eval.model_overrides=oops"], "wanted a Python dictionary"),
+    "overrides": (["{both}", "common_eval.model_overrides=oops"], "expected a Python dictionary"),
     "unknown override": (
         ["{both}", "common_eval.model_overrides={{'combin': 'mixture'}}"],
         "'combin' is not an option of the checkpoint's",
     ),
     "no override": (["{both}", "decode"], "'decode' is not an override"),
     "unknown key": (["{both}", "decoding.foo=1"], "bad override"),
-    "results in a file": (["{both}", "decoding.results_path={file}"], "is a file, wanted a folder"),
+    "results in a file": (
+        ["{both}", "decoding.results_path={file}"],
+        "is a file, expected a folder",
+    ),
     "no language model": (["{both}", LM[0]], "decoding.lmpath is not set"),
     "language model gone": (["{both}", LM[0], "decoding.lmpath=gone"], "lmpath=gone: no such file"),
     "no lexicon": (["{both}", *LM], "decoding.lexicon is not set: .*decoding.unitlm=true"),
@@ -64,7 +67,7 @@ INFER = {
     ),
     "a lexicon that is none": (
         ["{both}", *LM, "decoding.lexicon={file}"],
-        "decoding.lexicon=.*file, line 1: 'x', wanted a word, a tab and its labels",
+        "decoding.lexicon=.*file, line 1: 'x', expected a word, a tab and its labels",
     ),
     "a model option": (["{both}", "model.dropout=1"], "model.dropout is not for decoding"),
     "no checkpoint": (["task.data={data}", "common_eval.path=gone.pt"], "no checkpoint gone.pt"),
@@ -111,7 +114,7 @@ OTHERS = {
     "classify: into a file": (
         classify,
         ["{model}", "{data}", "test", "--out", "{file}"],
-        "is a file, wanted a folder",
+        "is a file, expected a folder",
     ),
     "classify: both": (
         classify,
@@ -165,7 +168,7 @@ def test_arrays(ctc):
     model = varan_fairseq.load(ctc.checkpoint)
     for array, expected in (
         (np.zeros(399, dtype=np.float32), "399 samples are too short, the encoder needs 400"),
-        (np.zeros(9000, dtype=np.uint8), r"wanted float samples .*, int16 or int32, got uint8"),
+        (np.zeros(9000, dtype=np.uint8), r"expected float samples .*, int16 or int32, got uint8"),
         (np.zeros((2, 9000), dtype=np.float32), r"got shape \(2, 9000\)"),
         (np.full(9000, np.inf, dtype=np.float32), "NaN or infinite samples"),
     ):

@@ -62,12 +62,12 @@ def known_metadata(metadata: Dict[str, Any]) -> Dict[str, Any]:
     }
     updates = _get(metadata, ("num_updates",))
     if type(updates) is not int or not 0 <= updates <= LARGEST:
-        raise ValueError(f"num_updates is {updates!r}, wanted a number of updates")
+        raise ValueError(f"num_updates is {updates!r}, expected a number of updates")
     model = _get(metadata, ("config", "model", "_name"))
     task = _get(metadata, ("config", "task", "_name"))
     if not isinstance(model, str) or TASKS.get(model) != task:
         wanted = " or ".join(f"model {model} and task {task}" for model, task in TASKS.items())
-        raise ValueError(f"it was made with model {model!r} and task {task!r}, wanted {wanted}")
+        raise ValueError(f"it was made with model {model!r} and task {task!r}, expected {wanted}")
     return {
         "base": base,
         "num_updates": updates,
@@ -117,11 +117,11 @@ def _section(name: str, given: Any, options: Any, keys: Set[str]) -> Dict[str, A
         value = given[key]
         where = f"config.{name}.{key} is {_short(value)}"
         if isinstance(value, (dict, list)):
-            raise ValueError(f"{where}, wanted one value")
+            raise ValueError(f"{where}, expected one value")
         if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
-            raise ValueError(f"{where}, wanted at most {LARGEST:g}")
+            raise ValueError(f"{where}, expected at most {LARGEST:g}")
         if isinstance(value, str) and (len(value) > LONGEST or "${" in value):
-            raise ValueError(f"{where}, wanted at most {LONGEST} characters and no interpolation")
+            raise ValueError(f"{where}, expected at most {LONGEST} characters and no interpolation")
         if value is not None and not re.fullmatch(_PATTERNS.get(key, r"[\s\S]*"), str(value)):
             raise ValueError(f"{where}, which is none of its values")
         try:
@@ -138,7 +138,7 @@ def _section(name: str, given: Any, options: Any, keys: Set[str]) -> Dict[str, A
         patterns = targets.split(",")
         if len(patterns) > MOST_PATTERNS or max(p.count("*") for p in patterns) > MOST_STARS:
             raise ValueError(
-                f"config.model.lora_targets is {_short(targets)}, wanted at most {MOST_PATTERNS} "
+                f"config.model.lora_targets is {_short(targets)}, expected at most {MOST_PATTERNS} "
                 f"patterns of at most {MOST_STARS} stars"
             )
     return result
@@ -146,7 +146,7 @@ def _section(name: str, given: Any, options: Any, keys: Set[str]) -> Dict[str, A
 
 def _labels(labels: Any) -> list:
     if not isinstance(labels, list) or not labels:
-        raise ValueError(f"labels is {_short(labels)}, wanted a list of [symbol, count]")
+        raise ValueError(f"labels is {_short(labels)}, expected a list of [symbol, count]")
     for entry in labels:
         if (
             not isinstance(entry, list)
@@ -155,7 +155,7 @@ def _labels(labels: Any) -> list:
             or not 0 < len(entry[0]) <= LONGEST
             or type(entry[1]) is not int
         ):
-            raise ValueError(f"a label is {_short(entry)}, wanted [symbol, count]")
+            raise ValueError(f"a label is {_short(entry)}, expected [symbol, count]")
     symbols = [symbol for symbol, _ in labels]
     if len(set(symbols)) != len(symbols):
         raise ValueError("a label is there twice")

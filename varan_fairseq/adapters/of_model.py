@@ -58,7 +58,7 @@ def load_adapter(model: Any, adapter: Adapter, labels: Dictionary) -> None:
         key for key in own if key not in adapter.tensors and not key.startswith("w2v_encoder.")
     ]
     shapes = [
-        f"{key} {tuple(tensor.shape)}, wanted {tuple(own[key].shape)}"
+        f"{key} {tuple(tensor.shape)}, expected {tuple(own[key].shape)}"
         for key, tensor in adapter.tensors.items()
         if key in own and own[key].shape != tensor.shape
     ]

@@ -168,7 +168,7 @@ def check(argv: Optional[List[str]]) -> int:
     from ..data.survey import survey
 
     if args.jobs < 1:
-        raise ValueError(f"--jobs {args.jobs}: wanted 1 or more")
+        raise ValueError(f"--jobs {args.jobs}: expected 1 or more")
     splits = find_splits(args.data, args.splits)
     if args.json:
         inputs = [path for split in splits for path in split_paths(args.data, split)]

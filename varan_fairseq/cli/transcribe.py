@@ -132,7 +132,7 @@ def transcribe(argv: Optional[List[str]]) -> int:
     if args.out:
         refuse_file(args.out)
     if args.batch_size < 1:
-        raise ValueError(f"--batch-size {args.batch_size}: wanted 1 or more")
+        raise ValueError(f"--batch-size {args.batch_size}: expected 1 or more")
     model, cfg, task = load_model(args.checkpoint, overrides, base=args.base, models=("varan_ctc",))
     recognizer = Recognizer(model, cfg, task, args.device, args.window, args.overlap)
     if args.lm:

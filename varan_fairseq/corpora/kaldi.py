@@ -17,7 +17,7 @@ def read_kaldi(path: str) -> Dict[str, str]:
             for number, line in enumerate(lines, 1):
                 key, *rest = line.split(None, 1)[:2] or [""]
                 if not key or key in rows:
-                    refuse(f"{path}, line {number}: {line.strip()!r}, wanted an id of its own")
+                    refuse(f"{path}, line {number}: {line.strip()!r}, expected an id of its own")
                 rows[key] = rest[0].strip() if rest else ""
     except UnicodeDecodeError as error:
         refuse(f"{path} is not UTF-8: {error.reason} at byte {error.start}")
@@ -31,7 +31,7 @@ def from_kaldi(folder: str) -> Iterator[Tuple[Recording, Optional[str]]]:
     files = {name: os.path.join(folder, name) for name in names}
     for name in ("wav.scp", "text"):
         if not os.path.isfile(files[name]):
-            refuse(f"no {files[name]}: wanted a table, or a Kaldi folder with wav.scp and text")
+            refuse(f"no {files[name]}: expected a table, or a Kaldi folder with wav.scp and text")
     tables = {name: read_kaldi(path) for name, path in files.items() if os.path.isfile(path)}
     audio, texts, speakers = tables["wav.scp"], tables["text"], tables.get("utt2spk", {})
     segments, sides = tables.get("segments"), tables.get("reco2file_and_channel", {})
@@ -72,5 +72,5 @@ def _segment(path: str, name: str, line: str) -> Tuple[str, float, Optional[floa
     except (IndexError, ValueError):
         sound = False
     if not sound or len(fields) > 4:
-        refuse(f"{path}: {name} {line!r}, wanted a recording, its start and its end")
+        refuse(f"{path}: {name} {line!r}, expected a recording, its start and its end")
     return source, start, None if end == -1 else end, channel

@@ -45,7 +45,7 @@ def check_count(args: argparse.Namespace, what: str, count: int, wanted: int) ->
     """Refuses an incomplete corpus, or one that is something else."""
     if count != wanted and (count == 0 or not args.allow_incomplete):
         hint = "" if count == 0 else "; pass --allow-incomplete to continue with them"
-        refuse(f"{args.source}: found {count} {what}, wanted {wanted}{hint}")
+        refuse(f"{args.source}: found {count} {what}, expected {wanted}{hint}")
 
 
 def by_speaker(
@@ -123,7 +123,7 @@ def check_names(recordings: Sequence[Recording]) -> None:
             refuse(f"{row.source} and {seen[row.name].source} would both become {row.name}")
         path = os.path.normpath(row.name)
         if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir:
-            refuse(f"{row.name!r} leads out of the folder of the copies: wanted a path below it")
+            refuse(f"{row.name!r} leads out of the folder of the copies: expected a path below it")
 
 
 def resample(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[str, int]:
@@ -199,7 +199,7 @@ def _copy(job: Tuple[Recording, str]) -> Union[_Copied, str]:
             seconds = file.frames / rate
             cut = end is not None and seconds < end <= seconds + OVERSHOOT
             if rate < LEAST_RATE:
-                return f"{where}: a sample rate of {rate} Hz, wanted {LEAST_RATE} Hz or more"
+                return f"{where}: a sample rate of {rate} Hz, expected {LEAST_RATE} Hz or more"
             if samples is not None:
                 return _Copied(samples, True, cut)
             if end is not None and end > seconds + OVERSHOOT:

@@ -53,7 +53,7 @@ def add_labels_option(options: argparse.ArgumentParser) -> None:
 def at_least_1(text: str) -> int:
     """An argument's type."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, wanted 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r}, expected 1 or more")
     return int(text)
 
 
@@ -61,14 +61,14 @@ def fraction(text: str) -> float:
     """An argument's type."""
     value = float(text)
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, wanted a share, 0 .. 1")
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a share, 0 .. 1")
     return value
 
 
 def label_ending(text: str) -> str:
     """An argument's type."""
     if not text.isidentifier() or text in ("tsv", "spk"):
-        raise argparse.ArgumentTypeError(f"{text!r}, wanted letters, and not tsv or spk")
+        raise argparse.ArgumentTypeError(f"{text!r}, expected letters, and not tsv or spk")
     return text
 
 

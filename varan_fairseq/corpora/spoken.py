@@ -61,7 +61,7 @@ def headers(root: str, paths: Sequence[str], jobs: int, what: str) -> List[int]:
                 return f"{os.path.join(root, path)} cannot be read: {error}"
             if (rate, channels) != (RATE, 1):
                 return (
-                    f"{os.path.join(root, path)} has {rate} Hz and {channels} channels, wanted "
+                    f"{os.path.join(root, path)} has {rate} Hz and {channels} channels, expected "
                     f"{RATE} Hz and 1"
                 )
             counts.append(frames)
@@ -158,7 +158,7 @@ def divide(args: argparse.Namespace, recordings: Sequence[Recording]) -> Dict[st
     """Whole speakers, if all are known, else recordings."""
     shares = {"valid": args.valid, "test": args.test}
     if min(shares.values()) <= 0 or sum(shares.values()) >= 1:
-        refuse(f"--valid {args.valid} --test {args.test}: wanted shares that leave some to train")
+        refuse(f"--valid {args.valid} --test {args.test}: expected shares that leave some to train")
     rng = random.Random(args.seed)
     without = [row for row in recordings if row.speaker is None]
     if not without:

@@ -72,7 +72,7 @@ def _json_rows(path: str, text: str, start: str) -> List[Tuple[int, Row]]:
         refuse(f"{path}, line {number}: no JSON: {error}")
     for number, row in numbered:
         if not isinstance(row, dict):
-            refuse(f"{path}, line {number}: {str(row)[:80]!r}, wanted named values")
+            refuse(f"{path}, line {number}: {str(row)[:80]!r}, expected named values")
     return numbered
 
 
@@ -109,7 +109,7 @@ def _delimited_rows(path: str, text: str, named: List[str]) -> List[Tuple[int, R
                     continue
             if len(fields) != len(header):
                 refuse(
-                    f"{path}, line {number}: {len(fields)} fields, wanted {len(header)} "
+                    f"{path}, line {number}: {len(fields)} fields, expected {len(header)} "
                     f"({', '.join(header)}): {delimiter!r} inside of a field?"
                 )
             rows.append((number, dict(zip(header, fields))))
@@ -128,7 +128,7 @@ def _check_header(path: str, header: Sequence[str], known: Iterable[str]) -> Non
     audio = [n for n, name in enumerate(header, 1) if os.path.isfile(os.path.join(folder, name))]
     if audio:
         refuse(
-            f"{path}, line 1: {header[audio[0] - 1]!r} is a file, wanted names of columns: add a "
+            f"{path}, line 1: {header[audio[0] - 1]!r} is a file, expected names of columns: add a "
             f"line with them, or number them, as --columns audio={audio[0]} text="
             f"{2 if audio[0] == 1 else 1}"
         )
@@ -200,13 +200,13 @@ def from_table(
         value = {what: row.get(name) if name else None for what, name in columns.items()}
         audio, text, split = value["audio"], value["text"], value["split"] or None
         if not audio or text is None:
-            stop(f"wanted an audio file and a text, got {row}")
+            stop(f"expected an audio file and a text, got {row}")
         if not isinstance(audio, str) or isinstance(text, (dict, list, bool)):
-            stop(f"audio {str(audio)[:80]!r}, text {str(text)[:80]!r}, wanted a path and a text")
+            stop(f"audio {str(audio)[:80]!r}, text {str(text)[:80]!r}, expected a path and a text")
         if split == "dev":
             split = "valid"
         if split is not None and split not in SPLITS:
-            stop(f"split {split!r}, wanted one of {', '.join(SPLITS)}")
+            stop(f"split {split!r}, expected one of {', '.join(SPLITS)}")
         speaker = None if value["speaker"] is None else speaker_name(str(value["speaker"])) or None
         start, end = _span(value, stop)
         name = os.path.splitext(audio)[0]
@@ -228,9 +228,9 @@ def _span(value: Row, stop: Any) -> Tuple[float, Optional[float]]:
         try:
             times[what] = float(value[what])
         except (TypeError, ValueError):
-            stop(f"{what} {value[what]!r}, wanted seconds")
+            stop(f"{what} {value[what]!r}, expected seconds")
         if not 0 <= times[what] < math.inf:  # type: ignore[operator]
-            stop(f"{what} {value[what]!r}, wanted seconds")
+            stop(f"{what} {value[what]!r}, expected seconds")
     start, end, duration = times["start"] or 0.0, times["end"], times["duration"]
     if duration is not None:
         if end is not None and abs(start + duration - end) > 0.05:
@@ -250,7 +250,7 @@ def _channels(
     numbers = {int(value) for value in values if value.isdecimal()}
     for (number, _), value in zip(rows, values):
         if value and value not in _SIDES and not value.isdecimal():
-            refuse(f"{path}, line {number}: channel {value!r}, wanted a number, or A and B")
+            refuse(f"{path}, line {number}: channel {value!r}, expected a number, or A and B")
     if numbers == {1}:
         refuse(
             f"{path}: every channel is 1, which may be the first or the second: write A or B, or "

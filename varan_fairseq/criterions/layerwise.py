@@ -61,7 +61,7 @@ def degrees_of_freedom(option: str) -> Optional[float]:
     try:
         return float(option)
     except ValueError:
-        raise ValueError(f"criterion.prior_df={option}: wanted a number > 0, or auto") from None
+        raise ValueError(f"criterion.prior_df={option}: expected a number > 0, or auto") from None
 
 
 def check_best_metric(cfg: Any, pattern: str) -> None:

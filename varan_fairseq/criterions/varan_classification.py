@@ -54,7 +54,7 @@ class VaranClassificationCriterion(FairseqCriterion):
         super().__init__(task)
         if not 0 <= cfg.label_smoothing < 1:
             raise ValueError(
-                f"criterion.label_smoothing={cfg.label_smoothing}: wanted 0 or more, below 1"
+                f"criterion.label_smoothing={cfg.label_smoothing}: expected 0 or more, below 1"
             )
         check_best_metric(cfg, f"{'|'.join(METRICS)}|recall_.*")
         self.label_smoothing = cfg.label_smoothing
@@ -122,7 +122,7 @@ def class_weights(option: str, task: Any) -> Any:
         values = []
     if len(values) != len(symbols) or not all(0 <= value < float("inf") for value in values):
         raise ValueError(
-            f"criterion.class_weights={option}: wanted none, balanced, or {len(symbols)} numbers, "
+            f"criterion.class_weights={option}: expected none, balanced, or {len(symbols)} numbers, "
             f"for {', '.join(symbols)}"
         )
     return torch.tensor(values)

@@ -79,7 +79,7 @@ def _unpacked(source: Any, name: str) -> Tuple[Any, Optional[int]]:
             source = source["path"]
         else:
             raise ValueError(
-                f"{name}: a dictionary with {', '.join(map(str, source))}, wanted array"
+                f"{name}: a dictionary with {', '.join(map(str, source))}, expected array"
             )
     elif has_rate(source):
         source, rate = source
@@ -143,7 +143,7 @@ def _array_blocks(array: Any, rate: int, source_rate: int) -> Iterator[np.ndarra
         array = array.numpy()
     array = np.asarray(array)
     if array.ndim != 1:
-        raise ValueError(f"the array: wanted mono samples [samples], got shape {array.shape}")
+        raise ValueError(f"the array: expected mono samples [samples], got shape {array.shape}")
     if array.dtype in (np.int16, np.int32):
         peak = np.abs(array.astype(np.int64)).max(initial=0)
         if array.dtype == np.int32 and 0 < peak <= 2**15:
@@ -154,7 +154,7 @@ def _array_blocks(array: Any, rate: int, source_rate: int) -> Iterator[np.ndarra
         array = array.astype(np.float32) / (np.iinfo(array.dtype).max + 1.0)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
-            f"the array: wanted float samples in [-1, 1], int16 or int32, got {array.dtype}"
+            f"the array: expected float samples in [-1, 1], int16 or int32, got {array.dtype}"
         )
     yield from _resampled(iter([array.astype(np.float32, copy=False)]), source_rate, rate)
 
@@ -190,7 +190,7 @@ class _Borrowed(io.RawIOBase):
 
     def __init__(self, file: Any):
         if not (hasattr(file, "readinto") or isinstance(file.read(0), bytes)):
-            raise ValueError("it is open for reading text, wanted bytes ('rb')")
+            raise ValueError("it is open for reading text, expected bytes ('rb')")
         self._file = file
 
     def readable(self) -> bool:
@@ -213,7 +213,7 @@ class _Borrowed(io.RawIOBase):
 
 def _resampled(blocks: Iterator[np.ndarray], source_rate: int, rate: int) -> Iterator[np.ndarray]:
     if source_rate < LEAST_RATE:
-        raise ValueError(f"a sample rate of {source_rate} Hz, wanted {LEAST_RATE} Hz or more")
+        raise ValueError(f"a sample rate of {source_rate} Hz, expected {LEAST_RATE} Hz or more")
     if source_rate == rate:
         yield from blocks
         return

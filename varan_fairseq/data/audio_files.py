@@ -121,7 +121,7 @@ def check_header(row: int, path: str, samples: int, sample_rate: int) -> Any:
         return AudioProblem(row, f"{path} cannot be read: {error}", True)
     text = ""
     if info.samplerate != sample_rate:
-        text = f"has a sample rate of {info.samplerate} Hz, wanted {sample_rate} Hz: resample it"
+        text = f"has a sample rate of {info.samplerate} Hz, expected {sample_rate} Hz: resample it"
     elif info.frames != samples:
         text = f"has {info.frames} samples, the manifest says {samples}"
     elif not samples:

@@ -28,7 +28,7 @@ class AudioSource:
             part.close()
             raise OSError(
                 f"bytes {self.offset} .. {self.offset + self.length} of {self.file} are not WAV, FLAC "
-                "or Ogg: wanted archive.zip:first byte:number of bytes, of a stored entry"
+                "or Ogg: expected archive.zip:first byte:number of bytes, of a stored entry"
             )
         part.seek(0)
         return part

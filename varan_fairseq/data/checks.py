@@ -35,10 +35,12 @@ def task_findings(cfg: Any) -> Iterator[Finding]:
         if key == "labels" and not isinstance(value, str) and value:
             value = value[0]
         if not isinstance(value, str) or not value:
-            yield Finding(ERROR, "options", None, "", None, f"task.{key}={value}", f"wanted {what}")
+            yield Finding(
+                ERROR, "options", None, "", None, f"task.{key}={value}", f"expected {what}"
+            )
     if not cfg.sample_rate > 0:
         what = f"task.sample_rate={cfg.sample_rate}"
-        yield Finding(ERROR, "options", None, "", None, what, "wanted that of the encoder, 16000")
+        yield Finding(ERROR, "options", None, "", None, what, "expected that of the encoder, 16000")
     # A batch cut to its shortest utterance, with all labels of the longer ones.
     if "random_crop" in cfg and "pad_audio" in cfg and (not cfg.pad_audio or cfg.random_crop):
         keys = ("pad_audio", "random_crop")
@@ -68,13 +70,13 @@ def _check_dictionary(path: str) -> None:
     for number, line in enumerate(read_lines(path), start=1):
         symbol, _, count = line.rstrip().replace(" #fairseq:overwrite", "").rpartition(" ")
         if not symbol or not count.isdecimal():
-            raise DataError(path, number, f"{line!r}, wanted symbol count")
+            raise DataError(path, number, f"{line!r}, expected symbol count")
         if symbol in seen and "#fairseq:overwrite" not in line:
             what = "is fairseq's own" if symbol in _SPECIAL else "is there already"
             raise DataError(path, number, f"{line!r}: symbol {symbol!r} {what}")
         seen.add(symbol)
     if len(seen) == len(_SPECIAL):
-        raise DataError(path, None, "is empty", "wanted a line `symbol count` a label")
+        raise DataError(path, None, "is empty", "expected a line `symbol count` a label")
 
 
 def file_findings(split: Split, labels: bool = True) -> Iterator[Finding]:
@@ -107,7 +109,7 @@ def _label_lines(path: str, manifest: str, count: int) -> List[str]:
     lines = read_lines(path)
     if len(lines) != count:
         what = f"has {len(lines)} lines, {manifest} names {count} audio files"
-        raise DataError(path, None, what, "wanted one line of labels a file")
+        raise DataError(path, None, what, "expected one line of labels a file")
     return lines
 
 
@@ -129,7 +131,7 @@ def label_findings(
     are a warning. post_process: fairseq's, that makes words of labels."""
     if not 0 <= max_unknown <= 1:
         what = f"model.max_unknown_labels={max_unknown}"
-        yield Finding(ERROR, "options", None, "", None, what, "wanted a share, 0 .. 1")
+        yield Finding(ERROR, "options", None, "", None, what, "expected a share, 0 .. 1")
     if split.lines is None:
         return
     path = split.files.labels

@@ -48,7 +48,7 @@ def read_class_dictionary(path: str) -> "Dictionary":
     for number, line in enumerate(read_lines(path), start=1):
         fields = line.split()
         if len(fields) != 2 or not fields[1].isdecimal():
-            raise DataError(path, number, f"{line!r}, wanted label count")
+            raise DataError(path, number, f"{line!r}, expected label count")
         if fields[0] in rows:
             raise DataError(path, number, f"label {fields[0]!r} is there already")
         if fields[0].startswith("="):
@@ -56,7 +56,7 @@ def read_class_dictionary(path: str) -> "Dictionary":
             raise DataError(path, number, what, "rename it")
         rows[fields[0]] = int(fields[1])
     if len(rows) < 2:
-        raise DataError(path, None, f"has {len(rows)} labels, wanted 2 or more")
+        raise DataError(path, None, f"has {len(rows)} labels, expected 2 or more")
     return class_dictionary(rows.items())
 
 
@@ -70,10 +70,10 @@ def read_labels(path: str, dictionary: "Dictionary", count: int) -> List[int]:
     labels = [line.strip() for line in read_lines(path)]
     if len(labels) != count:
         what = f"has {len(labels)} lines, its manifest names {count} audio files"
-        raise DataError(path, None, what, "wanted one label a file")
+        raise DataError(path, None, what, "expected one label a file")
     for number, label in enumerate(labels, start=1):
         if label not in dictionary:
-            what = f"unknown label {label!r}, wanted one of {', '.join(dictionary.symbols)}"
+            what = f"unknown label {label!r}, expected one of {', '.join(dictionary.symbols)}"
             raise DataError(path, number, what)
     return [dictionary.indices[label] for label in labels]
 

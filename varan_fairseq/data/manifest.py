@@ -76,7 +76,7 @@ def read_speakers(path: str, count: int) -> Optional[List[str]]:
     speakers = [line.strip() for line in read_lines(path)]
     if len(speakers) != count:
         what = f"has {len(speakers)} lines, its manifest names {count} audio files"
-        raise DataError(path, None, what, "wanted one speaker per file")
+        raise DataError(path, None, what, "expected one speaker per file")
     return speakers
 
 
@@ -118,7 +118,7 @@ def read_manifest(path: str) -> Manifest:
     for number, line in enumerate(lines[1:], start=2):
         fields = line.split("\t")
         if len(fields) != 2 or not fields[0].strip() or not fields[1].strip().isdecimal():
-            raise DataError(path, number, f"{line!r}, wanted path<TAB>number of samples")
+            raise DataError(path, number, f"{line!r}, expected path<TAB>number of samples")
         if int(fields[1]) > _MOST_SAMPLES:
             raise DataError(path, number, f"{line!r}: no recording has so many samples")
         entries.append((fields[0], int(fields[1])))

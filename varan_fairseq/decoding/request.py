@@ -119,10 +119,10 @@ def build(options: Options) -> Decoding:
     overrides. Raises ValueError for what would fail after the decoding, or here."""
     for override in options.overrides:
         if "=" not in override:
-            raise ValueError(f"{override!r} is not an override: wanted key=value")
+            raise ValueError(f"{override!r} is not an override: expected key=value")
     for name in ("jobs", "shards"):
         if getattr(options, name) < 1:
-            raise ValueError(f"--{name} {getattr(options, name)}: wanted 1 or more")
+            raise ValueError(f"--{name} {getattr(options, name)}: expected 1 or more")
     reading = reading_overrides(options.combine, options.layer, CTC_RULES)
     overrides = list(options.overrides)
     grid: List[Dict[str, float]] = []
@@ -189,7 +189,7 @@ def _literal(given) -> Dict[str, Any]:
     except (SyntaxError, ValueError):
         overrides = None
     if not isinstance(overrides, dict):
-        raise ValueError(f"common_eval.model_overrides={text}: wanted a Python dictionary")
+        raise ValueError(f"common_eval.model_overrides={text}: expected a Python dictionary")
     if "common_eval" in given:  # as typed it is not a string: OmegaConf reads dictionaries
         given.common_eval.model_overrides = repr(overrides)
     return overrides

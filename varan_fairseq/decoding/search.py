@@ -173,15 +173,15 @@ def check_decoder(decoding: Any) -> None:
 def _check_numbers(decoding: Any) -> None:
     """Raises ValueError for a beam or a weight that no search can have."""
     if not decoding.beam >= 1:
-        raise ValueError(f"decoding.beam={decoding.beam}: wanted 1 or more")
+        raise ValueError(f"decoding.beam={decoding.beam}: expected 1 or more")
     if decoding.beamsizetoken is not None and not decoding.beamsizetoken >= 1:
-        raise ValueError(f"decoding.beamsizetoken={decoding.beamsizetoken}: wanted 1 or more")
+        raise ValueError(f"decoding.beamsizetoken={decoding.beamsizetoken}: expected 1 or more")
     if not decoding.beamthreshold > 0:
-        raise ValueError(f"decoding.beamthreshold={decoding.beamthreshold}: wanted more than 0")
+        raise ValueError(f"decoding.beamthreshold={decoding.beamthreshold}: expected more than 0")
     for name in WEIGHTS:
         value = decoding[name]
         if not (math.isfinite(value) or name == "unkweight" and value == -math.inf):
-            raise ValueError(f"decoding.{name}={value}: wanted a number")
+            raise ValueError(f"decoding.{name}={value}: expected a number")
 
 
 def without_extra_boundaries(units: Sequence[int], labels: Dictionary) -> List[int]:

@@ -32,7 +32,7 @@ def shard(text: str) -> Shard:
     """An argument's type: `2/4` is the second of four."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r}, wanted as 1/4 .. 4/4")
+        raise argparse.ArgumentTypeError(f"{text!r}, expected as 1/4 .. 4/4")
     return Shard(int(match[1]) - 1, int(match[2]))
 
 

@@ -32,9 +32,9 @@ def weight_grid(overrides: Sequence[str]) -> Tuple[List[str], List[Dict[str, flo
         try:
             values[name] = [float(number) for number in value.split(",")]
         except ValueError:
-            raise ValueError(f"{override}: wanted numbers between commas") from None
+            raise ValueError(f"{override}: expected numbers between commas") from None
         if any(number != number or number == math.inf for number in values[name]):
-            raise ValueError(f"{override}: wanted numbers, not nan or inf")
+            raise ValueError(f"{override}: expected numbers, not nan or inf")
         single.append(f"{key}={values[name][0]:g}")
     settings = [dict(zip(values, chosen)) for chosen in itertools.product(*values.values())]
     if len(settings) < 2:

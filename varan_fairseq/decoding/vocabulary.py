@@ -27,7 +27,7 @@ def read_lexicon(path: str, labels: Dictionary, post_process: str) -> List[str]:
         word, *spelling = line.split() or [""]
         where = f"decoding.lexicon={path}, line {number}: {line!r}"
         if not spelling:
-            raise ValueError(f"{where}, wanted a word, a tab and its labels")
+            raise ValueError(f"{where}, expected a word, a tab and its labels")
         for label in spelling:
             if labels.indices.get(label, labels.unk()) == labels.unk():
                 known = " ".join(labels.symbols[labels.nspecial :][:12])

@@ -30,7 +30,7 @@ def check_post_process(name: str, option: str) -> None:
         fairseq_post_process("", name)
     except NotImplementedError:
         raise ValueError(
-            f"{option}={name}: wanted letter, sentencepiece, wordpiece, silence, subword_nmt, "
+            f"{option}={name}: expected letter, sentencepiece, wordpiece, silence, subword_nmt, "
             "_EOW or none"
         ) from None
 

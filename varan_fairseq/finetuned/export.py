@@ -64,7 +64,7 @@ def average(checkpoints: Sequence[str], out: str) -> List[str]:
     """A checkpoint whose weights are the mean of several of one run, as fairseq's
     scripts/average_checkpoints.py makes it of its own."""
     if len(checkpoints) < 2:
-        raise ValueError(f"{checkpoints[0]}: wanted two checkpoints or more")
+        raise ValueError(f"{checkpoints[0]}: expected two checkpoints or more")
     refuse_output(out, MARK.encode(), *checkpoints)
     state = read_state(checkpoints[0])
     total = {name: tensor.double() for name, tensor in state["model"].items()}
@@ -142,7 +142,7 @@ def adapter(checkpoint: str, folder: str, half: bool = False) -> List[str]:
         )
     wanted = TASKS[cfg.model._name]
     if cfg.task._name != wanted:
-        raise ValueError(f"{checkpoint} was trained by task {cfg.task._name}, wanted {wanted}")
+        raise ValueError(f"{checkpoint} was trained by task {cfg.task._name}, expected {wanted}")
     tensors = adapter_tensors(model)
     size = write_adapter(
         folder, _metadata(state, cfg, task.target_dictionary), halve(tensors) if half else tensors

@@ -45,7 +45,7 @@ def write_labels(folder: str, symbols: List[str]) -> Dict[str, Any]:
     """Writes what a CTC tokenizer needs; returns keys of config.json. transformers takes the padding
     symbol for CTC's blank, which fairseq calls <s>."""
     if symbols[:4] != ["<s>", "<pad>", "</s>", "<unk>"]:
-        raise ValueError(f"the labels begin with {symbols[:4]}, wanted fairseq's own four")
+        raise ValueError(f"the labels begin with {symbols[:4]}, expected fairseq's own four")
     named = [*_ORDER, *symbols[4:]]
     write_json(folder, "vocab.json", {label: index for index, label in enumerate(named)})
     special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), _ORDER))

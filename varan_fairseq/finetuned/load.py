@@ -51,7 +51,7 @@ def read_state(
     name = state["cfg"].model._name
     if name not in models:
         raise ValueError(
-            f"{path} was made by model {name!r}, wanted a checkpoint of {' or '.join(models)}"
+            f"{path} was made by model {name!r}, expected a checkpoint of {' or '.join(models)}"
         )
     fairseq_compat.fit_task_config(state["cfg"].task)
     if not adapted:

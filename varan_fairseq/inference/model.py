@@ -64,7 +64,7 @@ class FinetunedModel:
         try:
             moved = torch.device(device)
             if moved.type == "meta":
-                raise RuntimeError("it computes nothing, wanted cpu or cuda")
+                raise RuntimeError("it computes nothing, expected cpu or cuda")
             self.model.to(moved)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device={device}: {str(error).splitlines()[0]}") from None

@@ -162,7 +162,7 @@ class Recognizer(FinetunedModel):
         Memory does not grow with the length of the audio. Audio that cannot be used ends its
         source with an error, and the next one begins; so does whatever else goes wrong with one."""
         if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: wanted 1 or more")
+            raise ValueError(f"batch_size={batch_size}: expected 1 or more")
         stitcher, failed = None, -1
         for job, emission in self._emissions(self._jobs(sources, sample_rate), batch_size):
             if job.source == failed:

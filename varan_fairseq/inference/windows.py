@@ -65,10 +65,10 @@ class Part:
 def make_grid(window: float, overlap: float, rate: int, hop: int, field: int) -> Grid:
     """window, overlap: seconds. Raises ValueError if the overlap is not half of the window."""
     if not 0 < window < math.inf:
-        raise ValueError(f"a window of {window:g} s: wanted seconds")
+        raise ValueError(f"a window of {window:g} s: expected seconds")
     if not 0 < overlap <= window / 2:
         raise ValueError(
-            f"an overlap of {overlap:g} s: wanted more than 0, and half a window at most"
+            f"an overlap of {overlap:g} s: expected more than 0, and half a window at most"
         )
     frames, shared = (max(int(seconds * rate) // hop, 4) for seconds in (window, overlap))
     return Grid(frames, min(shared, frames // 2), hop, field)

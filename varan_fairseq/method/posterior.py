@@ -89,7 +89,7 @@ class LayerPosterior(ExactBuffers):
             )
         if not 0 < lr_multiplier < float("inf"):
             raise ValueError(
-                f"posterior_lr_multiplier={lr_multiplier}: wanted a finite number > 0 (1 for the "
+                f"posterior_lr_multiplier={lr_multiplier}: expected a finite number > 0 (1 for the "
                 "step of the rest of the model)"
             )
         self.num_heads = num_heads

@@ -54,7 +54,7 @@ def finetune_mode(cfg: Any) -> str:
     """One of `MODES`. Raises ValueError for options that are unknown or contradict each other."""
     check_choice("model.finetune", cfg.finetune, ("auto", *MODES))
     if cfg.lora_rank < 0:
-        raise ValueError(f"model.lora_rank={cfg.lora_rank}: wanted 0 (no adapters) or more")
+        raise ValueError(f"model.lora_rank={cfg.lora_rank}: expected 0 (no adapters) or more")
     extras = _extras(cfg)
     if cfg.lora_rank:
         check_lora(cfg.lora_rank, cfg.lora_alpha, cfg.lora_dropout)

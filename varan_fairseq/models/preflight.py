@@ -132,7 +132,7 @@ def check_schedule(whole: Any, cfg: Any) -> None:
             )
         if ratio is not None and sum(ratio) != 1:
             raise ValueError(
-                f"lr_scheduler.phase_ratio={list(ratio)} adds up to {sum(ratio)!r}, wanted 1 exactly"
+                f"lr_scheduler.phase_ratio={list(ratio)} adds up to {sum(ratio)!r}, expected 1 exactly"
             )
         if ratio is not None and not int(updates * ratio[2]):
             raise ValueError(

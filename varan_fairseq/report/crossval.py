@@ -30,7 +30,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     for override in overrides:
         if "=" not in override or override.startswith(("task.data=", "checkpoint.save_dir=")):
             raise ValueError(
-                f"{override!r}: wanted key=value, and task.data and checkpoint.save_dir belong to "
+                f"{override!r}: expected key=value, and task.data and checkpoint.save_dir belong to "
                 "the folds"
             )
 
@@ -41,7 +41,7 @@ def find_folds(data: str, subset: str) -> List[str]:
     pattern = os.path.join(glob.escape(data), "fold[0-9]*")
     folds = [path for path in glob.glob(pattern) if os.path.isdir(path)]
     if len(folds) < 2:
-        raise ValueError(f"{data} has {len(folds)} folders fold1, .., wanted 2 or more")
+        raise ValueError(f"{data} has {len(folds)} folders fold1, .., expected 2 or more")
     for path in folds:
         read_manifest(os.path.join(path, f"{subset}.tsv"))
         if re.search(r"[,={}\s]", path):

@@ -79,7 +79,7 @@ class _Split:
         if self.model.cfg.aggregation != "varan":
             raise ValueError(
                 f"{checkpoint} reads its layers by {self.model.cfg.aggregation}, which has no "
-                "posterior: wanted a model trained with model.aggregation=varan"
+                "posterior: expected a model trained with model.aggregation=varan"
             )
 
     def labels(self) -> np.ndarray:

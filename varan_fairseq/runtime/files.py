@@ -174,7 +174,7 @@ def refuse_output(out: str, ours: bytes, *inputs: Optional[str]) -> None:
 def refuse_file(folder: str) -> None:
     """Raises ValueError if there is a file where results want a folder."""
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise ValueError(f"{folder} is a file, wanted a folder for the results")
+        raise ValueError(f"{folder} is a file, expected a folder for the results")
 
 
 def refuse_foreign(folder: str, names: Sequence[str]) -> None:
@@ -198,7 +198,7 @@ def refuse_no_folder(path: str) -> None:
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"no folder {folder} to write {path} to: make it first")
     if os.path.isdir(path):
-        raise ValueError(f"{path} is a folder, wanted the name of a file to write")
+        raise ValueError(f"{path} is a folder, expected the name of a file to write")
 
 
 def printable(text: str) -> str:

@@ -75,7 +75,7 @@ def weights_alone(path: str) -> Dict[str, torch.Tensor]:
     name = os.path.basename(path)
     if _version(torch) < (2, 6):
         raise ValueError(
-            f"{name} is a pickle, which torch {torch.__version__} cannot read safely: wanted torch "
+            f"{name} is a pickle, which torch {torch.__version__} cannot read safely: expected torch "
             "2.6 or newer, or model.safetensors"
         )
     try:

@@ -51,7 +51,7 @@ def _checked(errors: Any, lengths: Any) -> Tuple[Any, Any]:
     errors, lengths = np.asarray(errors, np.float64), np.asarray(lengths, np.float64)
     if errors.ndim != 2 or not len(errors) or errors.shape[1:] != lengths.shape:
         raise ValueError(
-            f"errors of shape {errors.shape} and lengths of shape {lengths.shape}: wanted [runs, N] "
+            f"errors of shape {errors.shape} and lengths of shape {lengths.shape}: expected [runs, N] "
             "and [N]"
         )
     if not lengths.sum():

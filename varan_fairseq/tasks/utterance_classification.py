@@ -72,7 +72,7 @@ class UtteranceClassificationTask(AudioPretrainingTask):
         if not cfg.labels:
             raise ValueError("task.labels is not set: give the ending of the label files, as emo")
         if not 0 <= cfg.max_unreadable <= 1:
-            raise ValueError(f"task.max_unreadable={cfg.max_unreadable}: wanted a share, 0 .. 1")
+            raise ValueError(f"task.max_unreadable={cfg.max_unreadable}: expected a share, 0 .. 1")
         plain = {"binarized_dataset": False, "multi_corpus_keys": None, "subsample": 1}
         for key, neutral in plain.items():
             if option_or(cfg, key, neutral) != neutral:

@@ -15,7 +15,7 @@ def num_blocks(cfg: Any, spec: EncoderSpec) -> int:
 def check_depth(layers: int, lowest: int, highest: int) -> None:
     """Raises ValueError for a number of blocks that cannot be kept of `highest`."""
     if not lowest <= layers <= highest:
-        raise ValueError(f"the encoder has {highest} blocks: wanted {lowest} .. {highest}")
+        raise ValueError(f"the encoder has {highest} blocks: expected {lowest} .. {highest}")
 
 
 def cut_config(cfg: Any, spec: EncoderSpec, layers: int) -> None:

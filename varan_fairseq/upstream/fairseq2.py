@@ -71,7 +71,7 @@ def read(state: Dict[str, Any], heads: int = 0) -> Tuple[Dict[str, Tensor], Any,
     if normed[0] == normed[1]:
         raise ValueError(
             f"it has {'both' if normed[0] else 'neither'} of encoder.layer_norm (pre-norm) and "
-            "encoder_frontend.layer_norm (post-norm): wanted one"
+            "encoder_frontend.layer_norm (post-norm): expected one"
         )
     model = _shapes(weights, pre_norm=normed[0], heads=heads)
     draw_mask_embedding(weights, model["encoder_embed_dim"])

@@ -44,7 +44,7 @@ def read_folder(path: str) -> Tuple[Dict[str, Tensor], Any, Optional[str], Dict[
     """
     if not is_folder(path):
         raise ValueError(
-            f"the folder has no {CONFIG}: wanted one that transformers wrote "
+            f"the folder has no {CONFIG}: expected one that transformers wrote "
             f"({CONFIG} and {_WEIGHTS[0]}), or fairseq's .pt"
         )
     config = Config(os.path.join(path, CONFIG))
@@ -165,5 +165,5 @@ def _sample_rate(path: str, config: Config) -> int:
         )
     rate = preprocessor.get("sampling_rate", 16000)
     if type(rate) is not int or not 1000 <= rate <= 192000:
-        raise ValueError(f"preprocessor_config.json has sampling_rate={rate!r}, wanted hertz")
+        raise ValueError(f"preprocessor_config.json has sampling_rate={rate!r}, expected hertz")
     return rate

@@ -35,7 +35,7 @@ def read_json(file: str) -> Dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{name} is not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{name} holds a {type(content).__name__}, wanted an object")
+        raise ValueError(f"{name} holds a {type(content).__name__}, expected an object")
     return content
 
 
@@ -57,19 +57,19 @@ class Config:
             raise ValueError(f"{CONFIG} lacks {key}")
         number = kind is float and type(value) is int
         if value is not default and not isinstance(value, kind) and not number:
-            raise ValueError(f"{CONFIG} has {key}={value!r}, wanted {kind.__name__}")
+            raise ValueError(f"{CONFIG} has {key}={value!r}, expected {kind.__name__}")
         return value
 
     def size(self, key: str, default: Any = ...) -> int:
         value = self.get(key, int, default)
         if isinstance(value, bool) or not 1 <= value < 2**20:
-            raise ValueError(f"{CONFIG} has {key}={value!r}, wanted a number from 1")
+            raise ValueError(f"{CONFIG} has {key}={value!r}, expected a number from 1")
         return value
 
     def rate(self, key: str) -> float:
         value = self.get(key, float, 0.0)
         if not 0 <= value < 1:
-            raise ValueError(f"{CONFIG} has {key}={value!r}, wanted 0 .. 1")
+            raise ValueError(f"{CONFIG} has {key}={value!r}, expected 0 .. 1")
         return float(value)
 
     def one_of(self, key: str, choices: Any, default: Any = ...) -> Any:
@@ -84,7 +84,9 @@ class Config:
         lists = [self.get(key, list) for key in keys]
         for key, values in zip(keys, lists):
             if not values or not all(type(value) is int and 0 < value < 2**16 for value in values):
-                raise ValueError(f"{CONFIG} has {key}={values!r}, wanted a list of numbers from 1")
+                raise ValueError(
+                    f"{CONFIG} has {key}={values!r}, expected a list of numbers from 1"
+                )
         if len({len(values) for values in lists}) != 1:
             raise ValueError(f"{CONFIG} has {', '.join(keys)} of different lengths")
         return list(zip(*lists))

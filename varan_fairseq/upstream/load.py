@@ -29,7 +29,7 @@ def load_encoder(cfg: Any) -> Encoder:
     loads them.
 
     Raises FileNotFoundError, ModuleNotFoundError or ValueError, naming the option or file,
-    what was found and what is wanted.
+    what was found and what was expected.
     """
     for key, neutral in _UNSUPPORTED.items():
         if option_or(cfg, key, neutral) != neutral:
@@ -87,7 +87,7 @@ def load_weights(
     missing = [key for key in own if key not in kept and key not in added]
     surplus = [key for key in kept if key not in own]
     shapes = [
-        f"{key} {tuple(value.shape)}, wanted {tuple(own[key].shape)}"
+        f"{key} {tuple(value.shape)}, expected {tuple(own[key].shape)}"
         for key, value in kept.items()
         if key in own and value.shape != own[key].shape
     ]

@@ -192,7 +192,7 @@ def _needs_transformer(cfg: Any) -> Optional[str]:
 
 def _needs_audio(cfg: Any) -> Optional[str]:
     modality = cfg.get("supported_modality")
-    return None if modality in (None, "AUDIO") else f"for {modality}, wanted AUDIO"
+    return None if modality in (None, "AUDIO") else f"for {modality}, expected AUDIO"
 
 
 _FFN = ("encoder.layers.*.fc1", "encoder.layers.*.fc2")
