@@ -17,7 +17,7 @@ from ..method.prior import LayerPrior
 from ..runtime.fairseq_compat import forget_last_run
 from ..upstream import Encoder, EncoderOutput, load_encoder
 from .finetune import adapt_encoder, finetune_mode, log_parameters, set_groups
-from .options import check_options, layer_norm
+from .options import augmentation, check_options, layer_norm
 from .preflight import check_before, check_model, write_to_run
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class LayerwiseModel(BaseFairseqModel):
         self.finetune = finetune_mode(cfg)
         self.warned = False
         self.w2v_encoder = encoder
+        self.augment = augmentation(cfg)
         self.aggregation: Any = build_aggregation(
             cfg.aggregation,
             num_layers=encoder.num_layers,
@@ -133,6 +134,8 @@ class LayerwiseModel(BaseFairseqModel):
         tensors [T, B, V], or [B, C] if pooled; log_q: [B, K]; padding_mask: [B, T] or None;
         lengths: [B], valid frames; means: [B, K, D] or None. K is the number of layers for
         `varan`, else 1."""
+        if self.training and self.augment is not None:
+            source, padding_mask = self.augment(source, padding_mask)
         return self.read(self.w2v_encoder(source, padding_mask))
 
     def read(self, encoded: EncoderOutput) -> Dict[str, Any]:

@@ -1,10 +1,11 @@
 """Options that every model of ours has beside those of fine-tuning, and their check."""
 
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 from omegaconf import II
 
+from ..data.augment import KINDS, Augment, parse_kinds
 from ..method.choices import ACTIVATIONS, AGGREGATIONS, POSTERIORS, RULES, check_rule
 from ..method.heads import check_head
 from ..runtime.fairseq_compat import option_or
@@ -47,6 +48,14 @@ class LayerwiseConfig(FinetuneConfig):
         "attention heads of an encoder whose file does not say it, as fairseq2's (0: 12 in base, 16 in "
         "larger ones)",
     )
+    augment: str = option(
+        "none",
+        f"what training does to the waveform: {', '.join(KINDS)}, several by commas; or none",
+        younger=True,
+    )
+    augment_prob: float = option(
+        0.5, "share of the utterances that each kind of augmentation changes", younger=True
+    )
     head_dim: int = option(0, "bottleneck width of the probing heads; 0 for none", shapes="reading")
     head_activation: str = option(
         "none",
@@ -76,11 +85,18 @@ class LayerwiseConfig(FinetuneConfig):
     valid_subset: str = II("dataset.valid_subset")
 
 
+def augmentation(cfg: Any) -> Optional[Augment]:
+    """Of the training; None for none. Raises ValueError for options that are none."""
+    kinds = parse_kinds(option_or(cfg, "augment", "none"))
+    return Augment(kinds, option_or(cfg, "augment_prob", 0.5), cfg.normalize) if kinds else None
+
+
 def check_options(cfg: Any, rules: Sequence[str]) -> None:
     """Raises ValueError for what no model can be built of. rules: that `cfg.combine` may be."""
     check_rule(cfg.combine, rules)
     check_choices(cfg, LayerwiseConfig)
     finetune_mode(cfg)
+    augmentation(cfg)
     check_head(cfg.head_dim, cfg.head_activation, option_or(cfg, "head_context", 0))
     if cfg.posterior != "input" and cfg.aggregation != "varan":
         raise ValueError(
