@@ -17,6 +17,10 @@ import time
 from compare import CORPORA, HUBERT, LAYERS, finetune_and_decode
 from runs import call, demo_run, parse_seeds, run_all, spread, write_results
 
+from varan_fairseq.report.figures import BLUE, ORANGE
+from varan_fairseq.report.pictures import save_picture
+
+CENTRED = dict(textcoords="offset points", ha="center", fontsize=8)
 WORK = "work/demo/depth"
 DATA = "work/demo/data"
 
@@ -62,6 +66,36 @@ def table(rows):
         yield f"| {layers} | " + " | ".join(cells) + " |"
 
 
+def picture(rows, path):
+    """WER over time relative to all blocks: means, and ranges over the seeds."""
+
+    def draw(plt):
+        figure, axis = plt.subplots(figsize=(6.4, 4.2), constrained_layout=True)
+        depths = sorted({row["layers"] for row in rows})
+        groups = [[row for row in rows if row["layers"] == layers] for layers in depths]
+        times = [statistics.median(row["time"] for row in group) for group in groups]
+        for key, label, style, colour in (
+            ("wer_rival", "last_layer, trained with so many blocks", "s--", ORANGE),
+            ("wer", "varan, one run, cut", "o-", BLUE),
+        ):
+            values = [[row[key] for row in group] for group in groups]
+            means = [statistics.mean(each) for each in values]
+            reach = [
+                [mean - min(each) for mean, each in zip(means, values)],
+                [max(each) - mean for mean, each in zip(means, values)],
+            ]
+            axis.errorbar(times, means, reach, fmt=style, color=colour, capsize=3, label=label)
+        for layers, time_taken, group in zip(depths, times, groups):
+            lowest = min(row["wer"] for row in group)
+            axis.annotate(f"{layers}", (time_taken, lowest), (0, -14), **CENTRED)
+        axis.set(xlabel="time, of that of all blocks (numbers: blocks)", ylabel="test WER %")
+        axis.set_ylim(0, None)
+        axis.legend(frameon=False)
+        return figure
+
+    save_picture(path, draw)
+
+
 def main() -> None:
     args, start = parse_seeds(__doc__), time.time()
     os.makedirs(WORK, exist_ok=True)
@@ -70,6 +104,7 @@ def main() -> None:
     rivals = dict(zip(pairs, run_all(args.jobs, rival, pairs)))
     for row in rows:
         row["wer_rival"] = rivals[row["layers"], row["seed"]]
+    picture(rows, f"{WORK}/depth.png")
     write_results(WORK, rows, list(table(rows)), time.time() - start)
 
 

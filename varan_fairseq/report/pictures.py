@@ -1,5 +1,6 @@
 """Pictures that tools write."""
 
+import logging
 from typing import Any, Callable
 
 from ..runtime.files import written
@@ -9,6 +10,8 @@ MARK = b"varan_fairseq"  # in the first bytes of every picture
 
 def pyplot() -> Any:
     """matplotlib without a display; ModuleNotFoundError says what to install."""
+    # fairseq's import lets all libraries log their DEBUG lines
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     try:
         import matplotlib
     except ModuleNotFoundError:
