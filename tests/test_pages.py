@@ -103,7 +103,7 @@ def world(tmp_path_factory):
         (world / "checkpoints" / name).mkdir(parents=True)
         path = world / "checkpoints" / name / "checkpoint_best.pt"
         losses = [4.0, 3.0, 2.0, 1.0]
-        save_run(path, data, base, model, losses, lora_rank=16, posterior_heads=16)
+        save_run(path, str(data), base, model, losses, lora_rank=16, posterior_heads=16)
         state = torch.load(path, weights_only=False)
         state["extra_state"]["ema"] = state["model"]
         torch.save(state, path)

@@ -88,7 +88,7 @@ def test_utterances_are_paired():
     assert apart.high - apart.low < 0.5 * (alone.high - alone.low)
 
 
-@pytest.mark.parametrize("runs, spread, expected", [(5, 0, 0.95), (5, 0.05, 0.9), (3, 0.05, 0.9)])
+@pytest.mark.parametrize("runs, spread, wanted", [(5, 0, 0.95), (5, 0.05, 0.9), (3, 0.05, 0.9)])
 def test_coverage(runs, spread, wanted):
     """Of 200 experiments with no difference about 95% of the intervals hold 0; more where seeds do not
     differ, as what is chance in an utterance counts twice then."""
