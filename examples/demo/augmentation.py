@@ -18,7 +18,7 @@ from runs import call, decode, demo_run, parse_seeds, run_all, spread, train, wr
 WORK = "work/demo/augmentation"
 DATA, PRETRAINED = "work/demo/data", "work/demo/pretrain_hubert/checkpoint_last.pt"
 CONDITIONS = ["clean", "telephone", "reverberant", "noisy"]
-WAYS = ["none", "speed", "room,noise,telephone", "speed,room,noise,telephone"]
+WAYS = ["none", "room,noise,telephone", "speed,room,noise,telephone"]
 
 
 def score(way, seed):
