@@ -273,6 +273,11 @@ def test_logs_in_both_formats(tmp_path):
     }
     assert expected[2][1] == {"wer": [(20, 50.5)]}
     assert read_log(str(tmp_path / "simple")) == expected
+    for each in ("json", "simple"):  # a validation has its subset's name
+        text = read(tmp_path / each).replace("valid_", "dev_other_").replace("valid", "dev_other")
+        write(tmp_path / "other", text)
+        assert read_log(str(tmp_path / "other"))[:-1] == expected[:-1]
+        assert read_log(str(tmp_path / "other"))[2][1] == {"wer (dev_other)": [(20, 50.5)]}
     # another run in the same file: the last one counts
     write(tmp_path / "twice", LOG + LOG.replace("2.5", "9.5"))
     assert read_log(str(tmp_path / "twice"))[0][1]["loss"] == [(10, 9.5), (20, 1.5)]

@@ -7,7 +7,9 @@ from typing import Dict, List, Optional, Tuple
 from ..runtime.files import printable
 from .figures import Series
 
-_KIND = re.compile(r"\b(train_inner|train|valid)\b")
+# The name of who says a line: of hydra's log, and of fairseq's own.
+_KIND = re.compile(r"\[([\w.-]+)\]\[INFO\] - |\| INFO \| ([\w.-]+) \|")
+_SUBSET = r"(?: \(.*\))?"  # of a validation that is not called valid
 _LONGEST = 100000  # characters of a line that a training writes
 _PAIR = re.compile(r"([A-Za-z_]\w*)[= ]([-+\d.e]+)(?=[,| ]|$)")
 # Panels of the page, and the numbers in them, by fairseq's names without "train_" and "valid_".
@@ -16,7 +18,11 @@ PANELS = (
     ("posterior (bits)", "train_inner", ("posterior_entropy", "divergence")),
     ("mean weight of each layer", "train_inner", (r"posterior_\d+",)),
     ("loss of each layer (bits)", "train_inner", (r"nll_\d+",)),
-    ("validation (%)", "valid", ("wer", "uer", "accuracy", "unweighted_accuracy")),
+    (
+        "validation (%)",
+        "valid",
+        tuple(name + _SUBSET for name in ("wer", "uer", "accuracy", "unweighted_accuracy")),
+    ),
 )
 
 
@@ -51,25 +57,27 @@ def read_log(path: str) -> List[Tuple[str, Series]]:
 
 
 def _numbers(line: str) -> Optional[Tuple[str, Dict[str, float]]]:
-    """(kind of the line, its numbers)."""
+    """(kind of the line, its numbers). A validation's lines are said by its subset."""
     match = _KIND.search(line) if len(line) <= _LONGEST else None
-    if not match:
+    if not match or "num_updates" not in line:
         return None
-    kind, rest = match[1], line[match.end() :].rstrip()
+    name, rest = match[1] or match[2], line[match.end() :].rstrip()
+    kind = name if name in ("train", "train_inner") else "valid"
     brace = rest.find("{")
     if brace >= 0 and rest.endswith("}"):
         try:
             pairs = list(json.loads(rest[brace:]).items())
         except (ValueError, RecursionError):
             return None
-    elif "num_updates" in rest:
-        pairs = _PAIR.findall(rest)
     else:
-        return None
+        pairs = _PAIR.findall(rest)
     numbers = {}
-    for name, value in pairs:
+    for key, value in pairs:
+        key = key[len(name) + 1 :] if key.startswith(f"{name}_") else re.sub("^train_", "", key)
+        if kind == "valid" and name != "valid" and key != "num_updates":
+            key = f"{key} ({name})"
         try:
-            numbers[re.sub("^(train|valid)_", "", name)] = float(value)
+            numbers[key] = float(value)
         except (TypeError, ValueError):
             continue
     return kind, numbers
