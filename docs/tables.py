@@ -17,6 +17,7 @@ ROOT = os.path.dirname(DOCS)
 sys.path += [os.path.join(ROOT, "benchmarks")]
 sys.path += [os.path.join(ROOT, "examples", name) for name in ("demo", "evidence")]
 
+import augmentation
 import compare
 import depth
 import emotion
@@ -91,6 +92,7 @@ TABLES = {
     "long-audio": markdown,
     "depth": depth.table,
     "prior": prior.table,
+    "augmentation": augmentation.table,
     "corpora": markdown,
     "first-hour": first_hour.table,
     "costs": costs,
