@@ -109,6 +109,7 @@ TABLES = {
     "group-norm": markdown,
     "doors": markdown,
     "sherpa": markdown,
+    "sherpa-normal": markdown,
     **dict.fromkeys([*GPU, "gpu-group-norm", "gpu-vocabulary"], markdown),
 }
 TOGETHER = {

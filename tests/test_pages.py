@@ -31,6 +31,12 @@ NOT_RUN = {
     "make ": "minutes; CI and tests/test_end_to_end.py run what these targets call",
     "python benchmarks/": "measures for minutes, alone on a machine",
     "python examples/demo/": "trains for minutes; tests/test_end_to_end.py runs the demo's parts",
+    "fairseq-hydra-train --config-dir examples/demo --config-name pretrain_hubert": "trains for "
+    "minutes; tests/test_end_to_end.py does it in little",
+    "for seed in": "the same",
+    "fairseq-hydra-train --config-dir examples/demo --config-name finetune task.data=work/demo": "the "
+    "same",
+    "done": "of that loop",
     "python examples/evidence/": "trains for hours; tests/test_evidence.py runs the kit, small",
     "python examples/cluster/": "reads a sweep; tests/test_cluster.py runs it",
     "python manifests/conditions.py work/evidence": "hours; tests/test_conditions.py runs it",
