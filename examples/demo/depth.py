@@ -17,9 +17,6 @@ import time
 from compare import CORPORA, HUBERT, LAYERS, finetune_and_decode
 from runs import call, demo_run, parse_seeds, run_all, spread, write_results
 
-from varan_fairseq.report.figures import BLUE, ORANGE
-from varan_fairseq.report.pictures import save_picture
-
 CENTRED = dict(textcoords="offset points", ha="center", fontsize=8)
 WORK = "work/demo/depth"
 DATA = "work/demo/data"
@@ -68,6 +65,8 @@ def table(rows):
 
 def picture(rows, path):
     """WER over time relative to all blocks: means, and ranges over the seeds."""
+    from varan_fairseq.report.figures import BLUE, ORANGE
+    from varan_fairseq.report.pictures import save_picture
 
     def draw(plt):
         figure, axis = plt.subplots(figsize=(6.4, 4.2), constrained_layout=True)
