@@ -9,14 +9,12 @@ validation data, each of them clean, over a telephone, in a room, or in noise (m
 
 import csv
 import os
-import shutil
 import time
 
-from compare import CORPORA, FINETUNE, HUBERT
-from runs import call, decode, demo_run, parse_seeds, run_all, spread, train, write_results
+from compare import another_run, more_strings
+from runs import call, decode, demo_run, parse_seeds, run_all, spread, write_results
 
 WORK = "work/demo/augmentation"
-DATA, PRETRAINED = "work/demo/data", "work/demo/pretrain_hubert/checkpoint_last.pt"
 CONDITIONS = ["clean", "telephone", "reverberant", "noisy"]
 WAYS = ["none", "room,noise,telephone", "speed,room,noise,telephone"]
 
@@ -26,10 +24,8 @@ def score(way, seed):
     if way == "none":
         checkpoint = demo_run(seed)
     else:
-        options = [f"task.data={DATA}", f"model.w2v_path={PRETRAINED}", f"common.seed={seed}"]
-        options += [*CORPORA["demo"]["hubert"]["finetune"], *HUBERT, *FINETUNE["lora"]]
         name = f"{WORK}/{way.replace(',', '-')}-{seed}"
-        checkpoint = train(name, "finetune", [*options, f"model.augment='{way}'"])
+        checkpoint = another_run(name, "lora", seed, f"model.augment='{way}'")
     decode(checkpoint, f"{WORK}/data", "valid", ["vote"])
     with open(f"{os.path.dirname(checkpoint)}/decode-valid/vote/errors.tsv") as file:
         errors = list(csv.DictReader(file, delimiter="\t"))
@@ -56,13 +52,10 @@ def main() -> None:
     args, start = parse_seeds(__doc__), time.time()
     for seed in args.seeds:
         demo_run(seed)  # before any work
-    os.makedirs(WORK, exist_ok=True)
+    more_strings(f"{WORK}/clean")
     if not os.path.exists(f"{WORK}/data/valid.tsv"):
-        counts = ["--train", "10", "--valid", "600", "--test", "10", "--seed", "77"]
-        log = f"{WORK}/data.log"
-        call(["python", "manifests/digits.py", f"{WORK}/clean", *counts], log, bars=True)
-        call(["python", "manifests/conditions.py", f"{WORK}/clean", f"{WORK}/data"], log, bars=True)
-    shutil.copy(f"{DATA}/dict.ltr.txt", f"{WORK}/data")  # in the order that the models have
+        conditions = ["python", "manifests/conditions.py", f"{WORK}/clean", f"{WORK}/data"]
+        call(conditions, f"{WORK}/conditions.log", bars=True)
     runs = [(way, seed) for way in WAYS for seed in args.seeds]
     rows = run_all(args.jobs, score, runs)
     write_results(WORK, rows, list(table(rows)), time.time() - start)

@@ -10,6 +10,7 @@ already is not made again.
 
 import argparse
 import os
+import shutil
 import sys
 import time
 
@@ -71,6 +72,25 @@ HUBERT = ["model.feature_grad_mult=0"]  # its feature encoder stays as it was pr
 # Lines and columns of the tables.
 READINGS = [("last_layer", None), ("weighted_sum", None), *(("varan", rule) for rule in RULES)]
 LAYERS = 6
+
+
+def another_run(name, way, seed, *overrides):
+    """The checkpoint of VARAN with the demo's data, encoder, settings and budget, but for the overrides.
+    way: of `FINETUNE`."""
+    pretrained = "work/demo/pretrain_hubert/checkpoint_last.pt"
+    options = ["task.data=work/demo/data", f"model.w2v_path={pretrained}", f"common.seed={seed}"]
+    options += [*CORPORA["demo"]["hubert"]["finetune"], *HUBERT, *FINETUNE[way]]
+    return train(name, "finetune", [*options, *overrides])
+
+
+def more_strings(folder):
+    """600 more validation strings, on which something is chosen or told: the demo's own 100 are too few."""
+    if not os.path.exists(f"{folder}/valid.tsv"):
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        counts = ["--train", "10", "--valid", "600", "--test", "10", "--seed", "77"]
+        log = f"{os.path.dirname(folder)}/data.log"
+        call(["python", "manifests/digits.py", folder, *counts], log, bars=True)
+    shutil.copy("work/demo/data/dict.ltr.txt", folder)  # in the order that the models have
 
 
 def finetune_and_decode(name, data, pretrained, finetune, aggregation, seed, overrides, readings):

@@ -8,15 +8,12 @@ The demo's settings and budget. Read on 600 more strings by the voices of the de
 which a default is chosen: its own 100 strings do not tell such differences from chance.
 """
 
-import os
-import shutil
 import time
 
-from compare import CORPORA, FINETUNE, HUBERT, LAYERS
-from runs import call, decode, demo_run, parse_seeds, run_all, spread, train, write_results
+from compare import LAYERS, another_run, more_strings
+from runs import decode, demo_run, parse_seeds, run_all, spread, write_results
 
 WORK = "work/demo/prior"
-DATA, PRETRAINED = "work/demo/data", "work/demo/pretrain_hubert/checkpoint_last.pt"
 MORE = f"{WORK}/data"
 PRIORS = ["uniform", "chi2_reversed"]
 WAYS = ["full", "lora", "probe"]
@@ -28,10 +25,8 @@ def score(way, prior, seed):
     if (way, prior) == ("lora", "uniform"):
         checkpoint = demo_run(seed)
     else:
-        options = [f"task.data={DATA}", f"model.w2v_path={PRETRAINED}", f"common.seed={seed}"]
-        options += [*CORPORA["demo"]["hubert"]["finetune"], *HUBERT, *FINETUNE[way]]
         name = f"{WORK}/{way}-{prior}-{seed}"
-        checkpoint = train(name, "finetune", [*options, f"criterion.prior={prior}"])
+        checkpoint = another_run(name, way, seed, f"criterion.prior={prior}")
     scores = decode(checkpoint, MORE, "valid", READINGS)
     rates = {str(reading): scores[reading]["wer"] for reading in READINGS}
     return {"finetune": way, "prior": prior, "seed": seed, **rates}
@@ -53,11 +48,7 @@ def main() -> None:
     args, start = parse_seeds(__doc__), time.time()
     for seed in args.seeds:
         demo_run(seed)  # before any work
-    os.makedirs(WORK, exist_ok=True)
-    if not os.path.exists(f"{MORE}/valid.tsv"):
-        counts = ["--train", "10", "--valid", "600", "--test", "10", "--seed", "77"]
-        call(["python", "manifests/digits.py", MORE, *counts], f"{WORK}/data.log", bars=True)
-    shutil.copy(f"{DATA}/dict.ltr.txt", MORE)  # in the order that the models have
+    more_strings(MORE)
     runs = [(way, prior, seed) for way in WAYS for prior in PRIORS for seed in args.seeds]
     rows = run_all(args.jobs, score, runs)
     write_results(WORK, rows, list(table(rows)), time.time() - start)

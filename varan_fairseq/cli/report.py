@@ -44,8 +44,6 @@ def report(argv: Optional[List[str]]) -> None:
     checkpoints, log = options.pop("checkpoint"), options.pop("log")
     if len(checkpoints) > 2:
         raise ValueError(f"{len(checkpoints)} checkpoints: expected one, or two to compare")
-    if options["worst"] < 0:
-        raise ValueError(f"--worst {options['worst']}: expected 0 or more")
     if len(checkpoints) == 2:
         if log:
             raise ValueError(f"--log {log}: expected with one checkpoint alone")

@@ -1,7 +1,8 @@
 """What TensorBoard shows of a run beside the scalars that fairseq writes there."""
 
+import itertools
 import os
-from typing import Any, List, Optional, Tuple
+from typing import Any, Iterable, Optional, Tuple
 
 from fairseq.distributed import utils as distributed_utils
 
@@ -37,7 +38,7 @@ class Board:
         first = self.folder and distributed_utils.get_global_rank() == 0
         return bool(first) and updates != self.shown_at
 
-    def show(self, updates: int, pairs: List[Tuple[str, str]]) -> None:
+    def show(self, updates: int, pairs: Iterable[Tuple[str, str]]) -> None:
         """pairs: (reference, hypothesis) of utterances, of which it takes the first few."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
@@ -46,7 +47,7 @@ class Board:
             self._writer.add_custom_scalars(CHARTS)
         rows = [
             f"| {reference} | {hypothesis} |".replace("\n", " ")
-            for reference, hypothesis in pairs[:EXAMPLES]
+            for reference, hypothesis in itertools.islice(pairs, EXAMPLES)
         ]
         table = "\n".join(["| reference | hypothesis |", "| --- | --- |", *rows])
         self._writer.add_text("validation", table, updates)

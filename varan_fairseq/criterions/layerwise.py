@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -113,7 +113,7 @@ class LayerObjective:
             self.watch.step(inner)
         return model(**sample["net_input"])
 
-    def show(self, model: nn.Module, pairs: List[Tuple[str, str]]) -> None:
+    def show(self, model: nn.Module, pairs: Iterable[Tuple[str, str]]) -> None:
         """Some (reference, hypothesis) of a validation, for TensorBoard."""
         updates = (
             unwrapped(model).w2v_encoder.num_updates + 1

@@ -84,8 +84,8 @@ class VaranClassificationCriterion(FairseqCriterion):
         if not model.training:
             labels = self.task.target_dictionary
             names = labels.symbols[labels.nspecial :]
-            pairs = zip(target.tolist(), guess.tolist())
-            self.objective.show(model, [(names[a], names[b]) for a, b in pairs])
+            pairs = zip(target, guess)
+            self.objective.show(model, ((names[int(a)], names[int(b)]) for a, b in pairs))
         return objective, len(target), logging_output
 
     @staticmethod

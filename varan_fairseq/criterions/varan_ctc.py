@@ -125,8 +125,8 @@ class VaranCtcCriterion(CtcCriterion):
             counts["w_total"] += len(words)
             counts["c_errors"] += editdistance.eval(best.tolist(), spoken.tolist())
             counts["c_total"] += len(spoken)
-            pairs.append((" ".join(words), " ".join(read)))
-        self.objective.show(model, pairs)
+            pairs.append((words, read))
+        self.objective.show(model, ((" ".join(a), " ".join(b)) for a, b in pairs))
         return dict(counts)
 
     def _words_by_language_model(self, emission: Tensor) -> Optional[List[str]]:

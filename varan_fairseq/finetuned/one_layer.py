@@ -43,6 +43,17 @@ class OneLayer:
             read = each(read)
         return read.log_softmax(-1)
 
+    def check(self, difference: float, source: Tensor, what: str) -> None:
+        """Raises ValueError for a difference from `log_probs(source)` that is more than `allowed`.
+        what: the sentence that the difference ends."""
+        if difference <= TOLERANCE:
+            return
+        allowed = self.allowed(source)
+        if not difference <= allowed:
+            raise ValueError(
+                f"{what} {difference:.1e} (expected at most {allowed:.0e}): please report it"
+            )
+
     def allowed(self, source: Tensor) -> float:
         """The largest difference of log-probabilities by which another program's float32 may be
         off from ours: `TOLERANCE`, or four times what ours is off from float64 where that is more, as

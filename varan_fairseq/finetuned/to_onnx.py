@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..runtime.files import new_folder, write_lines
 from ..upstream.plain import PlainEncoder
-from .one_layer import TOLERANCE, OneLayer, one_layer
+from .one_layer import OneLayer, one_layer
 
 OPSET = 17
 _NAMES = ("x", "logits")
@@ -123,11 +123,7 @@ def _compare(path: str, cut: OneLayer) -> float:
                 f"{tuple(expected.shape)}: please report it"
             )
         difference = float((found - expected).abs().max())
-        if not difference <= TOLERANCE and not difference <= cut.allowed(source):
-            raise ValueError(
-                f"ONNX Runtime's log-probabilities differ from torch's by {difference:.1e} (expected "
-                f"at most {cut.allowed(source):.0e}): please report it"
-            )
+        cut.check(difference, source, "ONNX Runtime's log-probabilities differ from torch's by")
         largest = max(largest, difference)
     return largest
 

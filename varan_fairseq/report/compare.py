@@ -1,19 +1,14 @@
 """Two runs on the same split, side by side on one page."""
 
-import os
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
-from markupsafe import Markup
-
-from ..data.manifest import split_paths
-from ..finetuned.results import beside
-from ..runtime.files import refuse_output, write_lines
+from ..runtime.files import write_lines
 from ..scoring.rates import rate, shown
 from ..scoring.runs import difference
 from ..scoring.transcripts import pairs
 from .figures import as_svg, draw_two
 from .on_split import OnSplit, made, on_split
-from .page import Section, audio_of, render, title_of
+from .page import Section, audio_of, page_for, render, title_of
 from .pictures import pyplot
 from .summary import rates_of_groups
 
@@ -37,9 +32,7 @@ def write_comparison(
     Raises ValueError or FileNotFoundError before anything is written.
     """
     plt = pyplot()
-    ours = b"varan_fairseq" if out else b""
-    out = out or os.path.join(beside(checkpoints[0]), f"compare-{subset}.html")
-    refuse_output(out, ours, *checkpoints, base, *split_paths(data, subset))
+    out = page_for(out, "compare", data, subset, worst, *checkpoints, base)
     a, b = (on_split(path, data, subset, base, combine, layer, max_tokens) for path in checkpoints)
     measures = [each.summary.measure for each in (a, b)]
     if measures[0] != measures[1]:
@@ -95,13 +88,13 @@ def _sections(plt: Any, a: OnSplit, b: OnSplit) -> Iterator[Section]:
         values = [[value for _, value, _ in found] for found in rates]
         figure = draw_two(plt, measure, names, values)
         text = f"{measure} {title.lower()}"
-        yield Section(text, figures=[Markup(as_svg(plt, figure, text))])
+        yield Section(text, figures=[as_svg(plt, figure, text)])
     alone = [each.summary.rates for each in (a, b)]
     if min(map(len, alone)) > 1:
         names = [f"layer {layer + 1}" for layer in range(max(map(len, alone)))]
         figure = draw_two(plt, measure, names, alone)
         text = f"{measure} of each layer alone"
-        yield Section(text, figures=[Markup(as_svg(plt, figure, text))])
+        yield Section(text, figures=[as_svg(plt, figure, text)])
 
 
 def _order(a: OnSplit, b: OnSplit) -> List[int]:

@@ -5,7 +5,7 @@ import re
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from ..scoring.rates import Interval
 from .votes import SHOWN, LayerVotes
@@ -233,7 +233,7 @@ def draw_panel(plt: Any, title: str, series: Series) -> Any:
     return figure
 
 
-def as_svg(plt: Any, figure: Any, text: str) -> str:
+def as_svg(plt: Any, figure: Any, text: str) -> Markup:
     """An `<svg>` element for a page; the figure is closed. text: what it shows, for those who do not
     see it."""
     file = io.StringIO()
@@ -243,4 +243,4 @@ def as_svg(plt: Any, figure: Any, text: str) -> str:
     svg = file.getvalue()
     svg = svg[svg.index("<svg") + len("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return f'<svg role="img" aria-label="{escape(text)}"{svg}'
+    return Markup(f'<svg role="img" aria-label="{escape(text)}"{svg}')

@@ -12,7 +12,9 @@ import soundfile
 from markupsafe import Markup
 
 from ..data.audio import read_audio
-from ..data.manifest import Manifest
+from ..data.manifest import Manifest, split_paths
+from ..finetuned.results import beside
+from ..runtime.files import refuse_output
 from ..scoring.rates import rate, shown
 from .figures import (
     Series,
@@ -50,7 +52,7 @@ def sections(
     if summary.confusion is not None:
         title = "What was taken for what"
         figure = draw_confusion(plt, summary.confusion, summary.classes, "")
-        result.append(Section(title, figures=[_svg(plt, figure, title)]))
+        result.append(Section(title, figures=[as_svg(plt, figure, title)]))
     result += list(_by_group(plt, summary))
     if summary.confused:
         rows = [
@@ -62,13 +64,9 @@ def sections(
     if len(summary.rates) > 1:
         result += list(_of_layers(plt, summary, prior))
     if training:
-        figures = [_svg(plt, draw_panel(plt, *each), each[0]) for each in training]
+        figures = [as_svg(plt, draw_panel(plt, *each), each[0]) for each in training]
         result.append(Section("Training", figures=figures))
     return result
-
-
-def _svg(plt: Any, figure: Any, text: str) -> Markup:
-    return Markup(as_svg(plt, figure, text))
 
 
 def _by_group(plt: Any, summary: SplitSummary) -> Iterator[Section]:
@@ -77,7 +75,7 @@ def _by_group(plt: Any, summary: SplitSummary) -> Iterator[Section]:
         if len(rates) > 1:
             text = "; ".join(f"{name}: {value:.2f}%" for name, value, _ in rates)
             figure = draw_rates(plt, summary.measure, rates, summary.value)
-            yield Section(f"{summary.measure} {title.lower()}", figures=[_svg(plt, figure, text)])
+            yield Section(f"{summary.measure} {title.lower()}", figures=[as_svg(plt, figure, text)])
 
 
 def _of_layers(plt: Any, summary: SplitSummary, prior: np.ndarray) -> Iterator[Section]:
@@ -85,7 +83,7 @@ def _of_layers(plt: Any, summary: SplitSummary, prior: np.ndarray) -> Iterator[S
     best = int(better(summary.rates))
     text = f"Best alone: layer {best + 1} with {summary.rates[best]:.2f}%."
     figure = draw_layers(plt, summary.measure, summary.rates, summary.value, summary.interval)
-    yield Section("Each layer alone, and all together", text, [_svg(plt, figure, text)])
+    yield Section("Each layer alone, and all together", text, [as_svg(plt, figure, text)])
     between, away = movement(summary.posterior, prior)
     text = (
         f"From one utterance to another, {100 * between:.1f}% of the weight moves between layers; on "
@@ -100,10 +98,10 @@ def _of_layers(plt: Any, summary: SplitSummary, prior: np.ndarray) -> Iterator[S
     options = (plt, summary.posterior, prior)
     figure = draw_posterior(*options, "", None, [])
     title = "Layers that the utterances used"
-    yield Section(title, text, [_svg(plt, figure, text)], wide=True)
+    yield Section(title, text, [as_svg(plt, figure, text)], wide=True)
     for group, grouped in shown.items():
         figure = draw_posterior(*options, "", grouped["labels"], grouped["classes"])
-        yield Section(f"{title}, {group.lower()}", "", [_svg(plt, figure, group)], wide=True)
+        yield Section(f"{title}, {group.lower()}", "", [as_svg(plt, figure, group)], wide=True)
 
 
 def utterances(
@@ -156,6 +154,19 @@ def audio_of(manifest: Manifest, row: int, sample_rate: int) -> Optional[str]:
     file = io.BytesIO()
     soundfile.write(file, wave.clip(-1, 1), sample_rate, subtype="PCM_16", format="FLAC")
     return "data:audio/flac;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def page_for(
+    out: Optional[str], kind: str, data: str, subset: str, worst: int, *inputs: Optional[str]
+) -> str:
+    """Where a page goes: `out`, or KIND-SUBSET.html beside the first of its inputs. Raises
+    ValueError for a file that is something else, or a number of utterances below 0."""
+    if worst < 0:
+        raise ValueError(f"--worst {worst}: expected 0 or more")
+    ours = b"varan_fairseq" if out else b""
+    out = out or os.path.join(beside(str(inputs[0])), f"{kind}-{subset}.html")
+    refuse_output(out, ours, *inputs, *split_paths(data, subset))
+    return out
 
 
 def title_of(data: str, subset: str) -> str:

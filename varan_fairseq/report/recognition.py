@@ -11,7 +11,7 @@ from ..decoding.search import Search, best_paths, options
 from ..finetuned.labelled import Transcribed
 from ..finetuned.outputs import shown_outputs
 from ..models.varan_ctc import VaranCtc
-from ..scoring.transcripts import edits
+from ..scoring.transcripts import Edits, edits
 from .summary import Heard, Mistake, SplitSummary, aggregated, common_groups
 
 CONFUSED = 20  # pairs of words that are listed
@@ -46,6 +46,7 @@ def recognize(
             for row, hypothesis in zip(rows, hypotheses):
                 of_layers[index][row] = hypothesis
     scored = score(references, best)
+    counts = [edits(pairs) for pairs in scored.aligned]
     scores = scored.summary
     of_speakers = None
     if references.speakers is not None:
@@ -71,10 +72,10 @@ def recognize(
             ),
             ("UER", f"{scores['uer']:.2f}%"),
         ],
-        mistakes=_mistakes(scored, layers),
+        mistakes=_mistakes(scored, counts, layers),
         heard=Heard(
-            errors=np.array([edits(pairs).errors for pairs in scored.aligned]),
-            lengths=np.array([edits(pairs).length for pairs in scored.aligned]),
+            errors=np.array([each.errors for each in counts]),
+            lengths=np.array([each.length for each in counts]),
             confidence=confidence,
             layers=layers,
             said=references.text,
@@ -90,10 +91,9 @@ def _confused(scored: Scored) -> List[Tuple[str, str, int]]:
     return [(said, heard, times) for (said, heard), times in wrong.most_common(CONFUSED)]
 
 
-def _mistakes(scored: Scored, layers: np.ndarray) -> List[Mistake]:
+def _mistakes(scored: Scored, counts: List[Edits], layers: np.ndarray) -> List[Mistake]:
     """Utterances with the most word errors, of as many errors the shorter reference first.
     layers: the one layer of each utterance's text, or 0."""
-    counts = [edits(pairs) for pairs in scored.aligned]
     order = sorted(
         range(len(counts)), key=lambda row: (-counts[row].errors, counts[row].length, row)
     )

@@ -1,14 +1,11 @@
 """The whole report on a split, from a checkpoint to a page: what `varan-report` does."""
 
-import os
 from typing import Optional, Tuple
 
-from ..data.manifest import split_paths
-from ..finetuned.results import beside
-from ..runtime.files import refuse_output, write_lines
+from ..runtime.files import write_lines
 from .log import read_log
 from .on_split import made, on_split
-from .page import render, sections, table, title_of, utterances
+from .page import page_for, render, sections, table, title_of, utterances
 from .pictures import pyplot
 from .summary import SplitSummary
 
@@ -45,9 +42,7 @@ def write_report(
         ValueError, FileNotFoundError: before anything is written.
     """
     plt = pyplot()
-    ours = b"varan_fairseq" if out else b""
-    out = out or os.path.join(beside(checkpoint), f"report-{subset}.html")
-    refuse_output(out, ours, checkpoint, base, log, *split_paths(data, subset))
+    out = page_for(out, "report", data, subset, worst, checkpoint, base, log)
     training = read_log(log) if log else []
     read = on_split(checkpoint, data, subset, base, combine, layer, max_tokens)
     page = render(
