@@ -100,6 +100,7 @@ def world(tmp_path_factory):
     wav2vec = save_pretrained(world / "wav2vec_small.pt")
     libri, ravdess = world / "data" / "libri", world / "data" / "ravdess"
     write_corpus(libri, LIBRI)
+    shutil.copytree(libri, world / "data" / "cv")
     write_lm(libri, ["ONE", "TWO", "SIX"])
     write_labelled_corpus(ravdess)
     for name, data, base, model in (
