@@ -81,7 +81,7 @@ def main() -> None:
         print(f"  {folder} brings {len(symbols)} labels that those before it do not have: {shown}")
     # hydra takes a bare comma for a sweep
     print(f"{args.out}: {mixed:.2f} hours in train")
-    print(f"""validate with "dataset.valid_subset='{','.join(valid)}'\"""")
+    print(f"""validate with "dataset.valid_subset='{",".join(valid)}'\"""")
 
 
 if __name__ == "__main__":
