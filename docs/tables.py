@@ -42,7 +42,7 @@ EXPERIMENTS = [
     "prompts_full",
     "styles",
 ]
-OF_THE_DEMO = ["frozen"]  # on its encoder, which has six blocks: not in the summary
+OF_THE_DEMO = ["frozen", "accurate"]  # on its encoder, which has six blocks: not in the summary
 # Those with a frozen encoder, also read with a flat prior, and whom that is compared with.
 FLAT = ["digits_second", "digits_heads", "conditions_second", "prompts"]
 FROZEN = ["varan", "weighted_sum", "attentive", "hconv"]
