@@ -121,6 +121,7 @@ setup(
             "varan-layers=varan_fairseq.cli.layers:main",
             "varan-export=varan_fairseq.cli.export:main",
             "varan-classify=varan_fairseq.cli.classify:main",
+            "varan-predict=varan_fairseq.cli.predict:main",
             "varan-crossval=varan_fairseq.cli.crossval:main",
             "varan-check=varan_fairseq.cli.check:main",
             "varan-report=varan_fairseq.cli.report:main",

@@ -20,6 +20,7 @@ TOOLS = {
     "varan-report": "report",
     "varan-layers": "layers",
     "varan-classify": "classify",
+    "varan-predict": "predict",
     "varan-crossval": "crossval",
     "varan-inspect": "inspect_checkpoint",
     "varan-export": "export",

@@ -11,35 +11,18 @@ splits, speakers are divided, or, where they are not known, recordings.
 
 import os
 
+from varan_fairseq.corpora.columns import add_column_options
 from varan_fairseq.corpora.kaldi import from_kaldi
 from varan_fairseq.corpora.labelled import check_names
 from varan_fairseq.corpora.options import add_shared_speakers_option, parser, refuse, run
 from varan_fairseq.corpora.spoken import add_split_options, divide, write_recordings
-from varan_fairseq.corpora.tables import COLUMNS, SPLITS, from_table
+from varan_fairseq.corpora.tables import by_split, from_table
 from varan_fairseq.corpora.text import add_text_options
-
-
-def pair(text: str):
-    """An argument's type."""
-    what, _, name = text.partition("=")
-    if what not in COLUMNS or not name:
-        raise ValueError
-    return what, name
 
 
 def main() -> None:
     options = parser(__doc__, labels=False)
-    options.add_argument(
-        "--columns",
-        nargs="+",
-        type=pair,
-        default=[],
-        metavar="WHAT=NAME",
-        help=f"names of columns, for {', '.join(COLUMNS)}; numbers for a table without a header",
-    )
-    options.add_argument(
-        "--ignore", nargs="+", default=[], metavar="NAME", help="columns that are not read"
-    )
+    add_column_options(options)
     add_text_options(options)
     add_split_options(options)
     add_shared_speakers_option(options)
@@ -51,13 +34,7 @@ def main() -> None:
     else:
         refuse(f"no file or folder {args.source}")
     check_names([row for row, _ in rows])
-    given = [split for _, split in rows if split]
-    if given and len(given) < len(rows):
-        refuse(f"{args.source}: {len(rows) - len(given)} rows have no split, the others have one")
-    if given:
-        splits = {split: [row for row, own in rows if own == split] for split in SPLITS}
-    else:
-        splits = divide(args, [row for row, _ in rows])
+    splits = by_split(args.source, rows) or divide(args, [row for row, _ in rows])
     write_recordings(args, splits, [args.source])
 
 

@@ -25,6 +25,10 @@ def setup_classification(data, **changes):
     return setup_task(data, _name="utterance_classification", labels="emo", seed=1, **changes)
 
 
+def setup_regression(data, **changes):
+    return setup_task(data, _name="utterance_regression", labels="val", seed=1, **changes)
+
+
 def build_model(w2v_path, task, name="varan_ctc", **changes):
     """A fine-tuning model on a pre-trained checkpoint."""
     cfg = {

@@ -1,5 +1,6 @@
 """Small things that tests share. Nothing here computes what a test checks."""
 
+import glob
 import os
 import sys
 
@@ -270,6 +271,21 @@ def write_labelled_corpus(folder, splits=("train", "valid", "test"), count=6, se
             file.writelines(labels)
     with open(os.path.join(folder, "dict.emo.txt"), "w") as file:
         file.writelines(f"{name} {count // 3}\n" for name in CLASSES)
+    return folder
+
+
+def write_rated_corpus(folder, **options):
+    """The same tones with two numbers each: how high, and a random one."""
+    folder, rng = write_labelled_corpus(folder, **options), np.random.default_rng(1)
+    for path in glob.glob(os.path.join(folder, "*.emo")):
+        with open(path) as file:
+            labels = [CLASSES.index(line.strip()) for line in file]
+        with open(path[:-3] + "val", "w") as file:
+            file.writelines(f"{100 + 50 * label} {rng.normal():.4f}\n" for label in labels)
+        os.remove(path)
+    os.rename(os.path.join(folder, "dict.emo.txt"), os.path.join(folder, "dict.val.txt"))
+    with open(os.path.join(folder, "dict.val.txt"), "w") as file:
+        file.write("pitch 6\nmood 6\n")
     return folder
 
 

@@ -16,7 +16,15 @@ import pytest
 import soundfile
 import torch
 from build import save_run
-from conftest import REPO, command, save_pretrained, shell, write_corpus, write_labelled_corpus
+from conftest import (
+    REPO,
+    command,
+    save_pretrained,
+    shell,
+    write_corpus,
+    write_labelled_corpus,
+    write_rated_corpus,
+)
 from lm import write_lm
 from omegaconf import OmegaConf
 
@@ -123,6 +131,15 @@ def world(tmp_path_factory):
     with gzip.open(world / "4-gram.arpa.gz", "wb") as file:
         file.write((libri / "lm.arpa").read_bytes())
     (world / "librispeech-lexicon.txt").write_text("ONE\tW AH1 N\nTWO\tT UW1\nSIX\tS IH1 K S\n")
+    rows = []
+    rated = write_rated_corpus(world / "rated")
+    for split in ("train", "valid", "test"):
+        with open(os.path.join(rated, f"{split}.tsv")) as file:
+            names = [line.split("\t")[0] for line in file.readlines()[1:]]
+        rows += [f"rated/wav/{x},{split},{n}.5,{n % 4},{-n}" for n, x in enumerate(names)]
+    table = "\n".join(["path,split,valence,arousal,dominance", *rows])
+    (world / "labels.csv").write_text(table)
+    save_pretrained(world / "WavLM-Base+.pt", "wavlm")
     speech = np.random.default_rng(0).normal(0, 0.1, 40000)
     (world / "recordings").mkdir()
     for name in ("hello.wav", "one.wav", "two.flac", "interview.mp3", "recordings/a.wav"):

@@ -11,7 +11,14 @@ import pytest
 import runs
 import torch
 from build import train
-from conftest import ENCODERS, REPO, save_pretrained, write_corpus, write_labelled_corpus
+from conftest import (
+    ENCODERS,
+    REPO,
+    save_pretrained,
+    write_corpus,
+    write_labelled_corpus,
+    write_rated_corpus,
+)
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.models import MODEL_DATACLASS_REGISTRY
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
@@ -31,6 +38,7 @@ def data(tmp_path_factory):
             tmp_path_factory.mktemp("libri"), splits=("train", "dev_other")
         ),
         "utterance_classification": write_labelled_corpus(tmp_path_factory.mktemp("emotion")),
+        "utterance_regression": write_rated_corpus(tmp_path_factory.mktemp("values")),
     }
 
 
@@ -80,7 +88,7 @@ def test_recipe(tmp_path, data, path):
     kind = encoder_of(name)
     if kind not in ENCODERS:
         pytest.skip(f"this fairseq has no code for {kind}")
-    classifies = cfg.task._name == "utterance_classification"
+    pooled = cfg.task._name.startswith("utterance_")
     pretrained = save_pretrained(
         tmp_path / "pretrained.pt",
         kind,
@@ -94,14 +102,14 @@ def test_recipe(tmp_path, data, path):
         data[cfg.task._name],
         tmp_path / "out",
         pretrained,
-        dataset={"valid_subset": "valid" if classifies else "dev_other"},
-        model={"freeze_finetune_updates": 0 if classifies else 1},
+        dataset={"valid_subset": "valid" if pooled else "dev_other"},
+        model={"freeze_finetune_updates": 0 if pooled else 1},
     )
     state = torch.load(checkpoint)
     assert state["optimizer_history"][-1]["num_updates"] == 3
     assert state["cfg"]["model"]["w2v_args"]["model"]["_name"] == kind
     linears = sum(key.endswith(".weight") and "heads" in key for key in state["model"])
-    assert linears == (8 if classifies else 4)  # classifiers have a bottleneck
+    assert linears == (8 if pooled else 4)  # those of utterances have a bottleneck
     assert sum("lora_A" in key for key in state["model"]) == (8 if "_lora" in name else 0)
 
 

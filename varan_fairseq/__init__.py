@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 if TYPE_CHECKING:
-    from .inference.model import Classifier
+    from .inference.model import Classifier, Regressor
     from .inference.recognizer import Recognizer
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 
 def load(
     path: str, base: Optional[str] = None, device: Optional[str] = None
-) -> "Union[Recognizer, Classifier]":
+) -> "Union[Recognizer, Classifier, Regressor]":
     """A fine-tuned model, ready for Python users. Checkpoints are pickles: only load those you
     trust.
 
@@ -32,17 +32,21 @@ def load(
 
     Returns:
         `inference.recognizer.Recognizer` for `varan_ctc`, `inference.model.Classifier` for
-        `varan_classification`.
+        `varan_classification`, `inference.model.Regressor` for `varan_regression`.
 
     Raises:
         ValueError, FileNotFoundError: naming the file.
     """
     from .finetuned.load import load_model
-    from .inference.model import Classifier
+    from .inference.model import Classifier, Regressor
     from .inference.recognizer import Recognizer
 
     model, cfg, task = load_model(path, base=base)
-    interfaces = {"varan_ctc": Recognizer, "varan_classification": Classifier}
+    interfaces = {
+        "varan_ctc": Recognizer,
+        "varan_classification": Classifier,
+        "varan_regression": Regressor,
+    }
     return interfaces[cfg.model._name](model, cfg, task, device)
 
 

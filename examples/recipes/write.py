@@ -126,6 +126,20 @@ EMOTION = {
     "model.check_audio": ABSENT,
     "model.max_unknown_labels": ABSENT,
 }
+# Numbers instead of classes.
+REGRESSION = {
+    "checkpoint.best_checkpoint_metric": "ccc",
+    "task._name": "utterance_regression",
+    "task.labels": "val",
+    "task.max_sample_size": "240000",
+    "criterion._name": "varan_regression",
+    "criterion.regression_loss": "ccc",
+    "criterion.label_smoothing": ABSENT,
+    "criterion.class_weights": ABSENT,
+    "model._name": "varan_regression",
+    "optimization.max_update": "20000",
+    "lr_scheduler.warmup_updates": "1000",
+}
 EMOTION_FULL = {"optimization.lr": "[1.0e-04]", "optimizer.weight_decay": "0.05"}
 
 # name: (encoder, its checkpoint, what its recipes share)
@@ -324,6 +338,17 @@ def recipes() -> Iterator[Tuple[str, str]]:
         for corpus in CORPORA:
             yield _emotion(encoder, corpus, lora=False)
             yield _emotion(encoder, corpus, lora=True)
+    title, file, shared = ENCODERS["wavlm_base_plus"]
+    head = (
+        f"{title}, read by VARAN, all of its transformer trained, for valence, arousal and dominance of "
+        "MSP-Podcast, or for any other numbers of an utterance, such as a mean opinion score. "
+        "Manifests: manifests/rated.py labels.csv data/podcast --values valence arousal dominance. "
+        "Baselines: model.aggregation=last_layer or weighted_sum. Schedule, prior and beta are those "
+        "of the recipes for emotion; the length, 20,000 batches of 32, is a guess. Never run on that "
+        "corpus. Meant for 1 GPU."
+    )
+    values = {**shared, **EMOTION, **REGRESSION, **EMOTION_FULL}
+    yield _recipe("wavlm_base_plus_podcast_values", "data/podcast", file, head, values)
     for name, (corpus, head, differences) in DEMOS.items():
         command = (
             f"# fairseq-hydra-train --config-dir examples/demo --config-name {name} \\\n"

@@ -20,7 +20,11 @@ LARGEST = 1e9  # number
 MOST_PATTERNS, MOST_STARS = 64, 4  # of lora_targets: globs may backtrack on old Pythons
 
 # The models an adapter may be of, and the task of each.
-TASKS = {"varan_ctc": "audio_finetuning", "varan_classification": "utterance_classification"}
+TASKS = {
+    "varan_ctc": "audio_finetuning",
+    "varan_classification": "utterance_classification",
+    "varan_regression": "utterance_regression",
+}
 
 # Of a model, everything but files, and freeze_regex, whose matching may take for ever.
 _NOT_OF_MODEL = {"w2v_path", "w2v_args", "data", "adapter", "freeze_regex"}
@@ -28,7 +32,7 @@ _OF_TASK = {"labels", "sample_rate", "normalize", "enable_padding"}
 _OF_TASK |= {"max_sample_size", "min_sample_size", "autoregressive"}
 _OF_CRITERION = {"prior", "prior_df", "prior_nc", "prior_p", "beta", "divergence"}
 _OF_CRITERION |= {"zero_infinity", "sentence_avg", "post_process"}
-_OF_CRITERION |= {"label_smoothing", "class_weights"}
+_OF_CRITERION |= {"label_smoothing", "class_weights", "regression_loss"}
 _OTHER_CRITERIONS = {"ctc", "cross_entropy", "label_smoothed_cross_entropy"}
 
 _PATTERNS = {

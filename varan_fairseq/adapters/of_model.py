@@ -72,7 +72,7 @@ def load_adapter(model: Any, adapter: Adapter, labels: Dictionary) -> None:
 
 def adapter_labels(adapter: Adapter) -> Dictionary:
     """The dictionary of the labels it was trained with, as its task makes it."""
-    if adapter.metadata["config"]["model"]["_name"] == "varan_classification":
+    if adapter.metadata["config"]["model"]["_name"] != "varan_ctc":
         return class_dictionary(adapter.metadata["labels"])
     labels = Dictionary()
     for symbol, count in adapter.metadata["labels"]:

@@ -2,12 +2,22 @@
 
 import argparse
 import logging
-from typing import Any, Sequence
+import os
+import sys
+from typing import Any, Dict, Iterable, List, Sequence, Union
 
 from .. import __version__
 from ..runtime.command import run
+from ..runtime.files import printable
 
-__all__ = ["Parser", "add_reading_options", "add_split_options", "run"]
+__all__ = [
+    "Parser",
+    "add_reading_options",
+    "add_split_options",
+    "print_each",
+    "run",
+    "split_or_files",
+]
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -54,3 +64,30 @@ def add_reading_options(parser: argparse.ArgumentParser, rules: Sequence[str]) -
         "--combine", help=f"how the layers' predictions become one: {', '.join(rules)}"
     )
     parser.add_argument("--layer", type=int, help="read this layer alone, 1 (lowest) .. L")
+
+
+def split_or_files(audio: List[str], options: Dict[str, Any]) -> bool:
+    """Whether a tool's arguments are a folder and a manifest's name; else they are audio files, and
+    options for a split go. Raises ValueError."""
+    if os.path.isdir(audio[0]):
+        if len(audio) != 2:
+            raise ValueError(
+                f"{audio[0]} is a folder: give a manifest's name after it, as test, and no more"
+            )
+        return True
+    if options.pop("out"):
+        raise ValueError("--out is for a split: the results of audio files go to standard output")
+    del options["max_tokens"]
+    return False
+
+
+def print_each(program: str, lines: Iterable[Union[str, ValueError]]) -> int:
+    """Prints lines as they come, errors on the standard error; returns how many of those."""
+    failed = 0
+    for line in lines:
+        if isinstance(line, ValueError):
+            failed += 1
+            print(f"{program}: {printable(str(line))}", file=sys.stderr, flush=True)
+        else:
+            print(printable(line), flush=True)
+    return failed

@@ -7,13 +7,12 @@ those columns on the standard output.
 """
 
 import argparse
-import os
 import sys
 from typing import Any, Dict, List, Optional
 
 from ..method.choices import RULES
 from ..runtime.files import printable
-from . import Parser, add_reading_options, add_split_options, run
+from . import Parser, add_reading_options, add_split_options, print_each, run, split_or_files
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,42 +53,18 @@ def lines(made: Any) -> List[str]:
     return [*text, f"{scores['utterances']} utterances -> {made.folder}"]
 
 
-def _split(data: str, subset: str, options: Dict[str, Any]) -> None:
-    from ..report.scores import classify_split
-
-    made = classify_split(options.pop("checkpoint"), data, subset, **options)
-    print("\n".join(lines(made)))
-
-
-def _files(paths: List[str], options: Dict[str, Any]) -> int:
-    """Number of files that cannot be classified."""
-    from ..report.scores import classify_files
-
-    if options.pop("out"):
-        raise ValueError("--out is for a split: the results of audio files go to standard output")
-    del options["max_tokens"]
-    failed = 0
-    for line in classify_files(options.pop("checkpoint"), paths, **options):
-        if isinstance(line, ValueError):
-            failed += 1
-            print(f"varan-classify: {printable(str(line))}", file=sys.stderr, flush=True)
-        else:
-            print(printable(line), flush=True)
-    return failed
-
-
 def classify(argv: Optional[List[str]]) -> int:
     """Number of files that failed."""
-    options = vars(parser().parse_args(argv))
-    audio = options.pop("audio")
-    if not os.path.isdir(audio[0]):
-        return _files(audio, options)
-    if len(audio) != 2:
-        raise ValueError(
-            f"{audio[0]} is a folder: give a manifest's name after it, as test, and no more"
-        )
-    _split(audio[0], audio[1], options)
-    return 0
+    options: Dict[str, Any] = vars(parser().parse_args(argv))
+    checkpoint, audio = options.pop("checkpoint"), options.pop("audio")
+    if split_or_files(audio, options):
+        from ..report.scores import classify_split
+
+        print("\n".join(lines(classify_split(checkpoint, *audio, **options))))
+        return 0
+    from ..report.scores import classify_files
+
+    return print_each("varan-classify", classify_files(checkpoint, audio, **options))
 
 
 def main(argv: Optional[List[str]] = None) -> int:

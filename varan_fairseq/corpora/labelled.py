@@ -254,6 +254,20 @@ def _samples_of_copy(target: str, made_of: str) -> Optional[int]:
         return None
 
 
+def copied_utterances(
+    split: str, rows: Sequence[Recording], samples: Dict[str, int]
+) -> List[LabelledUtterance]:
+    """Those that could be read."""
+    utterances = [
+        LabelledUtterance(row.name, samples[row.name], row.label, row.speaker)
+        for row in rows
+        if row.name in samples
+    ]
+    if not utterances:
+        refuse(f"{split} is empty")
+    return utterances
+
+
 def write(
     args: argparse.Namespace,
     data: str,
@@ -271,13 +285,7 @@ def write(
 def _write(args, data, partial, splits, samples, classes) -> None:
     totals: Dict[str, int] = collections.Counter()
     for split, rows in splits.items():
-        utterances = [
-            LabelledUtterance(row.name, samples[row.name], row.label, row.speaker)
-            for row in rows
-            if row.name in samples
-        ]
-        if not utterances:
-            refuse(f"{split} is empty")
+        utterances = copied_utterances(split, rows, samples)
         write_labelled_split(partial, split, args.labels, audio_root(args.out), utterances)
         counts = collections.Counter(row.label for row in utterances)
         totals.update(counts)

@@ -1,137 +1,26 @@
 """Recordings and transcripts of tables: CSV, TSV, JSON lines, a JSON list.
 
-Which of them a file is, its content says. Nothing of a table is passed over in silence: a row that
+Nothing of a table is passed over in silence: a row that
 does not fit its header, or a column that would change what is trained on, ends the script.
 """
 
-import csv
-import json
 import math
 import os
 import re
-from collections import Counter
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from ..data.labels import speaker_name
+from .columns import COLUMNS
 from .labelled import Recording
 from .options import refuse
+from .table_rows import Row, read_table
 
-Row = Dict[str, Any]
-
-# Names that columns may have; --columns gives others.
-COLUMNS = {
-    "audio": ("audio", "path", "file", "filename", "audio_filepath", "wav"),
-    "text": ("text", "transcript", "transcription", "sentence"),
-    "speaker": ("speaker", "speaker_id", "client_id"),
-    "split": ("split", "subset"),
-    "start": ("start", "offset", "start_time"),
-    "end": ("end", "end_time"),
-    "duration": ("duration",),
-    "channel": ("channel",),
-}
 SPLITS = ("train", "valid", "test")
+_VALUES = "numbers of a row"  # what `from_table` calls them together
 # Columns that would change the audio or the choice of rows, if we knew what they mean.
 _TIMES = re.compile(r"start|begin|offset|onset|end\b|end_|stop|dur|channel|from$|to$", re.I)
 _CHOICE = re.compile(r"lang|locale|is_?final|partial|valid|invalid|reject|discard|skip", re.I)
-_DELIMITERS = "\t,;|"
 _SIDES = {"a": 0, "b": 1, "left": 0, "right": 1, "l": 0, "r": 1}
-
-
-def read_table(path: str, named: Iterable[str] = ()) -> List[Tuple[int, Row]]:
-    """(number of the line, values by the names of columns) of every row.
-
-    named: columns that a header may have beside those of `COLUMNS`. If they are numbers, the table
-    has no header, and 1 is its first column.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            text = file.read()
-    except UnicodeDecodeError as error:
-        refuse(f"{path} is not UTF-8: {error.reason} at byte {error.start}")
-    start = text.lstrip()[:1]
-    if start in ("{", "["):
-        rows = _json_rows(path, text, start)
-    else:
-        rows = _delimited_rows(path, text, list(named))
-    if not rows:
-        refuse(f"{path} has no rows with named columns")
-    return rows
-
-
-def _json_rows(path: str, text: str, start: str) -> List[Tuple[int, Row]]:
-    number = 1
-    try:
-        if start == "[":
-            numbered = list(enumerate(json.loads(text), 1))
-        else:
-            numbered = []
-            for number, line in enumerate(text.split("\n"), 1):
-                if line.strip():
-                    numbered.append((number, json.loads(line)))
-    except (json.JSONDecodeError, RecursionError) as error:
-        refuse(f"{path}, line {number}: no JSON: {error}")
-    for number, row in numbered:
-        if not isinstance(row, dict):
-            refuse(f"{path}, line {number}: {str(row)[:80]!r}, expected named values")
-    return numbered
-
-
-def _delimited_rows(path: str, text: str, named: List[str]) -> List[Tuple[int, Row]]:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    known = {name for names in COLUMNS.values() for name in names} | set(named)
-
-    def fit(delimiter: str) -> Tuple[int, int]:
-        fields = [field.strip().strip('"') for field in first.split(delimiter)]
-        return len(known & set(fields)), len(fields)
-
-    delimiter = max(_DELIMITERS, key=fit)
-    # a TSV has no quotes: one that is not closed would swallow the lines behind it
-    quotes: Any = csv.QUOTE_NONE if delimiter in "\t|" else csv.QUOTE_MINIMAL
-    reader = csv.reader(text.splitlines(True), delimiter=delimiter, quoting=quotes, strict=True)
-    rows: List[Tuple[int, Row]] = []
-    header: Optional[List[str]] = None
-    before = 0
-    try:
-        for fields in reader:
-            number, before = before + 1, reader.line_num
-            if not fields:
-                continue
-            if any("\n" in field or "\r" in field for field in fields):
-                refuse(
-                    f"{path}, line {number}: a field continues over lines: is a quote not closed?"
-                )
-            if header is None:
-                by_number = all(name.isdecimal() for name in named) and bool(named)
-                header = [str(n) for n in range(1, len(fields) + 1)]
-                if not by_number:
-                    header = [field.strip() for field in fields]
-                    _check_header(path, header, known)
-                    continue
-            if len(fields) != len(header):
-                refuse(
-                    f"{path}, line {number}: {len(fields)} fields, expected {len(header)} "
-                    f"({', '.join(header)}): {delimiter!r} inside of a field?"
-                )
-            rows.append((number, dict(zip(header, fields))))
-    except csv.Error as error:
-        refuse(f"{path}, line {before + 1}: no table between {delimiter!r}: {error}")
-    return rows
-
-
-def _check_header(path: str, header: Sequence[str], known: Iterable[str]) -> None:
-    twice = [name for name, count in Counter(header).items() if count > 1 and name]
-    if twice:
-        refuse(f"{path}: two columns are called {twice[0]!r}")
-    folder = os.path.dirname(os.path.abspath(path))
-    if set(header) & set(known):
-        return
-    audio = [n for n, name in enumerate(header, 1) if os.path.isfile(os.path.join(folder, name))]
-    if audio:
-        refuse(
-            f"{path}, line 1: {header[audio[0] - 1]!r} is a file, expected names of columns: add a "
-            f"line with them, or number them, as --columns audio={audio[0]} text="
-            f"{2 if audio[0] == 1 else 1}"
-        )
 
 
 def find_columns(
@@ -185,10 +74,17 @@ def _refuse_unused(path: str, name: str, rows: Sequence[Tuple[int, Row]]) -> Non
 
 
 def from_table(
-    path: str, given: Mapping[str, str], ignored: Sequence[str] = ()
+    path: str,
+    given: Mapping[str, str],
+    ignored: Sequence[str] = (),
+    values: Sequence[str] = (),
 ) -> Iterator[Tuple[Recording, Optional[str]]]:
-    """(recording, split or None) of every row. given, ignored: see `find_columns`."""
-    rows = read_table(path, given.values())
+    """(recording, split or None) of every row. given, ignored: see `find_columns`. values: columns of
+    numbers, which are the labels instead of the text."""
+    rows = read_table(path, [*given.values(), *values])
+    if values:
+        rows = [(number, _with_values(path, number, row, values)) for number, row in rows]
+        given, ignored = {**given, "text": _VALUES}, [*ignored, *values]
     columns = find_columns(path, rows, given, ignored)
     folder = os.path.dirname(os.path.abspath(path))
     channels = _channels(path, rows, columns["channel"])
@@ -216,6 +112,20 @@ def from_table(
             recording(os.path.join(folder, audio), name, str(text), speaker, start, end, channel),
             split,
         )
+
+
+def _with_values(path: str, number: int, row: Row, values: Sequence[str]) -> Row:
+    """A row with its numbers as a text."""
+    for name in values:
+        if name not in row:
+            refuse(f"{path}, line {number}: no column {name}, it has {', '.join(row)}")
+        try:
+            finite = math.isfinite(float(row[name]))
+        except (TypeError, ValueError):
+            finite = False
+        if not finite:
+            refuse(f"{path}, line {number}: {name} is {row[name]!r}, expected a number")
+    return {**row, _VALUES: " ".join(f"{float(row[name]):.10g}" for name in values)}
 
 
 def _span(value: Row, stop: Any) -> Tuple[float, Optional[float]]:
@@ -281,3 +191,15 @@ def recording(
     stem = os.path.normpath(name).lstrip(os.sep).replace("..", "_")
     stem += "" if channel is None else f"_channel{channel}"
     return Recording(audio, stem + ".wav", text, speaker, start, end, channel)
+
+
+def by_split(
+    path: str, rows: Sequence[Tuple[Recording, Optional[str]]]
+) -> Optional[Dict[str, List[Recording]]]:
+    """Recordings of each split that a table names; None if it names none. rows: of `from_table`."""
+    given = [split for _, split in rows if split]
+    if not given:
+        return None
+    if len(given) < len(rows):
+        refuse(f"{path}: {len(rows) - len(given)} rows have no split, the others have one")
+    return {split: [row for row, own in rows if own == split] for split in SPLITS}

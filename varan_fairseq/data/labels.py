@@ -39,9 +39,9 @@ def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> "Dictionary":
     return dictionary
 
 
-def read_class_dictionary(path: str) -> "Dictionary":
-    """Reads `dict.{labels}.txt`: a line `label count` a class, class 0 first. Raises
-    FileNotFoundError, or ValueError naming the line."""
+def read_class_dictionary(path: str, least: int = 2) -> "Dictionary":
+    """Reads `dict.{labels}.txt`: a line `label count` a class, class 0 first. least: classes that
+    there must be. Raises FileNotFoundError, or ValueError naming the line."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no dictionary {path}: a line `label count` a class")
     rows = {}
@@ -55,8 +55,8 @@ def read_class_dictionary(path: str) -> "Dictionary":
             what = f"label {fields[0]!r} begins with =, which spreadsheets take for a formula"
             raise DataError(path, number, what, "rename it")
         rows[fields[0]] = int(fields[1])
-    if len(rows) < 2:
-        raise DataError(path, None, f"has {len(rows)} labels, expected 2 or more")
+    if len(rows) < least:
+        raise DataError(path, None, f"has {len(rows)} labels, expected {least} or more")
     return class_dictionary(rows.items())
 
 

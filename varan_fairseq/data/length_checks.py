@@ -51,7 +51,7 @@ def batch_findings(
     )  # of hubert_pretraining, which leaves out longer ones
     if most:
         kept &= sizes <= most
-    if cfg._name == "utterance_classification" and cfg.max_sample_size:
+    if cfg._name.startswith("utterance_") and cfg.max_sample_size:
         sizes = sizes.clip(max=cfg.max_sample_size)
     rows = np.flatnonzero(kept & (sizes > max_tokens))
     if len(rows):

@@ -24,6 +24,7 @@ from ..runtime.pickles import as_fairseq_state, peek, reason
 from ..upstream import load_weights, read_pretrained
 from ..upstream.checkpoint import check_finite
 
+LABELLERS = ("varan_ctc", "varan_classification")  # models whose outputs are labels
 MARK = "written_by_varan_fairseq"  # the first key of checkpoints that we wrote, not fairseq
 
 

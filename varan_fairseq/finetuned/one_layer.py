@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..lora import merge_lora
 from ..upstream import Encoder
-from .load import model_from_state, read_state, training_post_process
+from .load import LABELLERS, model_from_state, read_state, training_post_process
 
 TOLERANCE = 1e-4  # of log-probabilities, between our model and what was written
 
@@ -86,7 +86,7 @@ def one_layer(checkpoint: str, layer: Optional[int] = None) -> OneLayer:
     where the checkpoint does not say, the one with the largest prior. Raises ValueError, in one line,
     for what no single layer is: a sum of layers, a head with a ReLU or with neighbouring frames.
     """
-    state = read_state(checkpoint)
+    state = read_state(checkpoint, models=LABELLERS)
     model, cfg, task = model_from_state(state, checkpoint)
     count = model.w2v_encoder.num_layers
     _refuse(checkpoint, model.cfg)

@@ -23,7 +23,7 @@ from .hf_files import (
     write_preprocessor,
     write_weights,
 )
-from .load import model_from_state, read_state, training_post_process
+from .load import LABELLERS, model_from_state, read_state, training_post_process
 from .one_layer import TOLERANCE, encoder_options, output_symbols, weigh_blank
 
 _METHOD = os.path.dirname(method.__file__)
@@ -34,7 +34,7 @@ def write_all(folder: str, checkpoint: str) -> List[str]:
     """Writes configuration, weights, labels and code. Returns what it made, in lines. Raises
     ValueError for an encoder that transformers has no class for, or if transformers computes
     something else."""
-    state = read_state(checkpoint)
+    state = read_state(checkpoint, models=LABELLERS)
     model, cfg, task = model_from_state(state, checkpoint)
     ctc = model.cfg._name == "varan_ctc"
     name = "VaranForCTC" if ctc else "VaranForAudioClassification"

@@ -22,7 +22,7 @@ class Layers:
         hidden_states: of the encoder, [L, T, D]; the last one after the encoder's final LayerNorm,
             if it has one.
         log_probs: of each head, [K, T, V], or [K, C] of a classifier; K is L for aggregation varan,
-            else 1.
+            else 1. Of a regressor, the numbers that each head predicts, [K, D].
         posterior: q(l|x) [K].
     """
 
@@ -115,7 +115,7 @@ class FinetunedModel:
         logits = torch.stack([each.float() for each in net_output["layer_logits"]])
         logits = logits[:, 0] if logits.dim() == 3 else logits[:, :, 0]
         posterior = net_output["log_q"][0].exp()
-        found = (states.float(), logits.log_softmax(-1), posterior)
+        found = (states.float(), self.said(logits), posterior)
         return Layers(*(tensor.cpu().numpy() for tensor in found))
 
     def run(self, audio: Audio, sample_rate: Optional[int] = None) -> Dict[str, Any]:
@@ -131,6 +131,10 @@ class FinetunedModel:
     def heard(self, samples: np.ndarray) -> np.ndarray:
         """What the model is given of a recording."""
         return samples
+
+    def said(self, logits: torch.Tensor) -> torch.Tensor:
+        """What heads mean by their outputs [.., V], float32."""
+        return logits.log_softmax(-1)
 
     def too_short(self, audio: Audio, samples: int) -> ValueError:
         """What to raise for audio without a frame."""
@@ -159,12 +163,16 @@ class FinetunedModel:
         return source.to(self.device), mask
 
 
-class Classifier(FinetunedModel):
-    """A model `varan_classification`. Of a recording longer than task.max_sample_size it hears the
-    middle, as in the validation of its training and of a split."""
+class _OfUtterances(FinetunedModel):
+    """Of a recording longer than task.max_sample_size it hears the middle, as in the validation of its
+    training and of a split."""
 
     def heard(self, samples: np.ndarray) -> np.ndarray:
         return middle(samples, self.cfg.task.max_sample_size)
+
+
+class Classifier(_OfUtterances):
+    """A model `varan_classification`."""
 
     def classify(
         self, audio: Union[Audio, Sequence[Audio]], sample_rate: Optional[int] = None
@@ -187,6 +195,34 @@ class Classifier(FinetunedModel):
         net_output = self.run(audio, sample_rate)
         probs = self.model.get_normalized_probs(net_output, log_probs=False)[0].tolist()
         return dict(sorted(zip(self.labels.symbols, probs), key=lambda pair: -pair[1]))
+
+
+class Regressor(_OfUtterances):
+    """A model `varan_regression`."""
+
+    def said(self, logits: torch.Tensor) -> torch.Tensor:
+        return self.model.scale.original(logits)
+
+    def predict(
+        self, audio: Union[Audio, Sequence[Audio]], sample_rate: Optional[int] = None
+    ) -> Union[Dict[str, float], List[Dict[str, float]]]:
+        """The numbers of a recording.
+
+        Args:
+            audio: see `FinetunedModel`, or a list of such.
+            sample_rate: of samples.
+
+        Returns:
+            Each number by its name, in the unit of the training's targets; a list for a list.
+
+        Raises:
+            ValueError: for unusable audio.
+        """
+        return of_each(lambda each: self._predict(each, sample_rate), audio)
+
+    def _predict(self, audio: Audio, sample_rate: Optional[int]) -> Dict[str, float]:
+        values = self.model.combined(self.run(audio, sample_rate))[0].tolist()
+        return dict(zip(self.labels.symbols, values))
 
 
 def is_several(audio: Any) -> bool:

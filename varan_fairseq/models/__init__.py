@@ -6,6 +6,6 @@ from ..runtime import require_fairseq
 require_fairseq()
 
 from ..runtime.pickles import allow_checkpoint_classes  # noqa: E402
-from . import varan_classification, varan_ctc  # noqa: E402
+from . import varan_classification, varan_ctc, varan_regression  # noqa: E402
 
 allow_checkpoint_classes()

@@ -16,6 +16,16 @@ from .layerwise import LayerwiseModel
 from .options import LayerwiseConfig
 
 
+def check_utterances(kind: str, wanted: Any, task: Any, names: Sequence[str]) -> List[Split]:
+    """`check_data` of a model varan_{kind}, whose task is utterance_{kind}, of class `wanted`."""
+    if not isinstance(task, wanted):
+        raise ValueError(
+            f"model varan_{kind} needs task._name=utterance_{kind}, got {type(task).__name__}"
+        )
+    task.check_splits(names[0], list(names[1:]))
+    return [checked.split for checked in task.checked.values()]
+
+
 @dataclass
 class VaranClassificationConfig(LayerwiseConfig, Wav2Vec2AsrConfig):
     """fairseq's fine-tuning keys with their names and meaning, and those of `LayerwiseConfig`."""
@@ -46,13 +56,7 @@ class VaranClassification(LayerwiseModel):
     def check_data(
         cls, cfg: VaranClassificationConfig, task: Any, names: Sequence[str]
     ) -> List[Split]:
-        if not isinstance(task, UtteranceClassificationTask):
-            raise ValueError(
-                f"model varan_classification needs task._name=utterance_classification, got "
-                f"{type(task).__name__}"
-            )
-        task.check_splits(names[0], list(names[1:]))
-        return [checked.split for checked in task.checked.values()]
+        return check_utterances("classification", UtteranceClassificationTask, task, names)
 
     def get_logits(self, net_output: Dict[str, Any]) -> Tensor:
         """The combined prediction, log-probabilities [B, C]."""

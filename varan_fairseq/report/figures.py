@@ -17,6 +17,7 @@ BLUE, ORANGE = "#0072b2", "#d55e00"  # of Okabe and Ito, whom all eyes can follo
 COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MOST_LETTERS = 100  # of a transcript in a picture
 MOST_CLASSES = 40  # in a picture of confusions
+MOST_PANELS = 6  # beside each other
 
 
 def entropy(posterior: np.ndarray) -> np.ndarray:
@@ -153,6 +154,21 @@ def draw_layers(
     axis.set(xlabel="layer (1 = lowest)", ylabel=f"{measure} %", ylim=(0, None))
     axis.set_xticks(layers)
     axis.legend(frameon=False)
+    return figure
+
+
+def draw_predictions(
+    plt: Any, targets: np.ndarray, values: np.ndarray, names: Sequence[str]
+) -> Any:
+    """A figure with a panel for each of the first numbers: predictions against labels, [N, D]."""
+    shown = names[:MOST_PANELS]
+    figure, axes = plt.subplots(
+        1, len(shown), figsize=(4 * len(shown), 4), squeeze=False, constrained_layout=True
+    )
+    for axis, name, said, found in zip(axes[0], shown, targets.T, values.T):
+        axis.axline((said.mean(), said.mean()), slope=1, color="black", linewidth=1)
+        axis.plot(said, found, "o", color=BLUE, alpha=0.4, markersize=4)
+        axis.set(xlabel=f"{name}, as labelled", ylabel="predicted")
     return figure
 
 

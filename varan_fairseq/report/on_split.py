@@ -12,7 +12,7 @@ from .. import __version__
 from ..data.manifest import Manifest
 from ..finetuned.describe import of_run
 from ..finetuned.labelled import load_classified, load_transcribed
-from ..finetuned.load import model_from_state, read_state
+from ..finetuned.load import LABELLERS, model_from_state, read_state
 from ..finetuned.outputs import STRICT
 from ..finetuned.results import reading_overrides
 from ..method.choices import CTC_RULES
@@ -20,8 +20,6 @@ from .classification import classify
 from .recognition import recognize
 from .summary import SplitSummary
 from .votes import LayerVotes, layer_votes
-
-_MODELS = ("varan_ctc", "varan_classification")
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def on_split(
 ) -> OnSplit:
     """See `write.write_report`."""
     overrides = {**reading_overrides(combine, layer, CTC_RULES), **STRICT}
-    state = read_state(checkpoint, overrides, base, _MODELS, data)
+    state = read_state(checkpoint, overrides, base, LABELLERS, data)
     model, cfg, task = model_from_state(state, checkpoint)
     votes: Any = None
     if cfg.model._name == "varan_ctc":

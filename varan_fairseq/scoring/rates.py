@@ -8,7 +8,7 @@ import numpy as np
 Interval = Optional[Tuple[float, float]]
 
 FEWEST = 5  # groups below which there is no interval
-_MANY = 30  # from which a bootstrap holds what it promises
+MANY = 30  # from which a bootstrap holds what it promises
 _RESAMPLES = 1000
 # Of Student's t at 97.5%, with 1, 2, .. degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -51,7 +51,7 @@ def interval(errors: Any, lengths: Any, groups: Optional[Sequence[str]] = None) 
     count = values.shape[1]
     if count < FEWEST or not values[1].sum():
         return None
-    low, high = _bootstrap(values) if count >= _MANY else _jackknife(values)
+    low, high = _bootstrap(values) if count >= MANY else _jackknife(values)
     return None if low == high else (low, high)
 
 

@@ -1,0 +1,43 @@
+"""Files of numbers: one or several per utterance, in the manifest's order."""
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .labels import read_class_dictionary
+from .manifest import DataError, read_lines
+
+if TYPE_CHECKING:
+    from fairseq.data import Dictionary
+
+_MOST = 6e4  # of a value: half precision ends at 65504
+
+
+def read_value_dictionary(path: str) -> "Dictionary":
+    """Reads `dict.{labels}.txt`: a line `name count` for each number. Raises FileNotFoundError, or
+    ValueError naming the line."""
+    return read_class_dictionary(path, least=1)
+
+
+def read_values(path: str, dictionary: "Dictionary", count: int) -> np.ndarray:
+    """Numbers [count, D] float64 from `{split}.{labels}`. count: entries of the manifest it belongs to.
+
+    Raises FileNotFoundError, or ValueError that names the line.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no label file {path}")
+    names, rows = dictionary.symbols, []
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            row = [float(field) for field in line.split()]
+        except ValueError:
+            row = []
+        if len(row) != len(names) or not all(abs(value) <= _MOST for value in row):
+            what = f"{line.strip()!r}, expected {len(names)} numbers up to {_MOST:g}"
+            raise DataError(path, number, what, f"one for {', '.join(names)}")
+        rows.append(row)
+    if len(rows) != count:
+        what = f"has {len(rows)} lines, its manifest names {count} audio files"
+        raise DataError(path, None, what, "expected one line per file")
+    return np.array(rows)
