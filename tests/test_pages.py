@@ -35,7 +35,7 @@ PAGES = [os.path.join(REPO, "README.md"), *sorted(glob.glob(os.path.join(REPO, "
 
 # How commands begin that this test leaves out, and why.
 NOT_RUN = {
-    "pip install": "the environment of the tests has it all; CI installs by this very line",
+    "pip install": "the environment of the tests has it all; tests/test_installed.py installs it",
     "make ": "minutes; CI and tests/test_end_to_end.py run what these targets call",
     "python benchmarks/": "measures for minutes, alone on a machine",
     "python examples/demo/": "trains for minutes; tests/test_end_to_end.py runs the demo's parts",
