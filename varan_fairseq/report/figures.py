@@ -58,7 +58,7 @@ def draw_posterior(
         right.set_yticklabels([classes[index] for index in present])
     left.plot(layers, prior, "--", color="black", label="prior p(l)")
     left.set(xlabel="layer (1 = lowest)", ylabel="probability", ylim=(0, None))
-    left.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=3)
+    figure.legend(loc="outside lower left", frameon=False, ncol=4)
     image = right.imshow(
         posterior[order],
         aspect="auto",
