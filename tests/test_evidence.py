@@ -14,9 +14,13 @@ import outcome
 import page
 import plan
 import preloaded
+import pretrain
 import pytest
 import run as kit
 from conftest import REPO, shell, write_corpus
+from omegaconf import OmegaConf
+
+from varan_fairseq.runtime.training import as_overrides
 
 FOLDER = os.path.join(REPO, "examples", "evidence")
 
@@ -150,6 +154,19 @@ def test_presets(name, monkeypatch):
         assert cfg.checkpoint.best_checkpoint_metric == plan.rate(preset).lower()
         events = getattr(cfg.common, "tensorboard_logdir", None) or run.name
         assert run.name in events and "{" not in events
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_pretraining(monkeypatch, wide):
+    monkeypatch.chdir(REPO)
+    folder = "examples/evidence"
+    recipe = OmegaConf.load(f"{folder}/pretrain.yaml")
+    settings = pretrain.overrides_of("out", "round2", "clusters", 50, wide)
+    command = ["--config-dir", folder, "--config-name", "pretrain"]
+    cfg = composed([*command, *as_overrides(recipe, settings)])
+    assert cfg.model.encoder_embed_dim == (384 if wide else 192)
+    assert cfg.optimization.max_update == (5000 if wide else 2500)
+    assert cfg.task.label_dir == "clusters" and bool(cfg.common.get("fp16")) == wide
 
 
 def test_a_cluster_is_told(monkeypatch):
@@ -594,7 +611,6 @@ def test_presets_that_are_none(tmp_path, name):
     "key, value", [("seeds", ["x"]), ("beta", ["x"]), ("splits", [1]), ("seeds", [True])]
 )
 def test_lists_of_a_preset(tmp_path, key, value):
-    from omegaconf import OmegaConf
 
     preset = OmegaConf.load(os.path.join(plan.PRESETS, "digits.yaml"))
     preset[key] = value + list(preset[key])[1:]

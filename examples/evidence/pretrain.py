@@ -3,6 +3,7 @@
 HuBERT's paper (arXiv 2106.07447), on clusters of MFCC and then of the first round's states.
 
     python examples/evidence/pretrain.py [--out work/evidence]
+    python examples/evidence/pretrain.py --out work/evidence-wide --wide    # on a GPU; never run
 
 Makes all speech that is to be had without an account (English and Spanish prompts, digit strings,
 speaking styles, prose; training parts alone), and leaves OUT/round2/checkpoint_last.pt. About
@@ -27,6 +28,15 @@ CORPORA = {
     "sentences": (["manifests/sentences.py"], 1),
 }
 UPDATES = {"round1": 1000, "round2": 2500}
+# With --wide: four times the parameters, four times the speech in an update, twice the updates.
+WIDE = [
+    "model.encoder_embed_dim=384",
+    "model.encoder_ffn_embed_dim=1536",
+    "model.encoder_attention_heads=6",
+    "common.fp16=true",
+    "dataset.max_tokens=1280000",
+    "dataset.num_workers=4",
+]
 LAYER = 6  # of the first round, whose states are clustered for the second
 
 
@@ -42,17 +52,24 @@ def gather(out):
         write_lines(f"{out}/speech/{split}.tsv", manifest_rows(os.path.abspath(out), rows))
 
 
-def round_of(out, name, labels, label_rate):
+def overrides_of(out, name, labels, label_rate, wide):
     overrides = [f"task.data={out}/speech", f"task.label_dir={labels}"]
     overrides += [f"task.label_rate={label_rate}", f"model.label_rate={label_rate}"]
-    overrides.append(f"optimization.max_update={UPDATES[name]}")
+    overrides.append(f"optimization.max_update={UPDATES[name] * (2 if wide else 1)}")
+    return [*overrides, *(WIDE if wide else [])]
+
+
+def round_of(out, name, *settings):
+    overrides = overrides_of(out, name, *settings)
     return train(f"{out}/{name}", "pretrain", overrides, folder="examples/evidence")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", default="work/evidence", help="folder for everything")
-    out = parser.parse_args().out
+    parser.add_argument("--wide", action="store_true", help="width 384 instead of 192, on a GPU")
+    args = parser.parse_args()
+    out = args.out
     if not os.path.isdir("examples/evidence"):
         sys.exit("pretrain.py: run it from the root of the repository")
     for name, (command, _) in CORPORA.items():
@@ -66,12 +83,12 @@ def main():
     mfcc, states = f"{out}/speech/mfcc", f"{out}/speech/states"
     if not os.path.exists(f"{mfcc}/dict.km.txt"):
         call([*kmeans, "--out", mfcc], f"{out}/kmeans-mfcc.log", bars=True)
-    first = round_of(out, "round1", mfcc, 100)
+    first = round_of(out, "round1", mfcc, 100, args.wide)
     if not os.path.exists(f"{states}/dict.km.txt"):
         command = [*kmeans, "--out", states, "--clusters", "200"]
         command += ["--checkpoint", first, "--layer", str(LAYER)]
         call(command, f"{out}/kmeans-states.log", bars=True)
-    print(round_of(out, "round2", states, 50))
+    print(round_of(out, "round2", states, 50, args.wide))
 
 
 if __name__ == "__main__":
