@@ -52,6 +52,17 @@ def digits(tmp_path_factory):
     return data, checkpoint
 
 
+def test_strings_of_a_length(tmp_path):
+    shell(
+        "manifests/digits.py", tmp_path, "--train=3", "--valid=1", "--test=1", "--seconds", "4", "8"
+    )
+    with open(tmp_path / "train.wrd") as file:
+        words = [line.split() for line in file]
+    samples = read_manifest(str(tmp_path / "train.tsv")).samples
+    assert all(4 * 16000 <= count <= 8 * 16000 for count in samples)
+    assert all(len(line) >= 6 and set(line) <= set(WORDS) for line in words)
+
+
 @pytest.fixture(scope="module")
 def language_model(tmp_path_factory):
     return write_lm(tmp_path_factory.mktemp("lm"), WORDS)

@@ -59,15 +59,43 @@ def speak(
     times as many with pauses between. `espeak.onsets` are of the last phrase."""
     count = rng.randint(1, phrases) if phrases > 1 else 1
     words = [rng.choices(WORDS, k=rng.randint(3, 6)) for _ in range(count)]
-    voice = f"{rng.choice(ACCENTS)}+{rng.choice(voices)}"
-    rate, pitch = rng.randint(140, 190), rng.randint(30, 70)
+    read = _reader(espeak, rng, voices)
     waves: List[np.ndarray] = []
     for phrase in words:
         if waves:
-            pause = rng.uniform(*PAUSE) * espeak.sample_rate
-            waves.append(np.zeros(int(pause), np.int16))
-        waves.append(espeak.speak(" ".join(phrase).lower(), voice, rate=rate, pitch=pitch))
+            waves.append(_pause(espeak, rng))
+        waves.append(read(phrase))
     return sum(words, []), resampled(np.concatenate(waves), espeak.sample_rate)
+
+
+def speak_for(
+    espeak: Espeak, rng: random.Random, voices: Sequence[str], shortest: float, longest: float
+) -> Tuple[List[str], np.ndarray]:
+    """The same for as many phrases, with pauses between, as last `shortest` to `longest` seconds, which
+    are 4 or more apart: a phrase and a pause are shorter."""
+    read = _reader(espeak, rng, voices)
+    words: List[str] = []
+    wave = np.zeros(0, np.int16)
+    while len(wave) < shortest * espeak.sample_rate:
+        phrase = rng.choices(WORDS, k=rng.randint(3, 6))
+        before = [wave, _pause(espeak, rng)] if words else []
+        longer = np.concatenate([*before, read(phrase)])
+        if len(longer) <= longest * espeak.sample_rate:
+            words, wave = words + phrase, longer
+    return words, resampled(wave, espeak.sample_rate)
+
+
+def _reader(
+    espeak: Espeak, rng: random.Random, voices: Sequence[str]
+) -> Callable[[Sequence[str]], np.ndarray]:
+    """Reads phrases in one of the voices."""
+    voice = f"{rng.choice(ACCENTS)}+{rng.choice(voices)}"
+    rate, pitch = rng.randint(140, 190), rng.randint(30, 70)
+    return lambda phrase: espeak.speak(" ".join(phrase).lower(), voice, rate=rate, pitch=pitch)
+
+
+def _pause(espeak: Espeak, rng: random.Random) -> np.ndarray:
+    return np.zeros(int(rng.uniform(*PAUSE) * espeak.sample_rate), np.int16)
 
 
 def resampled(wave: np.ndarray, rate: int) -> np.ndarray:
