@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from typing import Any, Dict, Iterable, List, Sequence, Union
+from typing import Any, Callable, Dict, List, Sequence
 
 from .. import __version__
 from ..runtime.command import run
@@ -14,9 +14,10 @@ __all__ = [
     "Parser",
     "add_reading_options",
     "add_split_options",
-    "print_each",
     "run",
-    "split_or_files",
+    "run_on_utterances",
+    "score_lines",
+    "utterance_parser",
 ]
 
 
@@ -66,28 +67,65 @@ def add_reading_options(parser: argparse.ArgumentParser, rules: Sequence[str]) -
     parser.add_argument("--layer", type=int, help="read this layer alone, 1 (lowest) .. L")
 
 
-def split_or_files(audio: List[str], options: Dict[str, Any]) -> bool:
-    """Whether a tool's arguments are a folder and a manifest's name; else they are audio files, and
-    options for a split go. Raises ValueError."""
+def utterance_parser(
+    program: str, about: str, model: str, rules: Sequence[str], example: str
+) -> argparse.ArgumentParser:
+    """Of a tool for models of one target per utterance. about: the tool's docstring. model: its name in fairseq. rules: that combine its layers."""
+    options = Parser(
+        prog=program,
+        usage=f"{program} CHECKPOINT DATA SUBSET [options]\n"
+        f"   or: {program} CHECKPOINT AUDIO [AUDIO ..] [options]",
+        description=about.split("\n\n")[0],
+        example=f"{program} checkpoint_best.pt {example}",
+    )
+    options.add_argument("checkpoint", help=f"of {model} (a pickle), or an adapter")
+    options.add_argument(
+        "audio", nargs="+", help="folder with the manifests and a manifest's name, or audio files"
+    )
+    options.add_argument("--out", help="folder for the results; default: beside the checkpoint")
+    add_reading_options(options, rules)
+    add_split_options(options)
+    return options
+
+
+def run_on_utterances(
+    kind: Any, options: Dict[str, Any], metrics: Callable[[Dict[str, Any]], List[str]]
+) -> int:
+    """Runs a tool; returns the number of files that failed. kind: a `report.utterances.Kind`. options: of
+    `utterance_parser`. metrics: scores.json -> lines to print."""
+    from ..report.utterances import read_files, score_split
+
+    checkpoint, audio = options.pop("checkpoint"), options.pop("audio")
     if os.path.isdir(audio[0]):
         if len(audio) != 2:
             raise ValueError(
                 f"{audio[0]} is a folder: give a manifest's name after it, as test, and no more"
             )
-        return True
+        print("\n".join(score_lines(score_split(kind, checkpoint, *audio, **options), metrics)))
+        return 0
     if options.pop("out"):
         raise ValueError("--out is for a split: the results of audio files go to standard output")
     del options["max_tokens"]
-    return False
-
-
-def print_each(program: str, lines: Iterable[Union[str, ValueError]]) -> int:
-    """Prints lines as they come, errors on the standard error; returns how many of those."""
     failed = 0
-    for line in lines:
+    for line in read_files(kind, checkpoint, audio, **options):
         if isinstance(line, ValueError):
             failed += 1
-            print(f"{program}: {printable(str(line))}", file=sys.stderr, flush=True)
+            print(f"varan-{kind.word}: {printable(str(line))}", file=sys.stderr, flush=True)
         else:
             print(printable(line), flush=True)
     return failed
+
+
+def score_lines(made: Any, metrics: Callable[[Dict[str, Any]], List[str]]) -> List[str]:
+    """What to print of `report.utterances.Scores`."""
+    scores, text = made.values, []
+    if made.cropped:
+        text.append(
+            f"{made.cropped} of {scores['utterances']} utterances are cropped to their middle "
+            f"{made.longest} samples (task.max_sample_size of the training)"
+        )
+    if os.path.isfile(made.labels):
+        text += metrics(scores)
+    else:
+        text.append(f"there is no {made.labels}: predictions alone")
+    return [*text, f"{scores['utterances']} utterances -> {made.folder}"]

@@ -12,59 +12,31 @@ from typing import Any, Dict, List, Optional
 
 from ..method.choices import RULES
 from ..runtime.files import printable
-from . import Parser, add_reading_options, add_split_options, print_each, run, split_or_files
+from . import run, run_on_utterances, utterance_parser
 
 
 def parser() -> argparse.ArgumentParser:
-    options = Parser(
-        prog="varan-classify",
-        usage="varan-classify CHECKPOINT DATA SUBSET [options]\n"
-        "   or: varan-classify CHECKPOINT AUDIO [AUDIO ..] [options]",
-        description=(__doc__ or "").split("\n\n")[0],
-        example="varan-classify checkpoint_best.pt data/ravdess test",
-    )
-    options.add_argument("checkpoint", help="of varan_classification (a pickle), or an adapter")
-    options.add_argument(
-        "audio", nargs="+", help="folder with the manifests and a manifest's name, or audio files"
-    )
-    options.add_argument("--out", help="folder for the results; default: beside the checkpoint")
-    add_reading_options(options, RULES)
-    add_split_options(options)
-    return options
+    model, example = "varan_classification", "data/ravdess test"
+    return utterance_parser("varan-classify", __doc__ or "", model, RULES, example)
 
 
-def lines(made: Any) -> List[str]:
-    """What to print of `report.scores.Scores`."""
+def metrics(scores: Dict[str, Any]) -> List[str]:
+    """What to print of scores.json."""
     from ..scoring.classification import METRICS
 
-    scores, text = made.values, []
-    if made.cropped:
-        text.append(
-            f"{made.cropped} of {scores['utterances']} utterances are cropped to their middle "
-            f"{made.longest} samples (task.max_sample_size of the training)"
-        )
-    if "recall" not in scores:
-        text.append(f"there is no {made.labels}: predictions alone")
-    else:
-        text.append("  ".join(f"{name} {scores[name]:.2f}%" for name in METRICS))
-        for name, recall in scores["recall"].items():
-            shown = "   -  " if recall is None else f"{recall:5.1f}%"
-            text.append(f"  recall {shown} of {scores['examples'][name]:5d}  {printable(name)}")
-    return [*text, f"{scores['utterances']} utterances -> {made.folder}"]
+    text = ["  ".join(f"{name} {scores[name]:.2f}%" for name in METRICS)]
+    for name, recall in scores["recall"].items():
+        shown = "   -  " if recall is None else f"{recall:5.1f}%"
+        text.append(f"  recall {shown} of {scores['examples'][name]:5d}  {printable(name)}")
+    return text
 
 
 def classify(argv: Optional[List[str]]) -> int:
     """Number of files that failed."""
-    options: Dict[str, Any] = vars(parser().parse_args(argv))
-    checkpoint, audio = options.pop("checkpoint"), options.pop("audio")
-    if split_or_files(audio, options):
-        from ..report.scores import classify_split
+    options = vars(parser().parse_args(argv))
+    from ..report.scores import CLASSIFIER
 
-        print("\n".join(lines(classify_split(checkpoint, *audio, **options))))
-        return 0
-    from ..report.scores import classify_files
-
-    return print_each("varan-classify", classify_files(checkpoint, audio, **options))
+    return run_on_utterances(CLASSIFIER, options, metrics)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

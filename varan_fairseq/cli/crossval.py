@@ -9,8 +9,8 @@ import argparse
 import sys
 from typing import Any, Dict, List, Optional
 
-from . import Parser, run
-from .classify import lines
+from . import Parser, run, score_lines
+from .classify import metrics
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +54,7 @@ def cross_validate(argv: Optional[List[str]]) -> None:
     rows = []
     for fold in folds:
         scores = crossval.test_fold(out, fold, args.checkpoint, args.subset)
-        print("\n".join(lines(scores)))
+        print("\n".join(score_lines(scores, metrics)))
         rows.append({"fold": fold, **scores.values})
     print("\n".join(_table(rows, crossval.summarise(rows, out))))
     print(f"{out}/crossval.json")

@@ -168,6 +168,19 @@ def summarise(sums: Dict[str, Tensor], nll: Tensor, log_q: Tensor) -> Dict[str, 
     return result
 
 
+def utterance_loss(
+    criterion: Any, nll: Tensor, log_q: Tensor, sample: Dict[str, Any], model: nn.Module
+) -> Tuple[Tensor, Dict[str, Any]]:
+    """(J summed over a batch, its logging output) of a criterion whose utterances have one target each.
+    nll, log_q: [B, K]. Raises ValueError as `refuse_no_number`."""
+    loss, expected, divergence = (value.sum() for value in criterion.objective(nll, log_q))
+    sums = {"loss": loss, "expected_nll": expected, "divergence": divergence}
+    logging_output = summarise(sums, nll, log_q)
+    refuse_no_number(logging_output["loss"], criterion.task, sample, model)
+    logging_output["ntokens"] = len(nll)  # fairseq's speed, wps, counts utterances
+    return loss, logging_output
+
+
 def totals(logging_outputs: List[Dict[str, Any]]) -> Dict[str, float]:
     """Sums of all numbers over batches and workers, where they are 0 if they are not there; moved
     to the host in one copy."""

@@ -16,10 +16,9 @@ from .layerwise import (
     ObjectiveConfig,
     check_best_metric,
     log_objective,
-    refuse_no_number,
-    summarise,
     totals,
     unwrapped,
+    utterance_loss,
 )
 
 logger = logging.getLogger(__name__)
@@ -70,11 +69,7 @@ class VaranClassificationCriterion(FairseqCriterion):
         nll = layerwise_cross_entropy(
             net_output["layer_logits"], target, self.class_weights, self.label_smoothing
         )
-        objective, expected, divergence = (value.sum() for value in self.objective(nll, log_q))
-        sums = {"loss": objective, "expected_nll": expected, "divergence": divergence}
-        logging_output = summarise(sums, nll, log_q)
-        refuse_no_number(logging_output["loss"], self.task, sample, model)
-        logging_output["ntokens"] = len(target)  # fairseq's speed, wps, counts utterances
+        loss, logging_output = utterance_loss(self, nll, log_q, sample, model)
         with torch.no_grad():
             log_probs = unwrapped(model).combined(net_output)
             guess = log_probs.argmax(-1)
@@ -86,7 +81,7 @@ class VaranClassificationCriterion(FairseqCriterion):
             names = labels.symbols[labels.nspecial :]
             pairs = zip(target, guess)
             self.objective.show(model, ((names[int(a)], names[int(b)]) for a, b in pairs))
-        return objective, len(target), logging_output
+        return loss, len(target), logging_output
 
     @staticmethod
     def reduce_metrics(logging_outputs: List[Dict[str, Any]]) -> None:

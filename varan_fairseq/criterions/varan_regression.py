@@ -14,10 +14,9 @@ from .layerwise import (
     ObjectiveConfig,
     check_best_metric,
     log_objective,
-    refuse_no_number,
-    summarise,
     totals,
     unwrapped,
+    utterance_loss,
 )
 from .moments import log_moments
 
@@ -58,17 +57,13 @@ class VaranRegressionCriterion(FairseqCriterion):
         net_output = self.objective.run("varan_regression", model, sample)
         log_q, target, inner = net_output["log_q"], sample["target"], unwrapped(model)
         nll = self.loss_of_layers(net_output["layer_logits"], inner.scale.standard(target))
-        objective, expected, divergence = (value.sum() for value in self.objective(nll, log_q))
-        sums = {"loss": objective, "expected_nll": expected, "divergence": divergence}
-        logging_output = summarise(sums, nll, log_q)
-        refuse_no_number(logging_output["loss"], self.task, sample, model)
-        logging_output["ntokens"] = len(target)  # fairseq's speed, wps, counts utterances
+        loss, logging_output = utterance_loss(self, nll, log_q, sample, model)
         with torch.no_grad():
             values = inner.combined(net_output)
             logging_output["_moments"] = moments(target, values).cpu()
         if not model.training:
             self.objective.show(model, ((_shown(a), _shown(b)) for a, b in zip(target, values)))
-        return objective, len(target), logging_output
+        return loss, len(target), logging_output
 
     @staticmethod
     def reduce_metrics(logging_outputs: List[Dict[str, Any]]) -> None:

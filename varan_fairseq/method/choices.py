@@ -9,6 +9,7 @@ DIRECTIONS = ("prior_posterior", "posterior_prior")
 ACTIVATIONS = ("none", "relu")
 RULES = ("mixture", "log_linear", "best_layer")
 CTC_RULES = (*RULES, "consensus", "vote")
+REGRESSION_RULES = ("mixture", "best_layer")
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from fairseq.models import register_model
 from torch import Tensor, nn
 
 from ..data.findings import Split
+from ..method.choices import REGRESSION_RULES
 from ..method.combine import likeliest_layer, pick_layer
 from ..scoring.regression import spread
 from ..tasks.utterance_regression import UtteranceRegressionTask
@@ -55,7 +56,7 @@ class VaranRegression(LayerwiseModel):
     cfg: `VaranRegressionConfig`. num_values: D.
     """
 
-    rules = ("mixture", "best_layer")
+    rules = REGRESSION_RULES
     scale: Scale
 
     def __init__(self, cfg: VaranRegressionConfig, encoder: Encoder, num_values: int):

@@ -15,7 +15,8 @@ from ..runtime.files import read_json, write_lines
 from ..runtime.pickles import peek, reason
 from ..runtime.training import BIN, max_update
 from ..scoring.classification import METRICS
-from .scores import Scores, classify_split
+from .scores import CLASSIFIER
+from .utterances import Scores, score_split
 
 _SETTINGS = "settings.json"  # in a fold's folder, written before it is trained
 # Options that do not change what a finished training is.
@@ -130,7 +131,7 @@ def test_fold(out: str, fold: str, checkpoint: str, subset: str) -> Scores:
     """Classifies a fold's subset with its checkpoint of that name."""
     folder = fold_folder(out, fold)
     results = os.path.join(folder, f"classify-{subset}")
-    return classify_split(os.path.join(folder, checkpoint), fold, subset, out=results)
+    return score_split(CLASSIFIER, os.path.join(folder, checkpoint), fold, subset, out=results)
 
 
 def summarise(rows: Sequence[Dict[str, Any]], out: str) -> Dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Any, Callable
 
 from ..runtime.files import written
 
+logger = logging.getLogger(__name__)
+
 MARK = b"varan_fairseq"  # in the first bytes of every picture
 
 
@@ -21,6 +23,14 @@ def pyplot() -> Any:
     from matplotlib import pyplot as plt
 
     return plt
+
+
+def try_picture(path: str, draw: Callable[[Any], Any]) -> None:
+    """`save_picture` beside numbers, which are what counts: a picture that fails is a warning."""
+    try:
+        save_picture(path, draw)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        logger.warning("no %s: %s", path, error)
 
 
 def save_picture(path: str, draw: Callable[[Any], Any]) -> None:
