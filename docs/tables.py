@@ -42,7 +42,7 @@ EXPERIMENTS = [
     "prompts_full",
     "styles",
 ]
-OF_THE_DEMO = ["frozen", "accurate"]  # on its encoder, which has six blocks: not in the summary
+BY_VOTE = ["frozen", "accurate", "prose"]  # younger than the summary: with the vote
 # Those with a frozen encoder, also read with a flat prior, and whom that is compared with.
 FLAT = ["digits_second", "digits_heads", "conditions_second", "prompts"]
 FROZEN = ["varan", "weighted_sum", "attentive", "hconv"]
@@ -82,7 +82,7 @@ def _ratios(step, lora, decoding):
 TABLES = {
     "evidence": page.summary,
     "flat-prior": lambda experiments: page.summary(experiments, "varan_uniform", FROZEN),
-    **{f"evidence-{name}": page.lines for name in [*EXPERIMENTS, *OF_THE_DEMO]},
+    **{f"evidence-{name}": page.lines for name in [*EXPERIMENTS, *BY_VOTE]},
     **{f"evidence-{name}": layers.lines for name in LAYERS},
     "joined": joined.table,
     "demo": compare.table,

@@ -24,7 +24,7 @@ def test_every_result_is_shown():
     assert shown == set(tables.TABLES)
     assert sorted(files) == sorted(f"{name}.json" for name in shown - set(tables.TOGETHER))
     evidence = {
-        f"evidence-{name}" for name in [*tables.EXPERIMENTS, *tables.OF_THE_DEMO, *tables.LAYERS]
+        f"evidence-{name}" for name in [*tables.EXPERIMENTS, *tables.BY_VOTE, *tables.LAYERS]
     }
     assert evidence == {name for name in shown if name.startswith("evidence-")}
 

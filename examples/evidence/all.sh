@@ -33,3 +33,5 @@ grid prompts prompts prompts --ways lora dora probe --methods $rivals
 grid prompts prompts prompts --ways probe --methods varan_uniform
 grid prompts_full prompts prompts --ways full --methods $rivals
 grid styles styles styles --methods $rivals
+[ -e $work/prose/train.tsv ] || run $python manifests/prose.py $work/prose
+grid prose prose prose --ways lora --methods $rivals
