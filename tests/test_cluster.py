@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
+import hydra
 import preloaded
 import pytest
 import torch
@@ -158,3 +161,36 @@ def test_the_data_of_a_run(tmp_path):
     from table import OWN, SECTIONS
 
     assert "task" in SECTIONS and "task.data" not in OWN and "model.data" in OWN
+
+
+@pytest.mark.skipif(not hasattr(hydra, "compose"), reason="hydra 1.0 has no such sweepers")
+def test_what_a_sweeper_is_told(tmp_path):
+    """The metric of the run, which fairseq's command drops."""
+    data = write_corpus(tmp_path / "data", ("train", "valid"))
+    base = save_pretrained(tmp_path / "base.pt")
+    script = os.path.join(REPO, "examples", "cluster", "search.py")
+    said = (
+        "import runpy, sys\n"
+        f"sys.argv = [{script!r}, *sys.argv[1:]]\n"
+        "from hydra._internal import hydra as inside\n"
+        "run = inside.Hydra.run\n"
+        "def kept(*args, **options):\n"
+        "    done = run(*args, **options)\n"
+        "    print('returned', done.return_value)\n"
+        "    return done\n"
+        "inside.Hydra.run = kept\n"
+        f"runpy.run_path({script!r}, run_name='__main__')\n"
+    )
+    recipe = ["--config-dir", os.path.join(REPO, "examples"), "--config-name"]
+    small = [*SMALL, "optimization.max_update=2", f"checkpoint.save_dir={tmp_path}/out"]
+    files = [f"task.data={data}", f"model.w2v_path={base}"]
+    user_dir = "common.user_dir=" + os.path.join(REPO, "varan_fairseq")
+    done = subprocess.run(
+        [sys.executable, "-c", said, *recipe, "wav2vec2_base_libri_10m", user_dir, *files, *small],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    best = torch.load(tmp_path / "out" / "checkpoint_last.pt")["extra_state"]["val_loss"]
+    assert float(done.stdout.split("returned ")[1].split()[0]) == pytest.approx(best, abs=0.01)

@@ -157,7 +157,8 @@ HELPFUL = [
     for path in SCRIPTS
     if os.path.relpath(path, REPO).startswith(("manifests", "examples"))
     and any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree(path).body)
-    and not path.endswith(("readings.py", "write.py"))  # which have no options
+    # which have no options, or hydra's
+    and not path.endswith(("readings.py", "write.py", "search.py"))
 ]
 
 

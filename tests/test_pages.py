@@ -46,7 +46,7 @@ NOT_RUN = {
     "same",
     "done": "of that loop",
     "python examples/evidence/": "trains for hours; tests/test_evidence.py runs the kit, small",
-    "python examples/cluster/": "reads a sweep; tests/test_cluster.py runs it",
+    "python examples/cluster/": "reads a sweep, or asks for Optuna; tests/test_cluster.py runs them",
     "python manifests/conditions.py work/evidence": "hours; tests/test_conditions.py runs it",
     "python manifests/digits.py work/evidence": "hours; tests/test_digits.py runs it",
     "python manifests/digits.py work/more": "600 recordings; tests/test_digits.py makes fewer",
