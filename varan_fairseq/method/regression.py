@@ -43,6 +43,12 @@ def layerwise_concordance(outputs: List[Tensor], targets: Tensor) -> Tensor:
     return (1 - ccc).sum(-1).expand(len(p), -1)
 
 
+def mixture_mean(outputs: List[Tensor], log_q: Tensor) -> Tensor:
+    """Mean of the mixture sum_l q_l N(output_l, 1) of the layers. outputs: L tensors [B, D]. log_q: [B,
+    L]. Returns [B, D], at least float32."""
+    return (log_q.exp().unsqueeze(-1) * _stacked(outputs)).sum(1)
+
+
 def _stacked(outputs: List[Tensor]) -> Tensor:
     """[B, L, D]."""
     stacked = torch.stack(outputs, dim=1)

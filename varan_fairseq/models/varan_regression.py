@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data.findings import Split
 from ..method.choices import REGRESSION_RULES
 from ..method.combine import likeliest_layer, pick_layer
+from ..method.regression import mixture_mean
 from ..scoring.regression import spread
 from ..tasks.utterance_regression import UtteranceRegressionTask
 from ..upstream import Encoder
@@ -94,5 +95,5 @@ class VaranRegression(LayerwiseModel):
             self.warn_of_no_gradient()
             value = pick_layer(layers, likeliest_layer(log_q))
         else:
-            value = sum(q.unsqueeze(1) * layer for q, layer in zip(log_q.exp().t(), layers))
+            value = mixture_mean(layers, log_q)
         return self.scale.original(value)
