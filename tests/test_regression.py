@@ -15,7 +15,7 @@ from test_manifests import run as run_script
 from test_objective import divergence_by_hand
 
 import varan_fairseq
-from varan_fairseq.cli import export, infer, predict
+from varan_fairseq.cli import export, infer, layers, predict
 from varan_fairseq.data.manifest import read_lines
 from varan_fairseq.method.prior import layer_prior
 from varan_fairseq.scoring.regression import concordance, concordance_interval, moments
@@ -189,6 +189,21 @@ def test_a_run(trained, tmp_path, capsys):
     code, text = printed(capsys, predict.main, tmp_path / "adapter", wave, "--base", base)
     assert code == 0, text
     assert float(text.splitlines()[1].split("\t")[1]) == pytest.approx(values["pitch"], rel=1e-4)
+
+
+def test_layers_and_fewer_blocks(trained, tmp_path, capsys):
+    data, _, checkpoint, _ = trained
+    out = str(tmp_path / "layers")
+    assert printed(capsys, layers.main, checkpoint, data, "test", "--out", out)[0] == 0
+    assert len(read_lines(f"{out}.tsv")) == 31
+    code, error = tool(layers.main, checkpoint, data, "test", "--by-class")
+    assert code == 2 and "--by-class is for classifiers" in error
+    pruned, folder = str(tmp_path / "pruned.pt"), str(tmp_path / "pruned")
+    assert printed(capsys, export.main, "prune", checkpoint, pruned, "--layers", "2")[0] == 0
+    assert printed(capsys, predict.main, pruned, data, "test", "--out", folder)[0] == 0
+    assert read_lines(f"{folder}/utterances.tsv")[0].endswith("\tq_1\tq_2")
+    code, error = tool(layers.main, checkpoint, data, "test", "--curve")
+    assert code == 2 and error.count("\n") == 1
 
 
 def test_other_tools_refuse_it_in_one_line(trained, tmp_path):
