@@ -15,7 +15,7 @@ from test_manifests import run as run_script
 from test_objective import divergence_by_hand
 
 import varan_fairseq
-from varan_fairseq.cli import export, infer, layers, predict
+from varan_fairseq.cli import check, export, infer, layers, predict
 from varan_fairseq.data.manifest import read_lines
 from varan_fairseq.method.prior import layer_prior
 from varan_fairseq.scoring.regression import concordance, concordance_interval, moments
@@ -203,7 +203,17 @@ def test_layers_and_fewer_blocks(trained, tmp_path, capsys):
     assert printed(capsys, predict.main, pruned, data, "test", "--out", folder)[0] == 0
     assert read_lines(f"{folder}/utterances.tsv")[0].endswith("\tq_1\tq_2")
     code, error = tool(layers.main, checkpoint, data, "test", "--curve")
-    assert code == 2 and error.count("\n") == 1
+    assert code == 2 and "made by model 'varan_regression', expected a checkpoint of" in error
+
+
+def test_check(folder, capsys):
+    code, text = printed(capsys, check.main, folder, "--no-audio")
+    assert code == 0 and "0 errors, 0 warnings" in text, text
+    rows = read_lines(f"{folder}/valid.val")
+    with open(f"{folder}/valid.val", "w") as file:
+        file.writelines(row + "\n" for row in [*rows[:3], "1", *rows[4:]])
+    code, text = printed(capsys, check.main, folder, "--no-audio")
+    assert code == 1 and "valid.val, line 4: '1', expected 2 numbers" in text
 
 
 def test_other_tools_refuse_it_in_one_line(trained, tmp_path):

@@ -20,6 +20,7 @@ from .manifest import (
     refuse_bom,
     speakers_path,
 )
+from .values import read_value_dictionary, read_values
 
 _FEW = 5  # lines that a label is in, to be learned,
 _ENOUGH = 50  # of at least so many
@@ -156,6 +157,15 @@ def label_findings(
             "character error rate, as uer is here"
         )
         yield split.finding(WARNING, "boundary", what, wanted, file=path)
+
+
+def value_findings(split: Split) -> Iterator[Finding]:
+    """Of label lines that are numbers."""
+    try:
+        names = read_value_dictionary(split.files.dictionary)
+        read_values(split.files.labels, names, len(split.manifest.entries))
+    except DataError as error:
+        yield _of_error(error, "labels", split.name)
 
 
 def rare_findings(split: Split, dictionary: Optional[Dictionary]) -> Iterator[Finding]:

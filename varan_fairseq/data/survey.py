@@ -13,9 +13,11 @@ from .checks import (
     label_findings,
     rare_findings,
     speaker_findings,
+    value_findings,
 )
 from .findings import Finding, Frames, Split, SplitFiles
 from .length_checks import length_findings
+from .values import are_values
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,14 @@ def survey(
         if samples:
             findings += sample_findings(split, sample_rate, jobs)
         findings += length_findings(split, frames)
+        splits.append(split)
+        if dictionary and are_values(split.lines or [], dictionary.symbols[dictionary.nspecial :]):
+            findings += value_findings(split)
+            continue
         spelling = "letter" if labels == "ltr" else None
         findings += label_findings(split, dictionary, post_process=spelling)
         if name == "train":
             findings += rare_findings(split, dictionary)
-        splits.append(split)
     findings += overlap_findings(splits)
     findings += speaker_findings(splits)
     return Survey(splits, findings)

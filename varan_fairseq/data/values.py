@@ -1,7 +1,7 @@
 """Files of numbers: one or several per utterance, in the manifest's order."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
@@ -18,6 +18,20 @@ def read_value_dictionary(path: str) -> "Dictionary":
     """Reads `dict.{labels}.txt`: a line `name count` for each number. Raises FileNotFoundError, or
     ValueError naming the line."""
     return read_class_dictionary(path, least=1)
+
+
+def are_values(lines: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether the label file of a dictionary holds numbers, which its names are not."""
+    first = next((line.split() for line in lines if line.split()), [])
+    return bool(first) and all(map(_is_number, first)) and not any(map(_is_number, names))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_values(path: str, dictionary: "Dictionary", count: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.labels import read_labels
 from ..data.manifest import Manifest, read_manifest, split_paths
 from ..finetuned.labelled import load_classified, load_transcribed
-from ..finetuned.load import load_model
+from ..finetuned.load import LABELLERS, load_model
 from ..finetuned.outputs import STRICT, check_complete, load_audio, outputs
 from ..finetuned.results import beside
 from ..runtime.files import cell, printable, refuse_output, write_lines
@@ -146,7 +146,7 @@ def write_curve(
 ) -> Curve:
     """Writes error rate and cost of every depth as PREFIX.tsv and PREFIX.png; see
     `write_layers`."""
-    split = _Split("curve", checkpoint, data, subset, out, base=base)
+    split = _Split("curve", checkpoint, data, subset, out, base=base, models=LABELLERS)
     model, task = split.model, split.task
     if split.cfg.model._name == "varan_ctc":
         measure = "WER"
