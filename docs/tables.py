@@ -42,7 +42,7 @@ EXPERIMENTS = [
     "prompts_full",
     "styles",
 ]
-BY_VOTE = ["frozen", "accurate", "prose"]  # younger than the summary: with the vote
+BY_VOTE = ["frozen", "accurate", "long", "prose"]  # younger than the summary: with the vote
 # Those with a frozen encoder, also read with a flat prior, and whom that is compared with.
 FLAT = ["digits_second", "digits_heads", "conditions_second", "prompts"]
 FROZEN = ["varan", "weighted_sum", "attentive", "hconv"]
