@@ -49,6 +49,8 @@ NOT_RUN = {
     "python examples/cluster/": "reads a sweep, or asks for Optuna; tests/test_cluster.py runs them",
     "python manifests/conditions.py work/evidence": "hours; tests/test_conditions.py runs it",
     "python manifests/digits.py work/evidence": "hours; tests/test_digits.py runs it",
+    "python manifests/prose.py work/evidence": "1,100 recordings; tests/test_pretraining.py makes "
+    "fewer",
     "python manifests/digits.py work/more": "600 recordings; tests/test_digits.py makes fewer",
     "varan-crossval ": "starts many processes; tests/test_classify.py runs it",
     "$DECODE --shards ": "starts many processes; tests/faults/test_decoding.py runs it",
