@@ -8,6 +8,7 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 
 from ..data.manifest import (
     DataError,
+    check_rows,
     manifest_rows,
     read_lines,
     read_manifest,
@@ -49,9 +50,8 @@ def read_part(text: str, split: str, labels: str) -> Part:
     for ending in (labels, "wrd"):
         if os.path.isfile(f"{stem}.{ending}"):
             columns[ending] = read_lines(f"{stem}.{ending}")
-            if len(columns[ending]) != count:
-                what = f"has {len(columns[ending])} lines, its manifest names {count} audio files"
-                raise DataError(f"{stem}.{ending}", None, what, "expected one line per file")
+            lines = len(columns[ending])
+            check_rows(f"{stem}.{ending}", lines, count, "expected one line per file")
     speakers = read_speakers(f"{stem}.spk", count)
     if speakers is not None:
         columns["spk"] = speakers

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fairseq.data import Dictionary
 
 from ..runtime.files import write_lines
-from .manifest import DataError, manifest_rows, read_lines, write_speakers
+from .manifest import DataError, check_rows, manifest_rows, read_lines, write_speakers
 
 
 def class_dictionary(labels: Iterable[Tuple[str, int]] = ()) -> "Dictionary":
@@ -68,9 +68,7 @@ def read_labels(path: str, dictionary: "Dictionary", count: int) -> List[int]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no label file {path}")
     labels = [line.strip() for line in read_lines(path)]
-    if len(labels) != count:
-        what = f"has {len(labels)} lines, its manifest names {count} audio files"
-        raise DataError(path, None, what, "expected one label a file")
+    check_rows(path, len(labels), count, "expected one label a file")
     for number, label in enumerate(labels, start=1):
         if label not in dictionary:
             what = f"unknown label {label!r}, expected one of {', '.join(dictionary.symbols)}"

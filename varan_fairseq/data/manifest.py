@@ -74,10 +74,15 @@ def read_speakers(path: str, count: int) -> Optional[List[str]]:
     if not os.path.isfile(path):
         return None
     speakers = [line.strip() for line in read_lines(path)]
-    if len(speakers) != count:
-        what = f"has {len(speakers)} lines, its manifest names {count} audio files"
-        raise DataError(path, None, what, "expected one speaker per file")
+    check_rows(path, len(speakers), count, "expected one speaker per file")
     return speakers
+
+
+def check_rows(path: str, lines: int, count: int, wanted: str) -> None:
+    """Raises ValueError unless a file beside a manifest of `count` recordings has as many lines."""
+    if lines != count:
+        what = f"has {lines} lines, its manifest names {count} audio files"
+        raise DataError(path, None, what, wanted)
 
 
 def read_lines(path: str) -> List[str]:

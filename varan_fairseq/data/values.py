@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Sequence
 import numpy as np
 
 from .labels import read_class_dictionary
-from .manifest import DataError, read_lines
+from .manifest import DataError, check_rows, read_lines
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
@@ -51,7 +51,5 @@ def read_values(path: str, dictionary: "Dictionary", count: int) -> np.ndarray:
             what = f"{line.strip()!r}, expected {len(names)} numbers up to {_MOST:g}"
             raise DataError(path, number, what, f"one for {', '.join(names)}")
         rows.append(row)
-    if len(rows) != count:
-        what = f"has {len(rows)} lines, its manifest names {count} audio files"
-        raise DataError(path, None, what, "expected one line per file")
+    check_rows(path, len(rows), count, "expected one line per file")
     return np.array(rows)

@@ -38,21 +38,21 @@ def concordance_interval(
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), size=resamples)
     sums = np.tensordot(counts.astype(np.float64), terms, axes=1)  # [R, D, 6]
-    values = np.stack([concordance(each)["ccc"] for each in sums])
-    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    low, high = np.percentile(concordance(sums)["ccc"], [2.5, 97.5], axis=0)
     return list(zip(low.tolist(), high.tolist()))
 
 
 def concordance(sums: np.ndarray) -> Dict[str, np.ndarray]:
-    """`METRICS` of each of D numbers, [D], from `moments` [D, 6]; NaN without utterances.
+    """`METRICS` of each of D numbers, [.., D], from `moments` [.., D, 6]; NaN without utterances.
 
     ccc: Lin's concordance correlation coefficient, 2 cov(y, p) / (var y + var p + (mean y -
     mean p)^2); pearson: their correlation, 0 where one of them never changes; mse: mean squared
     error.
     """
     sums = np.asarray(sums, dtype=np.float64)
-    count = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
-    mean_y, mean_p, square_y, square_p, product = (sums[:, 1:] / count[:, None]).T
+    count = np.where(sums[..., 0] > 0, sums[..., 0], np.nan)
+    means = sums[..., 1:] / count[..., None]
+    mean_y, mean_p, square_y, square_p, product = np.moveaxis(means, -1, 0)
     var_y = np.maximum(square_y - mean_y**2, 0)
     var_p = np.maximum(square_p - mean_p**2, 0)
     covariance = product - mean_y * mean_p
